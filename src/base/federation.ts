@@ -1,0 +1,55 @@
+import { canonicalJson, sha256Hex } from './bytes.js'
+
+/** What the model is trained to do; decides the loss, the labels and the metric. */
+export type TaskSpec =
+  /** Next-token prediction. Metric: mean cross entropy in nats per token (lower is better). */
+  | { readonly kind: 'causal-lm' }
+  /** One label per sequence. Metric: accuracy. */
+  | { readonly kind: 'sequence-classification'; readonly labels: readonly string[] }
+  /** One label per image. Metric: accuracy. */
+  | { readonly kind: 'image-classification'; readonly labels: readonly string[] }
+
+/** Which parameters train, and from which start. Every peer derives the same start from `seed`. */
+export type PeftSpec =
+  | {
+      readonly method: 'lora'
+      readonly rank: number
+      /** The update is scaled by alpha / rank. */
+      readonly alpha: number
+      /** Module path suffixes or whole paths, e.g. `q_proj` or `model.layers.0.self_attn.q_proj`. */
+      readonly targets: readonly string[]
+      /** Module path suffixes of linear layers trained whole (a classification head), e.g. `classifier`. */
+      readonly head: readonly string[]
+      readonly seed: string
+    }
+  | { readonly method: 'full'; readonly seed: string }
+
+/** How peers mix. */
+export interface MixingSpec {
+  /** Local optimiser steps between exchanges (H of algorithms with local steps). */
+  readonly localSteps: number
+  readonly codec: 'float32' | 'int8'
+  /** Step towards the partner: 1 moves a pair of equal weight to their mean. In (0, 1]. */
+  readonly gamma: number
+  /** Gossip-only exchanges per peer after the last local step, learning rate 0. */
+  readonly settleExchanges: number
+  /** Local steps a peer may take since its last exchange, as a multiple of `localSteps`; it waits beyond that. */
+  readonly isolationFactor: number
+}
+
+/**
+ * The agreement every peer of one federation shares, and nothing local. Its hash is in the topic name,
+ * the stream handshake and the checkpoint; peers of another manifest are refused with a reason.
+ */
+export interface FederationManifest {
+  readonly peertune: 1
+  readonly name: string
+  /** SHA-256 (hex) of the base model's ONNX file and, where it has one, its external data file. */
+  readonly model: { readonly sha256: string }
+  readonly task: TaskSpec
+  readonly peft: PeftSpec
+  readonly mixing: MixingSpec
+}
+
+/** SHA-256 (hex) of the manifest's canonical JSON. */
+export const federationHash = (manifest: FederationManifest): string => sha256Hex(canonicalJson(manifest))

@@ -1,0 +1,54 @@
+import type { Batch } from '../data/batch.js'
+import type { PeftSpec, TaskSpec } from '../base/federation.js'
+import type { ParameterSchema } from '../tensor/schema.js'
+
+export type Device = 'auto' | 'cpu' | 'cuda' | 'webgpu' | 'coreml' | 'dml'
+
+/** Everything a trainer needs to build its graph; plain JSON, it crosses a process boundary. */
+export interface TrainerSpec {
+  /** Path of the base model's .onnx file. */
+  readonly modelPath: string
+  readonly task: TaskSpec
+  readonly peft: PeftSpec
+  readonly device: Device
+  /** Threads of one operator (intra-op); 1 is right when several peers share a machine. */
+  readonly threads: number
+}
+
+export interface TrainerDescription {
+  readonly schema: ParameterSchema
+  /** The common seeded start x0, float32[schema.size]; the same bits on every peer. */
+  readonly initial: Float32Array
+  /** SHA-256 (hex) of the base model, as in the federation manifest. */
+  readonly modelSha256: string
+  /** The device that really runs the graph, and why it is not the one asked for where it differs. */
+  readonly device: { readonly used: Exclude<Device, 'auto'>; readonly reason?: string }
+}
+
+export interface StepResult {
+  /** Mean cross entropy in nats over the labels that count. */
+  readonly loss: number
+  /** float32[schema.size], d loss / d parameters in schema order. */
+  readonly gradients: Float32Array
+}
+
+export interface EvaluationResult {
+  /** Sum of cross entropies in nats over the labels that count. */
+  readonly lossSum: number
+  /** Labels that count. */
+  readonly count: number
+  /** Labels where the largest logit is the right one. */
+  readonly correct: number
+}
+
+/**
+ * Loss and gradients of the frozen model with `parameters` put in. Keeps no parameters of its own: whoever calls owns
+ * them, so a trainer that dies takes nothing with it. Implementations: in this process, or a child process.
+ */
+export interface Trainer {
+  readonly description: TrainerDescription
+  /** Throws `train/*` errors; a rejected step changed nothing. */
+  step(parameters: Float32Array, batch: Batch): Promise<StepResult>
+  evaluate(parameters: Float32Array, batch: Batch): Promise<EvaluationResult>
+  close(): Promise<void>
+}
