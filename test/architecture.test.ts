@@ -1,0 +1,161 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseSync } from 'oxc-parser'
+import { describe, expect, it } from 'vitest'
+
+/**
+ * The walls of the house: a room imports only from lower layers, rooms of one layer never import each other, no cycles
+ * (types included), and third-party runtime packages only in the files named here.
+ */
+const ROOT = fileURLToPath(new URL('..', import.meta.url))
+const SRC = join(ROOT, 'src')
+
+const LAYER: Record<string, number> = {
+  base: 0,
+  tensor: 1,
+  onnx: 2,
+  codec: 2,
+  data: 2,
+  autodiff: 3,
+  consensus: 3,
+  gossip: 3,
+  peft: 4,
+  train: 4,
+  checkpoint: 4,
+  status: 4,
+  sim: 5,
+  node: 5,
+  cli: 6
+}
+
+/** Rooms that must stay free of I/O, clocks and random sources of their own. */
+const PURE_ROOMS = ['tensor', 'codec', 'autodiff', 'consensus']
+const IO_MODULES = /^node:(fs|net|http|https|dgram|child_process|worker_threads|timers|os)/
+
+/** Which files may import which third-party package. Anything not named here is refused. */
+const THIRD_PARTY: readonly { readonly packages: RegExp; readonly files: RegExp }[] = [
+  { packages: /^onnxruntime-node$/, files: /^onnx\/session\.ts$/ },
+  {
+    packages:
+      /^(libp2p|@libp2p\/.*|@chainsafe\/.*|@multiformats\/.*|it-.*|uint8arrays|uint8arraylist|datastore-level)(\/.*)?$/,
+    files: /^gossip\/libp2p[a-z0-9-]*\.ts$/
+  },
+  { packages: /^@bufbuild\/protobuf(\/.*)?$/, files: /^(onnx\/(read|write|onnx_pb)|codec\/(wire[a-z-]*|.*_pb))\.ts$/ },
+  { packages: /^@huggingface\/tokenizers$/, files: /^data\/tokenizer\.ts$/ },
+  { packages: /^(hono|@hono\/node-server)(\/.*)?$/, files: /^status\/[a-z-]+\.ts$/ },
+  { packages: /^prom-client$/, files: /^status\/[a-z-]+\.ts$/ },
+  { packages: /^pino$/, files: /^node\/logger\.ts$/ },
+  { packages: /^(zod|yaml)$/, files: /^(node\/(config|manifest)[a-z-]*|node\/yaml[a-z-]*|cli\/[a-z/-]+)\.ts$/ },
+  { packages: /^commander$/, files: /^cli\/[a-z/-]+\.ts$/ }
+]
+
+interface Import {
+  readonly from: string
+  readonly specifier: string
+}
+
+const sourceFiles = (folder: string): string[] =>
+  readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+    const path = join(folder, entry.name)
+    if (entry.isDirectory()) return sourceFiles(path)
+    return entry.name.endsWith('.ts') && !entry.name.endsWith('.d.ts') ? [path] : []
+  })
+
+/** Every module a file names: static, type-only, re-exported and dynamic with a literal. */
+function importsOf(path: string): Import[] {
+  const { module } = parseSync(path, readFileSync(path, 'utf8'))
+  const source = readFileSync(path, 'utf8')
+  const fixed = [
+    ...module.staticImports.map((one) => one.moduleRequest.value),
+    ...module.staticExports.flatMap((one) => one.entries.flatMap((entry) => entry.moduleRequest?.value ?? []))
+  ]
+  const dynamic = module.dynamicImports.flatMap((one) => {
+    const literal = source.slice(one.moduleRequest.start, one.moduleRequest.end)
+    return /^['"]/.test(literal) ? [literal.slice(1, -1)] : []
+  })
+  return [...fixed, ...dynamic].map((specifier) => ({ from: relative(SRC, path), specifier }))
+}
+
+const roomOf = (file: string): string | undefined => (file.includes('/') ? file.split('/')[0] : undefined)
+const targetOf = ({ from, specifier }: Import): string | undefined =>
+  specifier.startsWith('.') ? relative(SRC, resolve(SRC, dirname(from), specifier)).replace(/\.js$/, '.ts') : undefined
+
+const files = sourceFiles(SRC)
+const imports = files.flatMap(importsOf)
+
+describe('architecture', () => {
+  it('finds the sources it is meant to guard', () => {
+    expect(files.length).toBeGreaterThan(20)
+    expect(imports.length).toBeGreaterThan(files.length)
+  })
+
+  it('gives every room a layer', () => {
+    const rooms = new Set(files.map((file) => roomOf(relative(SRC, file))).filter((room) => room !== undefined))
+    expect([...rooms].filter((room) => LAYER[room] === undefined)).toEqual([])
+  })
+
+  it('lets a room import only from lower layers, and nobody from the public index', () => {
+    const breaches = imports.flatMap((one) => {
+      const target = targetOf(one)
+      if (target === undefined) return []
+      if (target === 'index.ts') return [`${one.from} imports the public index`]
+      const [here, there] = [roomOf(one.from), roomOf(target)]
+      if (here === undefined || there === undefined || here === there) return []
+      return (LAYER[there] ?? 99) < (LAYER[here] ?? 0)
+        ? []
+        : [`${one.from} (L${LAYER[here]}) imports ${target} (L${LAYER[there]})`]
+    })
+    expect(breaches).toEqual([])
+  })
+
+  it('has no import cycles, types included', () => {
+    const edges = new Map<string, string[]>()
+    for (const one of imports) {
+      const target = targetOf(one)
+      if (target !== undefined) edges.set(one.from, [...(edges.get(one.from) ?? []), target])
+    }
+    const done = new Set<string>()
+    const cycles: string[] = []
+    const visit = (file: string, trail: readonly string[]): void => {
+      if (trail.includes(file)) cycles.push([...trail.slice(trail.indexOf(file)), file].join(' -> '))
+      if (trail.includes(file) || done.has(file)) return
+      for (const next of edges.get(file) ?? []) visit(next, [...trail, file])
+      done.add(file)
+    }
+    for (const file of edges.keys()) visit(file, [])
+    expect(cycles).toEqual([])
+  })
+
+  it('keeps third-party packages in the files that own them', () => {
+    const breaches = imports.flatMap(({ from, specifier }) => {
+      if (specifier.startsWith('.') || specifier.startsWith('node:')) return []
+      return THIRD_PARTY.some(({ packages, files: allowed }) => packages.test(specifier) && allowed.test(from))
+        ? []
+        : [`${from} imports ${specifier}`]
+    })
+    expect(breaches).toEqual([])
+  })
+
+  it('keeps pure rooms free of I/O, clocks and random sources', () => {
+    const pure = (file: string) => PURE_ROOMS.includes(roomOf(file) ?? '')
+    const io = imports.filter(({ from, specifier }) => pure(from) && IO_MODULES.test(specifier))
+    const calls = files
+      .map((file) => ({ file: relative(SRC, file), text: readFileSync(file, 'utf8') }))
+      .filter(
+        ({ file, text }) =>
+          pure(file) && /\b(Math\.random|Date\.now|performance\.now|setTimeout|setInterval)\b/.test(text)
+      )
+    expect([
+      ...io.map(({ from, specifier }) => `${from} imports ${specifier}`),
+      ...calls.map(({ file }) => file)
+    ]).toEqual([])
+  })
+
+  it('reads the wall clock and Math.random in one place only', () => {
+    const offenders = files
+      .map((file) => ({ file: relative(SRC, file), text: readFileSync(file, 'utf8') }))
+      .filter(({ file, text }) => file !== 'base/clock.ts' && /\b(Math\.random|Date\.now)\(/.test(text))
+    expect(offenders.map(({ file }) => file)).toEqual([])
+  })
+})
