@@ -19,6 +19,8 @@ export interface TrainerDescription {
   readonly schema: ParameterSchema
   /** The common seeded start x0, float32[schema.size]; the same bits on every peer. */
   readonly initial: Float32Array
+  /** The model's own inputs, as exported: a symbolic dimension is a name. What data must feed. */
+  readonly inputs: readonly { readonly name: string; readonly shape: readonly (number | string)[] }[]
   /** SHA-256 (hex) of the base model, as in the federation manifest. */
   readonly modelSha256: string
   /** The device that really runs the graph, and why it is not the one asked for where it differs. */
