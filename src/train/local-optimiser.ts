@@ -1,0 +1,47 @@
+import type { BatchCursor, BatchStream } from '../data/batch.js'
+import { type AdamWOptions, type AdamWState, adamw, createAdamW } from './adamw.js'
+import { type Schedule, scheduleFactor } from './schedule.js'
+import type { Trainer } from './trainer.js'
+
+/** AdamW with its peak learning rate, and how that moves over the local steps. */
+export interface LocalOptimiserOptions extends AdamWOptions {
+  readonly schedule: Schedule
+}
+
+export interface LocalOptimiserParts {
+  readonly trainer: Pick<Trainer, 'step'>
+  readonly batches: BatchStream
+  /** Updated in place; others may add to it between and during steps (asynchronous mixing). */
+  readonly parameters: Float32Array
+  readonly options: LocalOptimiserOptions
+  /** Continues from a checkpoint; absent: a fresh state. */
+  readonly state?: AdamWState
+}
+
+export interface LocalOptimiser {
+  /** One batch, one gradient, one update. Returns the loss in nats before the update. */
+  step(): Promise<number>
+  /** Updates made so far; the state is this optimiser's own and moves on with the next step. */
+  state(): AdamWState
+  cursor(): BatchCursor
+}
+
+/**
+ * A peer's own training: gradients of the parameters as they were when the step began, applied to the parameters as
+ * they are when it ends (AD-PSGD, Lian et al. 2018, algorithm 1), so that an exchange need not wait for a step.
+ */
+export function createLocalOptimiser(parts: LocalOptimiserParts): LocalOptimiser {
+  const { trainer, batches, parameters, options } = parts
+  const { schedule, ...peak } = options
+  let state = parts.state ?? createAdamW(parameters.length)
+  return {
+    async step() {
+      const { loss, gradients } = await trainer.step(parameters.slice(), batches.next())
+      const learningRate = peak.learningRate * scheduleFactor(schedule, state.step)
+      state = adamw(parameters, gradients, state, { ...peak, learningRate })
+      return loss
+    },
+    state: () => state,
+    cursor: () => batches.cursor()
+  }
+}
