@@ -1,0 +1,155 @@
+import type { DataSpec } from '../data/spec.js'
+import type { Device } from '../train/trainer.js'
+import * as f from './config-fields.js'
+import { LOG_LEVELS, type LogLevel } from './logger.js'
+
+export type ScheduleKind = 'constant' | 'cosine'
+
+export interface TrainingConfig {
+  /** Local optimiser steps this peer takes before it settles. */
+  readonly steps: number
+  readonly batchSize: number
+  /** Peak learning rate of AdamW. */
+  readonly learningRate: number
+  /** `cosine` falls from the peak to 0 over `steps`; `constant` stays. */
+  readonly schedule: ScheduleKind
+  /** Steps of linear rise from 0 before the schedule. */
+  readonly warmupSteps: number
+  /** Decoupled weight decay of AdamW. */
+  readonly weightDecay: number
+  readonly beta1: number
+  readonly beta2: number
+  readonly epsilon: number
+  /** Seed of this peer's own choices (partners, rounding); its peer id is mixed in. */
+  readonly seed: string
+}
+
+export interface HttpConfig {
+  readonly host: string
+  /** 0: any free port; the daemon prints which. */
+  readonly port: number
+  /** Allows a `host` that other machines can reach. The status page has no password. */
+  readonly expose: boolean
+}
+
+/** What is local to one node and never leaves it, except `label`. Every path is absolute. */
+export interface NodeConfig {
+  /** The federation manifest, see manifest.ts. */
+  readonly federation: string
+  /** The base model's .onnx file. */
+  readonly model: string
+  readonly dataDir: string
+  /** Shown to other peers beside the peer id; empty: none. */
+  readonly label: string
+  readonly data: DataSpec
+  readonly training: TrainingConfig
+  readonly device: Device
+  /** Threads of one operator; 1 is right when several peers share a machine. */
+  readonly threads: number
+  /** Multiaddrs to listen on. */
+  readonly listen: readonly string[]
+  /** Multiaddrs, peer id included, of peers to try first. */
+  readonly bootstrap: readonly string[]
+  /** A pre-shared key file; only holders of the same key can connect. */
+  readonly networkKey: string | null
+  readonly http: HttpConfig
+  /** Completed exchanges between two checkpoints. */
+  readonly checkpointEvery: number
+  readonly logLevel: LogLevel
+}
+
+const MAX_ADDRESSES = 64
+const MAX_THREADS = 1024
+const MAX_PORT = 65_535
+
+const TCP_ADDRESS = `/(ip4/[0-9.]+|ip6/[0-9a-fA-F:.]+|dns[46]?/[A-Za-z0-9.-]+)/tcp/[0-9]{1,5}`
+const listenAddress = f.matching(
+  new RegExp(`^${TCP_ADDRESS}$`),
+  'a listen address such as /ip4/0.0.0.0/tcp/0 or /ip4/127.0.0.1/tcp/4001'
+)
+const peerAddress = f.matching(
+  new RegExp(`^${TCP_ADDRESS}/p2p/[1-9A-HJ-NP-Za-km-z]{40,64}$`),
+  'an address with a peer id such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW..., as the other node prints it'
+)
+
+const seed = () => f.text('a seed text', { max: 256 })
+const sequenceLength = () => f.wholeNumber(2, 131_072)
+
+const speakerSplit = f.section({
+  by: f.exactly('speaker'),
+  speakers: f.wholeNumber(1, 100_000).default(32),
+  peers: f.wholeNumber(1, 100_000),
+  peer: f.wholeNumber(0, 99_999).exactOptional()
+})
+
+const dataSpec = f.variants('kind', [
+  f.section({
+    kind: f.exactly('glyphs'),
+    classes: f.list(f.text('a class'), { of: 'classes', min: 1, max: 1000, distinct: true }),
+    samples: f.wholeNumber(1, 10_000_000),
+    seed: seed().default('train'),
+    testSamples: f.wholeNumber(1, 1_000_000).default(520),
+    testSeed: seed().default('test')
+  }),
+  f.section({
+    kind: f.exactly('text'),
+    path: f.path('a text file'),
+    tokenizer: f.path('a tokenizer.json'),
+    sequenceLength: sequenceLength().default(128),
+    seed: seed().default('train'),
+    split: speakerSplit.exactOptional()
+  }),
+  f.section({
+    kind: f.exactly('jsonl'),
+    path: f.path('a .jsonl file'),
+    testPath: f.path('a .jsonl file').exactOptional(),
+    tokenizer: f.path('a tokenizer.json'),
+    sequenceLength: sequenceLength().default(128),
+    seed: seed().default('train')
+  }),
+  f.section({
+    kind: f.exactly('idx'),
+    images: f.path('an IDX file of images'),
+    labels: f.path('an IDX file of labels'),
+    testSamples: f.wholeNumber(1, 1_000_000).default(1000),
+    seed: seed().default('train')
+  })
+])
+
+const training = f.section({
+  steps: f.wholeNumber(1).default(400),
+  batchSize: f.wholeNumber(1, 65_536).default(16),
+  learningRate: f.number({ above: 0, max: 10 }).default(3e-3),
+  schedule: f.oneOf(['constant', 'cosine']).default('cosine'),
+  warmupSteps: f.wholeNumber(0).default(0),
+  weightDecay: f.number({ min: 0, max: 1 }).default(0),
+  beta1: f.number({ min: 0, below: 1 }).default(0.9),
+  beta2: f.number({ min: 0, below: 1 }).default(0.999),
+  epsilon: f.number({ above: 0, max: 1 }).default(1e-8),
+  seed: seed().default('local')
+})
+
+const http = f.section({
+  host: f.matching(/^[0-9A-Za-z.:-]{1,253}$/, 'an address to bind such as 127.0.0.1').default('127.0.0.1'),
+  port: f.wholeNumber(0, MAX_PORT).default(0),
+  expose: f.flag().default(false)
+})
+
+/** Every field of a node's configuration, its check and its default. */
+export const configSchema = (defaults: { readonly dataDir: string; readonly threads: number }) =>
+  f.section({
+    federation: f.path('the federation file'),
+    model: f.path('the base model (.onnx)'),
+    dataDir: f.path('the data directory').default(defaults.dataDir),
+    label: f.text('a name of at most 64 characters', { min: 0, max: 64 }).default(''),
+    data: dataSpec,
+    training: training.prefault({}),
+    device: f.oneOf(['auto', 'cpu', 'cuda', 'webgpu', 'coreml', 'dml']).default('auto'),
+    threads: f.wholeNumber(1, MAX_THREADS).default(defaults.threads),
+    listen: f.list(listenAddress, { of: 'addresses', min: 1, max: MAX_ADDRESSES }).default(['/ip4/0.0.0.0/tcp/0']),
+    bootstrap: f.list(peerAddress, { of: 'addresses', max: MAX_ADDRESSES }).default([]),
+    networkKey: f.nullable(f.path('a network key file')).default(null),
+    http: http.prefault({}),
+    checkpointEvery: f.wholeNumber(1, 1_000_000).default(5),
+    logLevel: f.oneOf(LOG_LEVELS).default('info')
+  })

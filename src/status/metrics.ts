@@ -1,0 +1,118 @@
+import { Counter, Gauge, Registry } from 'prom-client'
+import { type Status, isReady } from './snapshot.js'
+
+export const METRICS_CONTENT_TYPE = Registry.PROMETHEUS_CONTENT_TYPE
+
+/** Peers that get series of their own, the most recent exchanges first; a scrape must not grow with the network. */
+export const MAX_PEER_SERIES = 100
+
+/**
+ * The snapshot in Prometheus' text format. A registry of its own each time: the snapshot already holds the totals, so
+ * nothing is counted twice and nothing lives on after a peer has gone.
+ */
+export function prometheusText(status: Status): Promise<string> {
+  const registry = new Registry()
+  addNode(registry, status)
+  addTraffic(registry, status)
+  addPeers(registry, status)
+  return registry.metrics()
+}
+
+type Labelled = readonly (readonly [labels: Readonly<Record<string, string>>, value: number])[]
+
+function gauge(registry: Registry, name: string, help: string, values: number | Labelled | undefined): void {
+  if (values === undefined) return
+  const metric = new Gauge({ name, help, labelNames: labelNames(values), registers: [registry] })
+  if (typeof values === 'number') metric.set(values)
+  else for (const [labels, value] of values) metric.set(labels, value)
+}
+
+function counter(registry: Registry, name: string, help: string, values: number | Labelled): void {
+  const metric = new Counter({ name, help, labelNames: labelNames(values), registers: [registry] })
+  if (typeof values === 'number') metric.inc(values)
+  else for (const [labels, value] of values) metric.inc(labels, value)
+}
+
+const labelNames = (values: number | Labelled): string[] =>
+  typeof values === 'number' ? [] : Object.keys(values[0]?.[0] ?? {})
+
+function addNode(registry: Registry, status: Status): void {
+  const about = {
+    version: status.version,
+    peer: status.peerId,
+    federation: status.federation.name,
+    federation_hash: status.federation.hash,
+    model: status.model.sha256,
+    device: status.device.used,
+    phase: status.phase
+  }
+  gauge(registry, 'peertune_info', 'What this node is; always 1', [[about, 1]])
+  gauge(registry, 'peertune_ready', '1 once it takes part', isReady(status) ? 1 : 0)
+  gauge(registry, 'peertune_uptime_seconds', 'Seconds since the start', status.uptimeSeconds)
+  counter(registry, 'peertune_steps_total', 'Local optimiser steps taken', status.steps.done)
+  gauge(registry, 'peertune_steps_target', 'Local optimiser steps to take', status.steps.total)
+  gauge(registry, 'peertune_steps_per_second', 'Local steps a second of late', status.steps.perSecond)
+  gauge(registry, 'peertune_loss_nats', 'Smoothed training loss', status.loss.smoothed)
+  const { evaluation } = status
+  if (evaluation !== undefined)
+    gauge(registry, 'peertune_evaluation', 'Metric on held-out data', [
+      [{ metric: evaluation.metric }, evaluation.value]
+    ])
+  counter(registry, 'peertune_trainer_restarts_total', 'Times the trainer was started anew', status.trainer.restarts)
+  gauge(registry, 'peertune_checkpoint_step', 'Local step of the last checkpoint', status.checkpoint?.step)
+}
+
+function addTraffic(registry: Registry, { bytes, exchanges, refusals }: Status): void {
+  counter(registry, 'peertune_sent_bytes_total', 'Bytes sent', bytes.sent)
+  counter(registry, 'peertune_received_bytes_total', 'Bytes received', bytes.received)
+  counter(registry, 'peertune_float32_bytes_total', 'Bytes plain float32 would have sent', bytes.float32Equivalent)
+  counter(registry, 'peertune_exchanges_total', 'Exchanges by outcome', [
+    [{ outcome: 'completed' }, exchanges.completed],
+    [{ outcome: 'failed' }, exchanges.failed]
+  ])
+  gauge(registry, 'peertune_exchanges_in_doubt', 'Exchanges waiting for what settles them', exchanges.inDoubt)
+  const refused = Object.entries(refusals).map(([reason, count]) => [{ reason }, count] as const)
+  counter(registry, 'peertune_refusals_total', 'What peers sent and was refused, by reason', refused)
+}
+
+function addPeers(registry: Registry, { peers }: Status): void {
+  const recent = [...peers]
+    .sort((a, b) => (b.lastExchangeAtMs ?? 0) - (a.lastExchangeAtMs ?? 0))
+    .slice(0, MAX_PEER_SERIES)
+  const each = (value: (peer: (typeof recent)[number]) => number | undefined): Labelled =>
+    recent.flatMap((peer) => {
+      const measured = value(peer)
+      return measured === undefined ? [] : [[{ peer: peer.peerId }, measured] as const]
+    })
+  gauge(registry, 'peertune_peers_connected', 'Connected peers', peers.filter(({ connected }) => connected).length)
+  gauge(
+    registry,
+    'peertune_peer_staleness_seconds',
+    'Seconds since the last exchange with the peer',
+    each(({ stalenessMs }) => (stalenessMs === undefined ? undefined : stalenessMs / 1000))
+  )
+  counter(
+    registry,
+    'peertune_peer_exchanges_total',
+    'Completed exchanges',
+    each(({ exchanges }) => exchanges)
+  )
+  counter(
+    registry,
+    'peertune_peer_sent_bytes_total',
+    'Bytes sent to the peer',
+    each(({ bytesOut }) => bytesOut)
+  )
+  counter(
+    registry,
+    'peertune_peer_received_bytes_total',
+    'Bytes from the peer',
+    each(({ bytesIn }) => bytesIn)
+  )
+  counter(
+    registry,
+    'peertune_peer_refusals_total',
+    'Refused from the peer',
+    each(({ refusals }) => refusals)
+  )
+}

@@ -1,0 +1,79 @@
+/** What the node is doing: starting up, training, gossip only with learning rate 0, finished and still answering, leaving. */
+export type Phase = 'starting' | 'training' | 'settling' | 'done' | 'stopping'
+
+export interface PeerStatus {
+  readonly peerId: string
+  /** What the peer calls itself; written by the peer, so never trusted as markup. */
+  readonly label?: string
+  readonly connected: boolean
+  /** Whether its federation hash is ours; absent until it has announced one. */
+  readonly sameFederation?: boolean
+  readonly lastExchangeAtMs?: number
+  /** Local steps taken here since the last completed exchange with it. */
+  readonly stalenessSteps?: number
+  /** Milliseconds since the last completed exchange with it. */
+  readonly stalenessMs?: number
+  readonly exchanges: number
+  readonly bytesOut: number
+  readonly bytesIn: number
+  /** How often something it sent was refused. */
+  readonly refusals: number
+}
+
+export interface BootstrapStatus {
+  readonly address: string
+  readonly state: 'trying' | 'connected' | 'failed'
+  readonly attempts: number
+  /** One sentence: why the address does not answer, or that it does. */
+  readonly sentence: string
+}
+
+/** A metric on the held-out examples. */
+export interface EvaluationStatus {
+  readonly metric: 'accuracy' | 'loss'
+  /** A share of 1 for accuracy; nats for loss. */
+  readonly value: number
+  readonly atStep: number
+}
+
+/** A read-only copy of everything a node says about itself. Units are in the names; times are milliseconds since the epoch. */
+export interface Status {
+  readonly version: string
+  readonly peerId: string
+  readonly label: string
+  /** Multiaddrs others can dial, peer id included. */
+  readonly addresses: readonly string[]
+  readonly federation: { readonly name: string; readonly hash: string }
+  readonly model: { readonly path: string; readonly sha256: string; readonly parameters: number }
+  readonly task: string
+  /** The device that really runs the graph, and why it is not the one asked for where it differs. */
+  readonly device: { readonly used: string; readonly reason?: string }
+  readonly phase: Phase
+  readonly steps: { readonly done: number; readonly total: number; readonly perSecond: number }
+  /** Cross entropy in nats of the last local step, and smoothed over many. */
+  readonly loss: { readonly last?: number; readonly smoothed?: number }
+  readonly evaluation?: EvaluationStatus
+  readonly peers: readonly PeerStatus[]
+  readonly bytes: {
+    readonly sent: number
+    readonly received: number
+    /** What the same exchanges would have sent as plain float32. */
+    readonly float32Equivalent: number
+    /** float32Equivalent / sent; 0 before the first byte. */
+    readonly savedRatio: number
+  }
+  /** In doubt: the answer that settles it has not come yet. */
+  readonly exchanges: { readonly completed: number; readonly failed: number; readonly inDoubt: number }
+  /** Refused messages and exchanges by verdict code. */
+  readonly refusals: Readonly<Record<string, number>>
+  readonly bootstrap: readonly BootstrapStatus[]
+  readonly trainer: { readonly pid?: number; readonly restarts: number }
+  /** The last exchange round that ended well. */
+  readonly lastGoodRound?: number
+  readonly checkpoint?: { readonly step: number; readonly atMs: number }
+  readonly startedAtMs: number
+  readonly uptimeSeconds: number
+}
+
+/** Ready: joined its federation and at work, so that a supervisor may count on it. */
+export const isReady = ({ phase }: Status): boolean => phase !== 'starting' && phase !== 'stopping'
