@@ -21,17 +21,21 @@ export function prometheusText(status: Status): Promise<string> {
 type Labelled = readonly (readonly [labels: Readonly<Record<string, string>>, value: number])[]
 
 function gauge(registry: Registry, name: string, help: string, values: number | Labelled | undefined): void {
-  if (values === undefined) return
+  if (values === undefined || isEmpty(values)) return
   const metric = new Gauge({ name, help, labelNames: labelNames(values), registers: [registry] })
   if (typeof values === 'number') metric.set(values)
   else for (const [labels, value] of values) metric.set(labels, value)
 }
 
 function counter(registry: Registry, name: string, help: string, values: number | Labelled): void {
+  if (isEmpty(values)) return
   const metric = new Counter({ name, help, labelNames: labelNames(values), registers: [registry] })
   if (typeof values === 'number') metric.inc(values)
   else for (const [labels, value] of values) metric.inc(labels, value)
 }
+
+/** A metric without series would get one without labels, saying 0. */
+const isEmpty = (values: number | Labelled): boolean => typeof values !== 'number' && values.length === 0
 
 const labelNames = (values: number | Labelled): string[] =>
   typeof values === 'number' ? [] : Object.keys(values[0]?.[0] ?? {})

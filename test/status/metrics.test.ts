@@ -1,0 +1,111 @@
+import { describe, expect, it } from 'vitest'
+import { MAX_PEER_SERIES, prometheusText } from '../../src/status/metrics.js'
+import type { PeerStatus, Status } from '../../src/status/snapshot.js'
+import { status } from './fixture.js'
+
+interface Sample {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly value: number
+}
+
+const UNESCAPED: Readonly<Record<string, string>> = { n: '\n', '"': '"', '\\': '\\' }
+
+/** The text format as its specification has it (https://prometheus.io/docs/instrumenting/exposition_formats/). */
+function parse(text: string): { samples: Sample[]; types: Map<string, string> } {
+  const types = new Map<string, string>()
+  const samples: Sample[] = []
+  for (const line of text.split('\n').filter((one) => one !== '')) {
+    const type = /^# TYPE (\S+) (\S+)$/.exec(line)
+    if (type) types.set(type[1] as string, type[2] as string)
+    if (line.startsWith('#')) continue
+    const sample = /^([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\[n"\\])*",?)*)\})? (\S+)$/.exec(
+      line
+    )
+    if (sample === null) throw new Error(`no sample: ${line}`)
+    const pairs = [...(sample[2] ?? '').matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)]
+    const labels = Object.fromEntries(
+      pairs.map(([, name, value]) => [
+        name,
+        (value as string).replace(/\\(.)/g, (_, c: string) => UNESCAPED[c] as string)
+      ])
+    ) as Record<string, string>
+    samples.push({ name: sample[1] as string, labels, value: Number(sample[3]) })
+  }
+  return { samples, types }
+}
+
+const scrape = async (changes: Partial<Status> = {}) => parse(await prometheusText(status(changes)))
+const values = ({ samples }: { samples: Sample[] }, name: string) =>
+  samples.filter((one) => one.name === name).map(({ labels, value }) => [labels, value])
+
+describe('prometheusText', () => {
+  it('carries the numbers of the snapshot under their units', async () => {
+    const scraped = await scrape()
+    expect(values(scraped, 'peertune_steps_total')).toEqual([[{}, 120]])
+    expect(values(scraped, 'peertune_loss_nats')).toEqual([[{}, 2.125]])
+    expect(values(scraped, 'peertune_uptime_seconds')).toEqual([[{}, 61.5]])
+    expect(values(scraped, 'peertune_sent_bytes_total')).toEqual([[{}, 53_000]])
+    expect(values(scraped, 'peertune_evaluation')).toEqual([[{ metric: 'accuracy' }, 0.375]])
+    expect(values(scraped, 'peertune_exchanges_total')).toEqual([
+      [{ outcome: 'completed' }, 12],
+      [{ outcome: 'failed' }, 2]
+    ])
+    expect(values(scraped, 'peertune_refusals_total')).toEqual([
+      [{ reason: 'codec/truncated' }, 5],
+      [{ reason: 'consensus/stale' }, 6]
+    ])
+    expect(values(scraped, 'peertune_peer_staleness_seconds')).toEqual([[{ peer: status().peers[0]?.peerId }, 2.5]])
+    expect(values(scraped, 'peertune_peers_connected')).toEqual([[{}, 1]])
+  })
+
+  it('calls counters counters and gauges gauges, each named as Prometheus asks', async () => {
+    const { types } = await scrape()
+    for (const [name, type] of types)
+      expect([name, type]).toEqual([name, name.endsWith('_total') ? 'counter' : 'gauge'])
+    expect(types.size).toBeGreaterThan(15)
+  })
+
+  it('is the same twice: nothing is counted again', async () => {
+    expect(await prometheusText(status())).toBe(await prometheusText(status()))
+  })
+
+  it('escapes labels that peers chose', async () => {
+    const scraped = await scrape({ refusals: { 'a"b\\c\nd': 3 }, federation: { name: 'x"} 1\nfake 2', hash: 'h' } })
+    expect(values(scraped, 'peertune_refusals_total')).toEqual([[{ reason: 'a"b\\c\nd' }, 3]])
+    expect(values(scraped, 'fake')).toEqual([])
+  })
+
+  it('leaves out what is not known yet', async () => {
+    const { evaluation: _, checkpoint: __, ...bare } = status({ loss: {}, refusals: {}, peers: [] })
+    const scraped = parse(await prometheusText(bare))
+    for (const name of [
+      'peertune_loss_nats',
+      'peertune_evaluation',
+      'peertune_checkpoint_step',
+      'peertune_refusals_total'
+    ])
+      expect(values(scraped, name)).toEqual([])
+  })
+
+  it('gives series to a bounded number of peers, those of the latest exchanges', async () => {
+    const peers = Array.from(
+      { length: MAX_PEER_SERIES + 20 },
+      (_, i): PeerStatus => ({
+        peerId: `peer-${i}`,
+        connected: true,
+        lastExchangeAtMs: 1000 + i,
+        exchanges: 1,
+        bytesOut: 1,
+        bytesIn: 1,
+        refusals: 0
+      })
+    )
+    const named = values(await scrape({ peers }), 'peertune_peer_exchanges_total').map(
+      ([labels]) => (labels as { peer: string }).peer
+    )
+    expect(named).toHaveLength(MAX_PEER_SERIES)
+    expect(named).toContain(`peer-${peers.length - 1}`)
+    expect(named).not.toContain('peer-0')
+  })
+})
