@@ -1,0 +1,263 @@
+import type { MessageInitShape } from '@bufbuild/protobuf'
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { PeertuneError } from '../base/errors.js'
+import type { Decoded } from '../base/verdict.js'
+import { decoded, refused, reject } from '../base/verdict.js'
+import type { CodecVerdictCode } from './codec.js'
+import type { Announcement, ExchangeFate, ExchangeMessage, PayloadHeader, Phase, RefusalCode } from './messages.js'
+import type { ExchangeFrame, Payload } from './peertune_pb.js'
+import {
+  AnnouncementFrameSchema,
+  ExchangeFrameSchema,
+  Outcome as WireOutcome,
+  Phase as WirePhase,
+  Refusal as WireRefusal
+} from './peertune_pb.js'
+
+/** Raised only by a change that an old receiver must not ignore. */
+export const WIRE_VERSION = 1
+
+/** Bytes of one exchange message without its payload; the longest (hello) takes about 130. Room for later fields. */
+export const MAX_MESSAGE_BYTES = 4096
+
+/** Bytes of one announcement; gossip carries small things only (a full mesh multiplies every byte). */
+export const MAX_ANNOUNCEMENT_BYTES = 64 * 1024
+
+/** Characters of `software` and of `label`: one line of a status table. */
+export const MAX_LABEL_LENGTH = 64
+
+/** Characters of a codec name in a hello. */
+const MAX_CODEC_NAME_LENGTH = 32
+
+const HASH_BYTES = 32
+const EXCHANGE_ID_BYTES = 16
+
+const PRINTABLE_ASCII = /^[\x20-\x7e]*$/
+/** Control, format, surrogate and private characters: they could rewrite a terminal or hide in a table. */
+const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]/u
+
+/** A two-way table between our words and the wire's numbers. */
+function wireEnum<Name extends string, Code extends number>(codes: Readonly<Record<Name, Code>>) {
+  const names = new Map(Object.entries(codes).map(([name, code]) => [code as number, name as Name]))
+  return { code: (name: Name): Code => codes[name], name: (code: number): Name | undefined => names.get(code) }
+}
+
+const phases = wireEnum<Phase, WirePhase>({
+  training: WirePhase.TRAINING,
+  settling: WirePhase.SETTLING,
+  done: WirePhase.DONE
+})
+
+const fates = wireEnum<ExchangeFate, WireOutcome>({ committed: WireOutcome.COMMITTED, undone: WireOutcome.UNDONE })
+
+const refusals = wireEnum<RefusalCode, WireRefusal>({
+  unspecified: WireRefusal.UNSPECIFIED,
+  busy: WireRefusal.BUSY,
+  'other-federation': WireRefusal.OTHER_FEDERATION,
+  'other-schema': WireRefusal.OTHER_SCHEMA,
+  'other-codec': WireRefusal.OTHER_CODEC,
+  'other-gamma': WireRefusal.OTHER_GAMMA,
+  'absurd-weight': WireRefusal.ABSURD_WEIGHT,
+  'duplicate-exchange': WireRefusal.DUPLICATE_EXCHANGE,
+  'unknown-exchange': WireRefusal.UNKNOWN_EXCHANGE,
+  'bad-checksum': WireRefusal.BAD_CHECKSUM,
+  'bad-payload': WireRefusal.BAD_PAYLOAD,
+  'not-finite': WireRefusal.NOT_FINITE,
+  malformed: WireRefusal.MALFORMED,
+  'rate-limited': WireRefusal.RATE_LIMITED,
+  leaving: WireRefusal.LEAVING
+})
+
+/** These carry a verdict out of nested readers; caught in `reading` and nowhere else. */
+class Unreadable extends Error {}
+class UnsupportedVersion extends Error {}
+
+function requireField<T>(value: T | undefined, field: string): T {
+  if (value === undefined) throw new Unreadable(`${field} is missing or unknown`)
+  return value
+}
+
+function hexField(bytes: Uint8Array, length: number, field: string): string {
+  if (bytes.length !== length) throw new Unreadable(`${field}: expected ${length} bytes, got ${bytes.length}`)
+  return Buffer.from(bytes).toString('hex')
+}
+
+function finiteField(value: number, field: string): number {
+  if (!Number.isFinite(value)) throw new Unreadable(`${field} is ${value}`)
+  return value
+}
+
+function countField(value: bigint, field: string): number {
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new Unreadable(`${field} is ${value}, beyond 2^53 - 1`)
+  return Number(value)
+}
+
+function textField(value: string, refusedCharacters: (text: string) => boolean, field: string): string {
+  if (value.length > MAX_LABEL_LENGTH) throw new Unreadable(`${field}: ${value.length} characters`)
+  if (refusedCharacters(value)) throw new Unreadable(`${field} holds characters that are not allowed`)
+  return value
+}
+
+/** Runs a reader over bytes whose length is checked; whatever it throws is about the bytes. */
+function reading<T>(bytes: Uint8Array, maxBytes: number, read: () => T): Decoded<T, CodecVerdictCode> {
+  if (bytes.length > maxBytes)
+    return refused(reject('codec/too-large', `message of ${bytes.length} bytes, at most ${maxBytes}`))
+  try {
+    return decoded(read())
+  } catch (error) {
+    if (error instanceof UnsupportedVersion) return refused(reject('codec/unsupported-version', error.message))
+    return refused(reject('codec/malformed', error instanceof Error ? error.message : String(error)))
+  }
+}
+
+function requireVersion(version: number): void {
+  if (version !== WIRE_VERSION)
+    throw new UnsupportedVersion(`wire version ${version}, this build speaks ${WIRE_VERSION}`)
+}
+
+/** Our own values must fit the wire; a longer label is the operator's, caught where the config is read. */
+function requireFits(bytes: Uint8Array, maxBytes: number): Uint8Array {
+  if (bytes.length > maxBytes)
+    throw new PeertuneError('codec/too-large', `message of ${bytes.length} bytes, at most ${maxBytes}`, {
+      facts: { got: bytes.length, most: maxBytes }
+    })
+  return bytes
+}
+
+const fromHex = (hex: string): Uint8Array<ArrayBuffer> => Uint8Array.from(Buffer.from(hex, 'hex'))
+
+const payloadToWire = ({ sizeBytes, sha256 }: PayloadHeader) => ({ sizeBytes, sha256: fromHex(sha256) })
+
+const payloadFromWire = (payload: Payload | undefined): PayloadHeader => {
+  const { sizeBytes, sha256 } = requireField(payload, 'payload')
+  return { sizeBytes, sha256: hexField(sha256, HASH_BYTES, 'payload.sha256') }
+}
+
+type WireBody = NonNullable<MessageInitShape<typeof ExchangeFrameSchema>['body']>
+
+/** The wire form of a message's own fields; one case per message type, mirrored by `bodyFromWire`. */
+function bodyToWire(message: ExchangeMessage): WireBody {
+  switch (message.type) {
+    case 'hello':
+      return {
+        case: 'hello',
+        value: {
+          federation: fromHex(message.federation),
+          schema: fromHex(message.schema),
+          phase: phases.code(message.phase),
+          weight: message.weight,
+          codec: message.codec,
+          gamma: message.gamma
+        }
+      }
+    case 'accept': {
+      const { phase, weight, payload } = message
+      return { case: 'accept', value: { phase: phases.code(phase), weight, payload: payloadToWire(payload) } }
+    }
+    case 'refuse':
+      return { case: 'refuse', value: { code: refusals.code(message.code) } }
+    case 'commit':
+      return { case: 'commit', value: { payload: payloadToWire(message.payload) } }
+    case 'ack':
+      return { case: 'ack', value: {} }
+    case 'resolve':
+      return { case: 'resolve', value: {} }
+    case 'resolution':
+      return { case: 'resolution', value: { outcome: fates.code(message.fate) } }
+  }
+}
+
+function bodyFromWire(exchangeId: string, body: ExchangeFrame['body']): ExchangeMessage {
+  switch (body.case) {
+    case 'hello': {
+      const { federation, schema, phase, weight, codec, gamma } = body.value
+      if (codec.length > MAX_CODEC_NAME_LENGTH) throw new Unreadable(`codec: a name of ${codec.length} characters`)
+      return {
+        type: 'hello',
+        exchangeId,
+        federation: hexField(federation, HASH_BYTES, 'federation'),
+        schema: hexField(schema, HASH_BYTES, 'schema'),
+        phase: requireField(phases.name(phase), 'phase'),
+        weight,
+        codec,
+        gamma: finiteField(gamma, 'gamma')
+      }
+    }
+    case 'accept': {
+      const phase = requireField(phases.name(body.value.phase), 'phase')
+      const payload = payloadFromWire(body.value.payload)
+      return { type: 'accept', exchangeId, phase, weight: body.value.weight, payload }
+    }
+    case 'refuse':
+      return { type: 'refuse', exchangeId, code: refusals.name(body.value.code) ?? 'unspecified' }
+    case 'commit':
+      return { type: 'commit', exchangeId, payload: payloadFromWire(body.value.payload) }
+    case 'ack':
+      return { type: 'ack', exchangeId }
+    case 'resolve':
+      return { type: 'resolve', exchangeId }
+    case 'resolution':
+      return { type: 'resolution', exchangeId, fate: requireField(fates.name(body.value.outcome), 'outcome') }
+    default:
+      throw new Unreadable('a message of no known type')
+  }
+}
+
+/** One frame, without the payload that may follow. Throws `codec/too-large` for our own bug. */
+export function encodeExchangeMessage(message: ExchangeMessage): Uint8Array {
+  const frame = create(ExchangeFrameSchema, {
+    version: WIRE_VERSION,
+    exchangeId: fromHex(message.exchangeId),
+    body: bodyToWire(message)
+  })
+  return requireFits(toBinary(ExchangeFrameSchema, frame), MAX_MESSAGE_BYTES)
+}
+
+/** Never throws for what a peer sent. Fields of a newer version are ignored, a newer `version` is refused. */
+export const decodeExchangeMessage = (bytes: Uint8Array): Decoded<ExchangeMessage, CodecVerdictCode> =>
+  reading(bytes, MAX_MESSAGE_BYTES, () => {
+    const frame = fromBinary(ExchangeFrameSchema, bytes)
+    requireVersion(frame.version)
+    return bodyFromWire(hexField(frame.exchangeId, EXCHANGE_ID_BYTES, 'exchange_id'), frame.body)
+  })
+
+/** Throws `codec/too-large` for our own bug. */
+export function encodeAnnouncement(announcement: Announcement): Uint8Array {
+  const { federation, phase, loss, label, ...counts } = announcement
+  const frame = create(AnnouncementFrameSchema, {
+    version: WIRE_VERSION,
+    federation: fromHex(federation),
+    sequence: BigInt(counts.sequence),
+    step: BigInt(counts.step),
+    phase: phases.code(phase),
+    samples: counts.samples,
+    exchanges: BigInt(counts.exchanges),
+    bytesSent: BigInt(counts.bytesSent),
+    bytesReceived: BigInt(counts.bytesReceived),
+    software: counts.software,
+    label: label ?? '',
+    ...(loss === undefined ? {} : { loss })
+  })
+  return requireFits(toBinary(AnnouncementFrameSchema, frame), MAX_ANNOUNCEMENT_BYTES)
+}
+
+/** Never throws for what a peer sent. */
+export const decodeAnnouncement = (bytes: Uint8Array): Decoded<Announcement, CodecVerdictCode> =>
+  reading(bytes, MAX_ANNOUNCEMENT_BYTES, () => {
+    const frame = fromBinary(AnnouncementFrameSchema, bytes)
+    requireVersion(frame.version)
+    const label = textField(frame.label, (text) => UNPRINTABLE.test(text), 'label')
+    return {
+      federation: hexField(frame.federation, HASH_BYTES, 'federation'),
+      sequence: countField(frame.sequence, 'sequence'),
+      step: countField(frame.step, 'step'),
+      phase: requireField(phases.name(frame.phase), 'phase'),
+      samples: frame.samples,
+      exchanges: countField(frame.exchanges, 'exchanges'),
+      bytesSent: countField(frame.bytesSent, 'bytes_sent'),
+      bytesReceived: countField(frame.bytesReceived, 'bytes_received'),
+      software: textField(frame.software, (text) => !PRINTABLE_ASCII.test(text), 'software'),
+      ...(frame.loss === undefined ? {} : { loss: finiteField(frame.loss, 'loss') }),
+      ...(label === '' ? {} : { label })
+    }
+  })
