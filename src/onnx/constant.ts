@@ -36,7 +36,8 @@ function alignedBytes(initializer: Initializer): ArrayBuffer {
     throw new PeertuneError('onnx/not-inline', `constant ${initializer.name} is in a file beside the model`, {
       facts: { name: initializer.name, location: initializer.data.location }
     })
-  return initializer.data.bytes.slice().buffer
+  // The constructor copies; a Node Buffer's slice() would not.
+  return new Uint8Array(initializer.data.bytes).buffer
 }
 
 const wrongType = (initializer: Initializer, wanted: string): PeertuneError =>

@@ -1,0 +1,95 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { PeertuneError } from '../base/errors.js'
+import type { Shape } from '../tensor/schema.js'
+import { bytesOfElements } from './element-type.js'
+import type { Graph, Initializer, ValueInfo } from './graph.js'
+import { parseModel } from './read.js'
+import { pruneGraph, staticShape } from './rewrite.js'
+import { createSession } from './session.js'
+import { writeModel } from './write.js'
+import { shapeSize } from '../tensor/schema.js'
+
+/** Constants above this many bytes are kept out of the graph that the runtime folds, as it would copy them. */
+const SKELETON_CONSTANT_BYTES = 64 * 1024
+
+/**
+ * Makes every dimension a number and lets onnxruntime fold what has become constant: shape arithmetic, masks, position
+ * ids, rotary tables. Weights take part as graph inputs, so they are neither read nor folded; they are back as
+ * initializers in the result, in which every value has a type and a static shape.
+ *
+ * @param inputs concrete shape of every graph input.
+ * @param weights names of initializers to leave alone.
+ */
+export async function specialise(
+  graph: Graph,
+  inputs: Readonly<Record<string, Shape>>,
+  weights: ReadonlySet<string>
+): Promise<Graph> {
+  const held = Array.from(graph.initializers.values()).filter((initializer) => isHeld(initializer, weights))
+  const skeleton = detach({ ...graph, inputs: graph.inputs.map((input) => concrete(input, inputs)) }, held)
+  const folded = await foldByRuntime(skeleton)
+  return attachHeld(await inferTypes(folded), graph, held)
+}
+
+const isHeld = (initializer: Initializer, weights: ReadonlySet<string>): boolean =>
+  weights.has(initializer.name) ||
+  initializer.data.kind === 'external' ||
+  bytesOfElements(initializer.type, shapeSize(initializer.shape)) > SKELETON_CONSTANT_BYTES
+
+function concrete(input: ValueInfo, shapes: Readonly<Record<string, Shape>>): ValueInfo {
+  const shape = shapes[input.name]
+  const fits = shape?.length === input.shape.length
+  if (shape !== undefined && fits && input.shape.every((dim, axis) => typeof dim === 'string' || dim === shape[axis]))
+    return { ...input, shape }
+  throw new PeertuneError('onnx/input-shape', `the model's input ${input.name} does not take this batch`, {
+    facts: { input: input.name, expected: input.shape, got: shape ?? 'nothing' },
+    hint: 'the data must fill every input of the model, in the shape the model was exported for'
+  })
+}
+
+function detach(graph: Graph, held: readonly Initializer[]): Graph {
+  const names = new Set(held.map(({ name }) => name))
+  const inputs = [...graph.inputs, ...held.map(({ name, type, shape }) => ({ name, type, shape }))]
+  const initializers = new Map([...graph.initializers].filter(([name]) => !names.has(name)))
+  // Output types are left to the runtime: the exporter's symbolic ones contradict the concrete inputs.
+  return { ...graph, inputs, initializers }
+}
+
+async function foldByRuntime(graph: Graph): Promise<Graph> {
+  const directory = await mkdtemp(join(tmpdir(), 'peertune-'))
+  try {
+    const optimizedModelPath = join(directory, 'folded.onnx')
+    const outputNames = graph.outputs.map(({ name }) => name)
+    const bytes = writeModel({ ...graph, outputs: [] }, { untypedOutputs: outputNames })
+    const session = await createSession(bytes, { optimization: 'basic', optimizedModelPath })
+    await session.release()
+    return parseModel(await readFile(optimizedModelPath), graph.name)
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
+}
+
+/** Asks the runtime for type and shape of every value, by making each an output. Throws `onnx/no-shape`. */
+export async function inferTypes(graph: Graph): Promise<Graph> {
+  const produced = graph.nodes.flatMap((node) => node.outputs.filter((output) => output !== ''))
+  const session = await createSession(writeModel({ ...graph, outputs: [] }, { untypedOutputs: produced }), {
+    optimization: 'disabled'
+  })
+  const { outputs } = session
+  await session.release()
+  const known = new Map(
+    [...graph.inputs, ...graph.initializers.values(), ...outputs].map((value) => [value.name, value])
+  )
+  const values = new Map(
+    Array.from(known.values(), ({ name, type, shape }) => [name, { name, type, shape: staticShape({ shape }, name) }])
+  )
+  return { ...graph, outputs: graph.outputs.map((output) => values.get(output.name) ?? output), values }
+}
+
+function attachHeld(graph: Graph, original: Graph, held: readonly Initializer[]): Graph {
+  const inputNames = new Set(original.inputs.map(({ name }) => name))
+  const initializers = new Map([...graph.initializers, ...held.map((h) => [h.name, h] as const)])
+  return pruneGraph({ ...graph, inputs: graph.inputs.filter(({ name }) => inputNames.has(name)), initializers })
+}

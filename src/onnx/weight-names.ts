@@ -1,0 +1,99 @@
+import type { Graph, Initializer, Node } from './graph.js'
+import { wrapperPrefix } from './module-path.js'
+import { pruneGraph } from './rewrite.js'
+import { tieWeights } from './tie-weights.js'
+import type { NamedWeights, Weight } from './weight.js'
+
+/** Input slots that are parameters by the operator's definition. */
+const SLOTS: Readonly<Record<string, Readonly<Record<number, 'weight' | 'bias'>>>> = {
+  MatMul: { 1: 'weight' },
+  Gemm: { 1: 'weight', 2: 'bias' },
+  Transpose: { 0: 'weight' },
+  Gather: { 0: 'weight' },
+  Conv: { 1: 'weight', 2: 'bias' },
+  LayerNormalization: { 1: 'weight', 2: 'bias' },
+  GroupNormalization: { 1: 'weight', 2: 'bias' },
+  InstanceNormalization: { 1: 'weight', 2: 'bias' },
+  RMSNormalization: { 1: 'weight' },
+  SimplifiedLayerNormalization: { 1: 'weight' }
+}
+
+/** Buffers that carry a dotted name like a parameter's but are constants of the model. */
+const BUFFER_SUFFIXES = ['inv_freq', 'position_ids', 'masked_bias']
+
+/**
+ * Gives every use of a weight its own value, named after the module that uses it. Exporters let equal tensors share one
+ * initializer (all-one norm weights, zero biases), so an initializer's name says nothing: trained under it, a shared
+ * tensor would get the sum of its users' gradients. Tied tensors (an embedding and its transpose in a language model
+ * head) become one value under the embedding's name.
+ */
+export function nameWeights(graph: Graph): NamedWeights {
+  const prefix = wrapperPrefix([
+    ...new Set(graph.nodes.flatMap((node) => usesOf(node, graph).map((use) => use.module)))
+  ])
+  const weights = new Map<string, Weight>()
+  const nodes = graph.nodes.map((node) => {
+    const inputs = node.inputs.map((input) => (graph.initializers.has(input) ? ownName(input) : input))
+    for (const use of usesOf(node, graph)) {
+      const module = use.module.slice(prefix.length)
+      const name = `${module}.${use.slot}`
+      const known = weights.get(name)
+      // A second tensor under one name is no parameter we can name; it stays a constant.
+      if (known !== undefined && known.initializer !== use.initializer) continue
+      weights.set(name, { name, module, slot: use.slot, transposed: use.transposed, initializer: use.initializer })
+      inputs[use.index] = name
+    }
+    return { ...node, inputs }
+  })
+  return tieWeights(attach({ ...graph, nodes }, weights))
+}
+
+/** What an initializer is called where it is no named weight, so that the two kinds of names cannot meet. */
+const ownName = (name: string): string => `constant:${name}`
+
+interface Use extends Omit<Weight, 'name'> {
+  readonly index: number
+}
+
+function usesOf(node: Node, graph: Graph): Use[] {
+  return node.inputs.flatMap((input, index) => {
+    const initializer = graph.initializers.get(input)
+    if (initializer?.type !== 'float32' || initializer.shape.length === 0) return []
+    const place = placeOf(node, index, initializer)
+    if (place === undefined) return []
+    const anonymous = !input.endsWith(`.${place.slot}`)
+    const transposed = anonymous && node.op === 'MatMul' && initializer.shape.length === 2
+    return [{ ...place, transposed, initializer, index }]
+  })
+}
+
+function placeOf(node: Node, index: number, initializer: Initializer): { module: string; slot: string } | undefined {
+  const { name, shape } = initializer
+  const slot = slotOf(node, index, shape.length)
+  const dot = name.lastIndexOf('.')
+  if (slot !== undefined && node.module !== undefined && node.module !== '') return { module: node.module, slot }
+  const own = name.slice(dot + 1)
+  if (dot < 0 || BUFFER_SUFFIXES.includes(own)) return undefined
+  const module = name.slice(0, dot)
+  if (slot === own || (slot === undefined && node.module === module)) return { module, slot: own }
+  return undefined
+}
+
+function slotOf(node: Node, index: number, rank: number): string | undefined {
+  if ((node.op === 'Add' || node.op === 'Mul') && rank === 1) return node.op === 'Add' ? 'bias' : 'weight'
+  const slot = SLOTS[node.op]?.[index]
+  const matrix = node.op === 'MatMul' || node.op === 'Gemm' || node.op === 'Transpose' || node.op === 'Gather'
+  return slot === 'weight' && matrix && rank !== 2 ? undefined : slot
+}
+
+function attach(graph: Graph, weights: ReadonlyMap<string, Weight>): NamedWeights {
+  const constants = Array.from(graph.initializers.values(), (constant) => ({
+    ...constant,
+    name: ownName(constant.name)
+  }))
+  const named = Array.from(weights.values(), ({ name, initializer }) => ({ ...initializer, name }))
+  const initializers = new Map([...constants, ...named].map((initializer) => [initializer.name, initializer]))
+  const values = new Map([...graph.values].filter(([name]) => !graph.initializers.has(name)))
+  for (const { name, type, shape } of initializers.values()) values.set(name, { name, type, shape })
+  return { graph: pruneGraph({ ...graph, initializers, values }), weights }
+}
