@@ -1,5 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import { floatConstant, intConstant } from '../onnx/constant.js'
+import { pruneGraph } from '../onnx/rewrite.js'
 import type { Attribute, ElementType, Graph, Initializer, Node, ValueInfo } from '../onnx/graph.js'
 import type { Shape } from '../tensor/schema.js'
 
@@ -115,7 +116,10 @@ export function createEmitter(graph: Graph, prefix = 'ad'): Emitter {
     ints: (list) => constant(`int64 ${list.join()}`, (name) => intConstant(name, list)),
     scalar: (value, type) =>
       constant(`${type} ${Object.is(value, -0) ? '-0' : value}`, (name) => scalarInitializer(name, value, type)),
-    finish: (outputs) => prune(graph, { nodes, initializers, values, outputs })
+    finish(outputs) {
+      const infos = outputs.map((name) => ({ name, ...staticType(name, values.get(name)) }))
+      return pruneGraph({ ...graph, nodes, initializers, values, outputs: infos })
+    }
   }
 }
 
@@ -135,32 +139,4 @@ function scalarInitializer(name: string, value: number, type: ElementType): Init
   }
   if (type === 'int64') return intConstant(name, value)
   throw new PeertuneError('autodiff/unsupported-type', `cannot make a ${type} constant`, { facts: { type, value } })
-}
-
-interface Parts {
-  readonly nodes: readonly Node[]
-  readonly initializers: ReadonlyMap<string, Initializer>
-  readonly values: ReadonlyMap<string, ValueInfo>
-  readonly outputs: readonly string[]
-}
-
-function prune(graph: Graph, { nodes, initializers, values, outputs }: Parts): Graph {
-  const needed = new Set(outputs)
-  const kept: Node[] = []
-  for (const node of nodes.toReversed()) {
-    if (!node.outputs.some((output) => needed.has(output))) continue
-    for (const input of node.inputs) needed.add(input)
-    for (const output of node.outputs) needed.add(output)
-    kept.push(node)
-  }
-  const infoOf = (name: string): ValueInfo => ({ name, ...staticType(name, values.get(name)) })
-  return {
-    name: graph.name,
-    opsets: graph.opsets,
-    inputs: graph.inputs,
-    outputs: outputs.map(infoOf),
-    nodes: kept.reverse(),
-    initializers: new Map([...initializers].filter(([name]) => needed.has(name))),
-    values: new Map([...values].filter(([name]) => needed.has(name)))
-  }
 }

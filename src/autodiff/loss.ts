@@ -1,4 +1,5 @@
 import { PeertuneError } from '../base/errors.js'
+import { IGNORED_LABEL } from '../data/batch.js'
 import type { Graph, ValueInfo } from '../onnx/graph.js'
 import { shapeSize, type Shape } from '../tensor/schema.js'
 import { createEmitter, type Emitter } from './emit.js'
@@ -10,9 +11,6 @@ export const LABELS = 'labels'
 export const LOSS = 'loss'
 /** Scalar outputs of the evaluation graph: float32 nats, int64, int64. */
 export const EVALUATION_OUTPUTS = { lossSum: 'loss_sum', count: 'count', correct: 'correct' } as const
-
-/** Labels of this value are skipped, as in PyTorch. */
-const IGNORED_LABEL = -100
 
 export interface Objective {
   readonly graph: Graph
