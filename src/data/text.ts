@@ -1,0 +1,90 @@
+import { readFile } from 'node:fs/promises'
+import { PeertuneError } from '../base/errors.js'
+import type { Dataset } from './batch.js'
+import { causalCollator, type ModelInputs, tokenInputsOf } from './collate.js'
+import { createDataset } from './dataset.js'
+import { emptyFile, statFile } from './files.js'
+import type { SpeakerSplit, TextSpec } from './spec.js'
+import { speakersOfPeer, splitSpeakers } from './speakers.js'
+import { openTokenizer, type Tokenizer } from './tokenizer.js'
+
+/** Bytes of one text file: it is read whole, and its tokens take about as much again. */
+const MAX_TEXT_BYTES = 256 * 1024 * 1024
+
+/** The part of a text that is held out: one sequence in ten, at least one. */
+const HELD_OUT_TENTH = 10
+
+/** Training and held-out sequences of token ids, each of `sequenceLength`. */
+export interface PackedText {
+  readonly training: readonly Int32Array[]
+  readonly heldOut: readonly Int32Array[]
+}
+
+/**
+ * A text file as a causal language-modelling dataset. With a speaker split, held-out sequences are those of all
+ * speakers. Throws `data/no-file`, `data/empty`, `data/file-too-large`, `data/bad-split`, and the tokenizer's errors.
+ */
+export async function openText(spec: TextSpec, model: ModelInputs): Promise<Dataset> {
+  const inputs = tokenInputsOf(model)
+  const tokenizer = await openTokenizer(spec.tokenizer)
+  const text = await readText(spec.path)
+  const { training, heldOut } =
+    spec.split === undefined
+      ? packParts([text], [0], tokenizer, spec.sequenceLength)
+      : packSpeakers(text, spec.split, tokenizer, spec.sequenceLength)
+  if (training.length === 0)
+    throw new PeertuneError('data/empty', `${spec.path} holds no training sequence of ${spec.sequenceLength} tokens`, {
+      facts: { file: spec.path, sequenceLength: spec.sequenceLength, heldOut: heldOut.length },
+      hint: 'give more text or shorter sequences'
+    })
+  return createDataset({ training, heldOut, seed: spec.seed, collate: causalCollator(inputs, spec.sequenceLength) })
+}
+
+/** The sequences of one peer of a play: trained on its own speakers, evaluated on everybody's held-out tenth. */
+export function packSpeakers(play: string, split: SpeakerSplit, tokenizer: Tokenizer, length: number): PackedText {
+  const { peer, peers } = split
+  const texts = splitSpeakers(play, split.speakers).map((speaker) => speaker.text)
+  if (peer !== undefined && (peer < 0 || peer >= Math.min(peers, texts.length)))
+    throw new PeertuneError('data/bad-split', `there is no peer ${peer} among ${peers} with ${texts.length} speakers`, {
+      facts: { peer, peers, speakers: texts.length }
+    })
+  const own = peer === undefined ? speakersOfPeer(texts.length, 0, 1) : speakersOfPeer(texts.length, peer, peers)
+  return packParts(texts, own, tokenizer, length)
+}
+
+/** Of each text the first tenth of its sequences is held out; those of the texts named in `own` are trained on. */
+function packParts(texts: readonly string[], own: readonly number[], tokenizer: Tokenizer, length: number): PackedText {
+  const parts = texts.map((text) => {
+    const sequences = packTokens(tokenizer.encode(text), tokenizer.bos, length)
+    const held = Math.max(1, Math.floor(sequences.length / HELD_OUT_TENTH))
+    return { training: sequences.slice(held), heldOut: sequences.slice(0, held) }
+  })
+  return { training: own.flatMap((i) => parts[i]!.training), heldOut: parts.flatMap((part) => part.heldOut) }
+}
+
+/**
+ * Cuts `ids` into sequences of `length` tokens, each beginning with `bos` where there is one; what does not fill a
+ * sequence is dropped.
+ */
+export function packTokens(ids: Int32Array, bos: number | undefined, length: number): Int32Array[] {
+  const lead = bos === undefined ? [] : [bos]
+  const stride = length - lead.length
+  if (!Number.isInteger(length) || stride < 1 || length < 2)
+    throw new PeertuneError('data/bad-sequence-length', `a sequence of ${length} tokens has nothing to predict`, {
+      facts: { sequenceLength: length, expected: 'a whole number from 2' }
+    })
+  return Array.from({ length: Math.floor(ids.length / stride) }, (_, i) =>
+    Int32Array.of(...lead, ...ids.subarray(i * stride, (i + 1) * stride))
+  )
+}
+
+async function readText(path: string): Promise<string> {
+  const { size } = await statFile(path)
+  if (size > MAX_TEXT_BYTES)
+    throw new PeertuneError('data/file-too-large', `${path} has ${size} bytes; a text may have ${MAX_TEXT_BYTES}`, {
+      facts: { file: path, expected: MAX_TEXT_BYTES, got: size },
+      hint: 'cut it, or write it as JSONL'
+    })
+  if (size === 0) throw emptyFile(path)
+  return readFile(path, 'utf8')
+}
