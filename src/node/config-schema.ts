@@ -1,4 +1,5 @@
 import type { DataSpec } from '../data/spec.js'
+import { MAX_BOOTSTRAP_ADDRESSES } from '../gossip/limits.js'
 import type { Device } from '../train/trainer.js'
 import * as f from './config-fields.js'
 import { LOG_LEVELS, type LogLevel } from './logger.js'
@@ -58,7 +59,8 @@ export interface NodeConfig {
   readonly logLevel: LogLevel
 }
 
-const MAX_ADDRESSES = 64
+/** Sockets to open; one for each network of the machine. */
+const MAX_LISTEN_ADDRESSES = 16
 const MAX_THREADS = 1024
 const MAX_PORT = 65_535
 
@@ -146,8 +148,10 @@ export const configSchema = (defaults: { readonly dataDir: string; readonly thre
     training: training.prefault({}),
     device: f.oneOf(['auto', 'cpu', 'cuda', 'webgpu', 'coreml', 'dml']).default('auto'),
     threads: f.wholeNumber(1, MAX_THREADS).default(defaults.threads),
-    listen: f.list(listenAddress, { of: 'addresses', min: 1, max: MAX_ADDRESSES }).default(['/ip4/0.0.0.0/tcp/0']),
-    bootstrap: f.list(peerAddress, { of: 'addresses', max: MAX_ADDRESSES }).default([]),
+    listen: f
+      .list(listenAddress, { of: 'addresses', min: 1, max: MAX_LISTEN_ADDRESSES })
+      .default(['/ip4/0.0.0.0/tcp/0']),
+    bootstrap: f.list(peerAddress, { of: 'addresses', max: MAX_BOOTSTRAP_ADDRESSES }).default([]),
     networkKey: f.nullable(f.path('a network key file')).default(null),
     http: http.prefault({}),
     checkpointEvery: f.wholeNumber(1, 1_000_000).default(5),

@@ -1,11 +1,11 @@
 import { access, constants } from 'node:fs/promises'
 import { homedir, availableParallelism } from 'node:os'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
-import { PeertuneError } from '../base/errors.js'
 import type { DataSpec } from '../data/spec.js'
 import { type Origin, checkFields, valueAt } from './config-fields.js'
 import { type NodeConfig, configSchema } from './config-schema.js'
-import { type FieldPath, type YamlFile, printYaml, readYamlFile, reasonOf } from './yaml-file.js'
+import { unreadable } from './text-file.js'
+import { type FieldPath, type YamlFile, printYaml, readYamlFile } from './yaml-file.js'
 
 /** Command-line flags that override the file; as typed, so that a wrong one can be shown. */
 export interface ConfigFlags {
@@ -73,12 +73,9 @@ export async function checkConfigFiles({ config, origin }: ResolvedConfig): Prom
 }
 
 async function checkReadable(where: string, file: string): Promise<void> {
-  try {
-    await access(file, constants.R_OK)
-  } catch (error) {
-    const message = `${where}: expected a readable file, got ${file} (${reasonOf(error)})`
-    throw new PeertuneError('config/unreadable-file', message, { facts: { file }, cause: error })
-  }
+  await access(file, constants.R_OK).catch((cause: unknown) => {
+    throw unreadable(where, file, cause)
+  })
 }
 
 interface Override {

@@ -1,4 +1,3 @@
-import { readFile, stat } from 'node:fs/promises'
 import {
   Document,
   LineCounter,
@@ -12,6 +11,7 @@ import {
   parseDocument
 } from 'yaml'
 import { PeertuneError } from '../base/errors.js'
+import { reasonOf, readTextFile } from './text-file.js'
 
 /** Where in a document a value stands: keys and list positions from the root. */
 export type FieldPath = readonly (string | number)[]
@@ -32,7 +32,7 @@ export const MAX_YAML_BYTES = 1 << 20
  * file, and the line where there is one.
  */
 export async function readYamlFile(file: string): Promise<YamlFile> {
-  return parseYaml(file, await readBounded(file))
+  return parseYaml(file, await readTextFile(file, MAX_YAML_BYTES))
 }
 
 /** `readYamlFile` for text already at hand; `file` is what errors call it. */
@@ -61,35 +61,6 @@ export function printYaml(value: unknown, comment: (path: FieldPath) => string |
   const document = new Document(value)
   annotate(document.contents, [], comment)
   return document.toString({ lineWidth: 0 })
-}
-
-async function readBounded(file: string): Promise<string> {
-  try {
-    const { size } = await stat(file)
-    if (size <= MAX_YAML_BYTES) return await readFile(file, 'utf8')
-  } catch (error) {
-    throw new PeertuneError('config/unreadable-file', `${file}: expected a readable file, got ${reasonOf(error)}`, {
-      facts: { file },
-      cause: error
-    })
-  }
-  throw new PeertuneError('config/too-large', `${file}: expected at most ${MAX_YAML_BYTES} bytes of YAML`, {
-    facts: { file, maxBytes: MAX_YAML_BYTES }
-  })
-}
-
-/** What the file system said, in words. */
-export function reasonOf(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-  const words: Readonly<Record<string, string>> = {
-    ENOENT: 'no such file or directory',
-    EACCES: 'permission denied',
-    EISDIR: 'a directory',
-    ENOTDIR: 'a path through something that is no directory',
-    EROFS: 'a read-only file system',
-    ENOSPC: 'no space left on the device'
-  }
-  return words[code] ?? (error instanceof Error ? error.message : String(error))
 }
 
 /** Aliases are bounded by the parser; one that goes past the bound throws here. */

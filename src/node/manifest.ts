@@ -1,0 +1,83 @@
+import type { FederationManifest } from '../base/federation.js'
+import { PeertuneError } from '../base/errors.js'
+import * as f from './config-fields.js'
+import { fieldName } from './config.js'
+import { modelSha256 } from './model-hash.js'
+import { type YamlFile, printYaml, readYamlFile } from './yaml-file.js'
+
+const MAX_LABELS = 10_000
+const MAX_TARGETS = 10_000
+const MAX_RANK = 1024
+
+const labels = f.list(f.text('a label', { max: 256 }), { of: 'labels', min: 2, max: MAX_LABELS, distinct: true })
+const modules = (what: string, min: number) =>
+  f.list(f.text(what, { max: 256 }), { of: 'module names', min, max: MAX_TARGETS, distinct: true })
+const seed = () => f.text('a seed text that all peers share', { max: 256 })
+
+const task = f.variants('kind', [
+  f.section({ kind: f.exactly('causal-lm') }),
+  f.section({ kind: f.exactly('sequence-classification'), labels }),
+  f.section({ kind: f.exactly('image-classification'), labels })
+])
+
+const peft = f.variants('method', [
+  f.section({
+    method: f.exactly('lora'),
+    rank: f.wholeNumber(1, MAX_RANK).default(8),
+    alpha: f.number({ above: 0, max: 65_536 }).default(16),
+    targets: modules('a module such as q_proj', 1),
+    head: modules('a module such as classifier', 0).default([]),
+    seed: seed()
+  }),
+  f.section({ method: f.exactly('full'), seed: seed() })
+])
+
+const mixing = f.section({
+  localSteps: f.wholeNumber(1, 1_000_000).default(10),
+  codec: f.oneOf(['float32', 'int8']).default('int8'),
+  gamma: f.number({ above: 0, max: 1 }).default(1),
+  settleExchanges: f.wholeNumber(0, 10_000).default(12),
+  isolationFactor: f.number({ min: 1, max: 1_000_000 }).default(10)
+})
+
+const manifestSchema = f.section({
+  peertune: f.exactly(1),
+  name: f.matching(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'a name of 1 to 64 small letters, digits, dots and dashes'),
+  model: f.section({
+    sha256: f.matching(/^[0-9a-f]{64}$/, 'the SHA-256 of the base model, 64 hexadecimal digits in lower case')
+  }),
+  task,
+  peft,
+  mixing: mixing.prefault({})
+})
+
+/** Throws `config/*` errors that name file, line and field, what was expected and what was got. */
+export const readManifest = async (file: string): Promise<FederationManifest> => checkManifest(await readYamlFile(file))
+
+export function checkManifest(yaml: YamlFile): FederationManifest {
+  const origin: f.Origin = (path) =>
+    `${yaml.file}:${yaml.line(path)}: ${path.length === 0 ? 'the file' : fieldName(path)}`
+  return f.checkFields(manifestSchema, yaml.value, origin)
+}
+
+/** A manifest from parts that still lack their defaults; `where` names them in errors. */
+export const createManifest = (parts: unknown, where: f.Origin): FederationManifest =>
+  f.checkFields(manifestSchema, parts, where)
+
+/** The complete manifest as YAML, every default written out. */
+export const printManifest = (manifest: FederationManifest): string => printYaml(manifest)
+
+/**
+ * The local model must be the federation's. Throws `config/wrong-model`, and `onnx/not-a-model` before it for a file
+ * that is no ONNX model at all.
+ */
+export async function checkModel(manifest: FederationManifest, modelPath: string): Promise<void> {
+  const got = await modelSha256(modelPath)
+  const expected = manifest.model.sha256
+  if (got === expected) return
+  const message = `${modelPath}: expected the federation's model (SHA-256 ${expected}), got another file (${got})`
+  throw new PeertuneError('config/wrong-model', message, {
+    facts: { file: modelPath, expected, got },
+    hint: `federation ${manifest.name} trains on one base model only; get that file, or change model in the configuration`
+  })
+}
