@@ -1,16 +1,32 @@
 import type { Shape } from '../tensor/schema.js'
+import { fusePatterns } from './fuse.js'
 import type { Graph } from './graph.js'
+import { canonicalLinears } from './linear.js'
+import { lowerOpset23 } from './lower.js'
+import { renameValues } from './rename.js'
+import { tidyReshapes } from './reshapes.js'
 import { foldConstantsAndAliases, upgradeOpset } from './simplify.js'
-import { specialise } from './specialise.js'
+import { inferTypes, specialise } from './specialise.js'
 import type { NamedWeights } from './weight.js'
 import { nameWeights } from './weight-names.js'
 
 /** Exporter's graph -> opset 20 or later, no Constant or Identity nodes, every weight under its Hugging Face name. */
 export const nameModel = (graph: Graph): NamedWeights => nameWeights(upgradeOpset(foldConstantsAndAliases(graph)))
 
+/**
+ * One graph for one shape of batch, the same whatever the exporter: every value has a type and a static shape, shape
+ * arithmetic is folded away, linear layers are `Gemm` on matrices with the weight as second input under its Hugging Face
+ * name, and opset 23's compound operators are spelled out. Frozen weights stay references. Costs 50 to 400 ms.
+ *
+ * @param inputs concrete shape of every graph input, e.g. `input_ids` [batch, seq].
+ */
 export async function canonicalise(
   { graph, weights }: NamedWeights,
   inputs: Readonly<Record<string, Shape>>
 ): Promise<Graph> {
-  return specialise(graph, inputs, new Set(weights.keys()))
+  const names = new Set(weights.keys())
+  const folded = await specialise(graph, inputs, names)
+  const rewritten = canonicalLinears(fusePatterns(lowerOpset23(folded)))
+  const typed = await inferTypes(rewritten, names)
+  return renameValues(tidyReshapes(typed), names)
 }

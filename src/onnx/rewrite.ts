@@ -25,6 +25,10 @@ export interface RewriteContext {
   typeOf(value: string): ElementType | undefined
   isOutput(value: string): boolean
   fresh(hint: string): string
+  /** Lets every later reader of `value` read `replacement` instead; `value` must be no graph output. */
+  alias(value: string, replacement: string): void
+  /** Where `value` reads from now on. */
+  resolve(value: string): string
   /** Adds a node and returns its first output. */
   emit(node: NewNode): string
   ints(values: readonly number[]): string
@@ -38,7 +42,7 @@ export interface RewriteContext {
  */
 export function rewriteGraph(graph: Graph, rule: (node: Node, context: RewriteContext) => boolean): Graph {
   const work = startRewrite(graph)
-  for (const node of graph.nodes) if (!rule(node, work.context)) work.nodes.push(node)
+  for (const node of graph.nodes) if (!rule(node, work.context)) work.push(node)
   return pruneGraph({ ...graph, nodes: work.nodes, initializers: work.initializers, values: work.values })
 }
 
@@ -59,6 +63,9 @@ function startRewrite(graph: Graph) {
     taken.add(name)
     return name
   }
+  const aliases = new Map<string, string>()
+  const resolve = (value: string): string => aliases.get(value) ?? value
+  const push = (node: Node): void => void nodes.push({ ...node, inputs: node.inputs.map(resolve) })
   const constants = new Map<string, string>()
   const constant = (key: string, make: (name: string) => Initializer): string => {
     const known = constants.get(key)
@@ -77,16 +84,18 @@ function startRewrite(graph: Graph) {
     typeOf: (value) => values.get(value)?.type,
     isOutput: (value) => outputs.has(value),
     fresh,
+    resolve,
+    alias: (value, replacement) => void aliases.set(value, resolve(replacement)),
     emit({ op, inputs, attributes = {}, outputs: names = [fresh(op.toLowerCase())], type = 'float32', shape }) {
       const first = names[0] as string
-      nodes.push({ op, domain: '', name: first, inputs, outputs: names, attributes })
+      push({ op, domain: '', name: first, inputs, outputs: names, attributes })
       if (shape !== undefined) values.set(first, { name: first, type, shape })
       return first
     },
     ints: (list) => constant(`int64 ${list.join()}`, (name) => intConstant(name, list)),
     scalar: (value) => constant(`float32 ${value}`, (name) => floatConstant(name, value))
   }
-  return { context, nodes, initializers, values }
+  return { context, push, nodes, initializers, values }
 }
 
 /** Throws `onnx/no-shape` unless every dimension is a number. */

@@ -2,14 +2,13 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PeertuneError } from '../base/errors.js'
-import type { Shape } from '../tensor/schema.js'
+import { type Shape, shapeSize } from '../tensor/schema.js'
 import { bytesOfElements } from './element-type.js'
 import type { Graph, Initializer, ValueInfo } from './graph.js'
 import { parseModel } from './read.js'
 import { pruneGraph, staticShape } from './rewrite.js'
 import { createSession } from './session.js'
 import { writeModel } from './write.js'
-import { shapeSize } from '../tensor/schema.js'
 
 /** Constants above this many bytes are kept out of the graph that the runtime folds, as it would copy them. */
 const SKELETON_CONSTANT_BYTES = 64 * 1024
@@ -65,18 +64,27 @@ async function foldByRuntime(graph: Graph): Promise<Graph> {
     const bytes = writeModel({ ...graph, outputs: [] }, { untypedOutputs: outputNames })
     const session = await createSession(bytes, { optimization: 'basic', optimizedModelPath })
     await session.release()
-    return parseModel(await readFile(optimizedModelPath), graph.name)
+    return withUsedOpsets(parseModel(await readFile(optimizedModelPath), graph.name))
   } finally {
     await rm(directory, { recursive: true, force: true })
   }
 }
 
-/** Asks the runtime for type and shape of every value, by making each an output. Throws `onnx/no-shape`. */
-export async function inferTypes(graph: Graph): Promise<Graph> {
+/** The runtime lists every domain it knows. */
+function withUsedOpsets(graph: Graph): Graph {
+  const used = new Set(['', ...graph.nodes.map(({ domain }) => domain)])
+  return { ...graph, opsets: Object.fromEntries(Object.entries(graph.opsets).filter(([domain]) => used.has(domain))) }
+}
+
+/**
+ * Asks the runtime for type and shape of every value, by making each an output. Initializers in `weights` take part by
+ * shape alone. Throws `onnx/no-shape`.
+ */
+export async function inferTypes(graph: Graph, weights: ReadonlySet<string> = new Set()): Promise<Graph> {
   const produced = graph.nodes.flatMap((node) => node.outputs.filter((output) => output !== ''))
-  const session = await createSession(writeModel({ ...graph, outputs: [] }, { untypedOutputs: produced }), {
-    optimization: 'disabled'
-  })
+  const held = Array.from(graph.initializers.values()).filter((initializer) => isHeld(initializer, weights))
+  const bytes = writeModel({ ...detach(graph, held), outputs: [] }, { untypedOutputs: produced })
+  const session = await createSession(bytes, { optimization: 'disabled' })
   const { outputs } = session
   await session.release()
   const known = new Map(

@@ -40,8 +40,9 @@ export function nameWeights(graph: Graph): NamedWeights {
       const known = weights.get(name)
       // A second tensor under one name is no parameter we can name; it stays a constant.
       if (known !== undefined && known.initializer !== use.initializer) continue
-      weights.set(name, { name, module, slot: use.slot, transposed: use.transposed, initializer: use.initializer })
-      inputs[use.index] = name
+      const { index, ...weight } = use
+      weights.set(name, { ...weight, name, module })
+      inputs[index] = name
     }
     return { ...node, inputs }
   })
@@ -63,8 +64,17 @@ function usesOf(node: Node, graph: Graph): Use[] {
     if (place === undefined) return []
     const anonymous = !input.endsWith(`.${place.slot}`)
     const transposed = anonymous && node.op === 'MatMul' && initializer.shape.length === 2
-    return [{ ...place, transposed, initializer, index }]
+    return [{ ...place, transposed, initializer, index, ...linearOf(node, place.slot, initializer) }]
   })
+}
+
+function linearOf(node: Node, slot: string, { shape }: Initializer): Pick<Weight, 'linear'> {
+  const isLinear = node.op === 'MatMul' || node.op === 'Gemm' || node.op === 'Transpose'
+  if (!isLinear || slot !== 'weight') return {}
+  const [first = 0, second = 0] = shape
+  const outFirst = node.op === 'Transpose' || node.attributes.transB?.value === 1
+  const [inFeatures, outFeatures] = outFirst ? [second, first] : [first, second]
+  return { linear: { inFeatures, outFeatures } }
 }
 
 function placeOf(node: Node, index: number, initializer: Initializer): { module: string; slot: string } | undefined {

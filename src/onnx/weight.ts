@@ -10,6 +10,8 @@ export interface Weight {
   /** The graph holds the transpose of what Hugging Face stores: an anonymous [in, out] copy of a Linear weight. */
   readonly transposed: boolean
   readonly initializer: Initializer
+  /** Present on the weight of a linear layer. */
+  readonly linear?: { readonly inFeatures: number; readonly outFeatures: number }
 }
 
 export interface NamedWeights {

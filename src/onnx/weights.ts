@@ -1,0 +1,150 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { closeSync, createReadStream, openSync, readSync } from 'node:fs'
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
+import { dirname, isAbsolute, join, normalize } from 'node:path'
+import { PeertuneError } from '../base/errors.js'
+import { floatValues } from './constant.js'
+import type { Graph, Initializer } from './graph.js'
+
+/** Inline weights above this many bytes move to a file; smaller ones are cheaper in the graph's own bytes. */
+export const SHARED_WEIGHT_BYTES = 64 * 1024
+/** Bytes. A page: what memory mapping asks of offsets. */
+const ALIGNMENT = 4096
+
+/**
+ * SHA-256 (hex) of a model: its file's bytes, followed by those of the external data files it names, in the order of
+ * their names. Throws `onnx/unsafe-location` and `onnx/missing-weights`.
+ */
+export async function modelSha256(modelPath: string, graph: Graph): Promise<string> {
+  const hash = createHash('sha256')
+  const paths = externalLocations(graph).map((location) => resolveLocation(dirname(modelPath), location))
+  for (const path of [modelPath, ...paths]) {
+    try {
+      for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
+    } catch (cause) {
+      throw missingWeights(path, cause)
+    }
+  }
+  return hash.digest('hex')
+}
+
+export const externalLocations = (graph: Graph): string[] =>
+  [
+    ...new Set(
+      Array.from(graph.initializers.values()).flatMap(({ data }) => (data.kind === 'external' ? data.location : []))
+    )
+  ].sort()
+
+/** A model must not read files outside its own folder. Throws `onnx/unsafe-location`. */
+function resolveLocation(directory: string, location: string): string {
+  const path = normalize(location)
+  if (!isAbsolute(path) && path !== '..' && !path.startsWith('../') && !path.startsWith('..\\'))
+    return join(directory, path)
+  throw new PeertuneError('onnx/unsafe-location', `the model keeps weights at ${location}, outside its own folder`, {
+    facts: { location }
+  })
+}
+
+const missingWeights = (path: string, cause: unknown): PeertuneError =>
+  new PeertuneError('onnx/missing-weights', `cannot read ${path}`, {
+    facts: { path },
+    hint: 'keep the external data file in the folder of the .onnx file, under the name it was exported with',
+    cause
+  })
+
+export interface SharedModel {
+  readonly graph: Graph
+  /** Folder of the files that external initializers name. */
+  readonly externalDir: string
+}
+
+export interface ShareOptions {
+  readonly modelPath: string
+  /** Names the weight file; see `modelSha256`. */
+  readonly sha256: string
+  readonly cacheDir: string
+}
+
+/**
+ * Puts the big inline weights of a model into one aligned file, once per model and machine, and refers to them there.
+ * onnxruntime maps that file, so that all sessions of all processes share its pages. Any number of processes may do this
+ * at once: each writes under its own name and renames. A model that has external data already is left as it is.
+ */
+export async function shareWeights(graph: Graph, { modelPath, sha256, cacheDir }: ShareOptions): Promise<SharedModel> {
+  if (externalLocations(graph).length > 0) return { graph, externalDir: dirname(modelPath) }
+  const location = `${sha256}.weights`
+  const { initializers, regions, size } = layOut(graph, location)
+  const path = join(cacheDir, location)
+  await mkdir(cacheDir, { recursive: true })
+  const present = await stat(path).catch(() => undefined)
+  if (regions.length > 0 && present?.size !== size) await writeRegions(path, regions, size)
+  return { graph: { ...graph, initializers }, externalDir: cacheDir }
+}
+
+interface Region {
+  readonly offset: number
+  readonly bytes: Uint8Array
+}
+
+/** The same model gives the same layout, so whoever comes first writes the file for all. */
+function layOut(graph: Graph, location: string) {
+  const regions: Region[] = []
+  const placed = new Map<Uint8Array, number>()
+  let size = 0
+  const place = (bytes: Uint8Array): number => {
+    const known = placed.get(bytes)
+    if (known !== undefined) return known
+    const offset = Math.ceil(size / ALIGNMENT) * ALIGNMENT
+    regions.push({ offset, bytes })
+    placed.set(bytes, offset)
+    size = offset + bytes.length
+    return offset
+  }
+  const initializers = new Map<string, Initializer>()
+  for (const [name, initializer] of graph.initializers) {
+    const { data } = initializer
+    if (data.kind === 'external' || data.bytes.length < SHARED_WEIGHT_BYTES) {
+      initializers.set(name, initializer)
+      continue
+    }
+    const external = { kind: 'external', location, offset: place(data.bytes), length: data.bytes.length } as const
+    initializers.set(name, { ...initializer, data: external })
+  }
+  return { initializers, regions, size }
+}
+
+async function writeRegions(path: string, regions: readonly Region[], size: number): Promise<void> {
+  const temporary = `${path}.${process.pid}.${randomUUID()}.tmp`
+  try {
+    const file = await open(temporary, 'wx')
+    try {
+      await file.truncate(size)
+      for (const { offset, bytes } of regions) await file.write(bytes, 0, bytes.length, offset)
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(temporary, path)
+  } catch (cause) {
+    await rm(temporary, { force: true })
+    throw cause
+  }
+}
+
+/** Values of a float32 weight, wherever it lies. Throws `onnx/missing-weights`. */
+export function readWeight({ name, type, data }: Initializer, externalDir: string): Float32Array {
+  if (data.kind === 'inline') return Float32Array.from(floatValues({ name, type, shape: [], data }))
+  const path = resolveLocation(externalDir, data.location)
+  const bytes = new Uint8Array(data.length)
+  try {
+    const file = openSync(path, 'r')
+    try {
+      if (readSync(file, bytes, 0, data.length, data.offset) !== data.length) throw new Error('the file is too short')
+    } finally {
+      closeSync(file)
+    }
+  } catch (cause) {
+    throw missingWeights(path, cause)
+  }
+  return new Float32Array(bytes.buffer)
+}

@@ -1,0 +1,37 @@
+import { PeertuneError } from '../base/errors.js'
+import type { Weight } from '../onnx/weight.js'
+
+/** A linear layer of the base model. */
+export interface LinearModule {
+  /** Hugging Face module path. */
+  readonly path: string
+  readonly weight: Weight
+  readonly inFeatures: number
+  readonly outFeatures: number
+}
+
+/** Linear layers in graph order. */
+export const linearModules = (weights: ReadonlyMap<string, Weight>): LinearModule[] =>
+  Array.from(weights.values()).flatMap((weight) =>
+    weight.linear === undefined ? [] : { path: weight.module, weight, ...weight.linear }
+  )
+
+/**
+ * The modules that the names mean, as PEFT reads `target_modules`: a whole path, or the last segments of one.
+ * Throws `config/no-such-module` for a name that means none.
+ */
+export function matchModules(modules: readonly LinearModule[], names: readonly string[]): LinearModule[] {
+  for (const name of names)
+    if (!modules.some(({ path }) => isMeant(path, name)))
+      throw new PeertuneError('config/no-such-module', `the model has no linear layer called ${name}`, {
+        facts: { name, available: [...new Set(modules.map(({ path }) => path))] },
+        hint: `it has ${suffixes(modules).join(', ')}`
+      })
+  return modules.filter(({ path }) => names.some((name) => isMeant(path, name)))
+}
+
+const isMeant = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`)
+
+const suffixes = (modules: readonly LinearModule[]): string[] => [
+  ...new Set(modules.map(({ path }) => path.split('.').at(-1) as string))
+]
