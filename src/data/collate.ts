@@ -6,15 +6,11 @@ export interface ModelInputs {
   readonly inputs: readonly { readonly name: string; readonly shape: readonly (number | string)[] }[]
 }
 
-/** A grey or colour image: float32[channel * height * width], row major, and its label's index. */
-export interface ImageExample {
-  readonly pixels: Float32Array
-  readonly label: number
-}
-
-/** Token ids of one sequence, special tokens included, and its label's index. */
-export interface TextExample {
-  readonly ids: Int32Array
+/** One row of a batch before it is one. */
+export interface Example {
+  /** An image, float32[channel * height * width] row major; or the token ids of a sequence, special tokens included. */
+  readonly values: Float32Array | Int32Array
+  /** Index among the task's labels; IGNORED_LABEL where the values are their own labels (a causal language model). */
   readonly label: number
 }
 
@@ -25,11 +21,11 @@ type TokenInput = (typeof TOKEN_INPUTS)[number]
 /** pixels -> `<inputName>` float32[rows, ...shape], labels [rows]. Missing rows are black and ignored. */
 export function imageCollator(inputName: string, shape: readonly [number, number, number]) {
   const size = shape[0] * shape[1] * shape[2]
-  return (examples: readonly ImageExample[], rows: number): Batch => {
+  return (examples: readonly Example[], rows: number): Batch => {
     const data = new Float32Array(rows * size)
     const labels = new Int32Array(rows).fill(IGNORED_LABEL)
-    examples.forEach(({ pixels, label }, row) => {
-      data.set(pixels, row * size)
+    examples.forEach(({ values, label }, row) => {
+      data.set(values, row * size)
       labels[row] = label
     })
     return {
@@ -44,12 +40,12 @@ export function imageCollator(inputName: string, shape: readonly [number, number
  * and missing rows are ignored.
  */
 export function causalCollator(inputs: readonly TokenInput[], length: number) {
-  return (examples: readonly Int32Array[], rows: number): Batch => {
+  return (examples: readonly Example[], rows: number): Batch => {
     const ids = new Int32Array(rows * length)
     const labels = new Int32Array(rows * length).fill(IGNORED_LABEL)
-    examples.forEach((sequence, row) => {
-      ids.set(sequence, row * length)
-      labels.set(sequence.subarray(1), row * length)
+    examples.forEach(({ values }, row) => {
+      ids.set(values, row * length)
+      labels.set(values.subarray(1), row * length)
     })
     const mask = new Int32Array(rows * length).fill(1)
     return { inputs: tokenInputs(inputs, ids, mask, [rows, length]), labels: { shape: [rows, length], data: labels } }
@@ -61,15 +57,15 @@ export function causalCollator(inputs: readonly TokenInput[], length: number) {
  * one unmasked position: a softmax over nothing would be NaN.
  */
 export function classificationCollator(inputs: readonly TokenInput[], length: number, padId: number) {
-  return (examples: readonly TextExample[], rows: number): Batch => {
+  return (examples: readonly Example[], rows: number): Batch => {
     const ids = new Int32Array(rows * length).fill(padId)
     const mask = new Int32Array(rows * length)
     const labels = new Int32Array(rows).fill(IGNORED_LABEL)
     for (let row = 0; row < rows; row++) mask[row * length] = 1
-    examples.forEach((example, row) => {
-      ids.set(example.ids, row * length)
-      mask.fill(1, row * length, row * length + example.ids.length)
-      labels[row] = example.label
+    examples.forEach(({ values, label }, row) => {
+      ids.set(values, row * length)
+      mask.fill(1, row * length, row * length + values.length)
+      labels[row] = label
     })
     return { inputs: tokenInputs(inputs, ids, mask, [rows, length]), labels: { shape: [rows], data: labels } }
   }

@@ -1,8 +1,9 @@
 import { PeertuneError } from '../base/errors.js'
 import { seededRng } from '../base/rng.js'
 import type { Batch, BatchCursor, BatchStream, Dataset } from './batch.js'
+import type { Example } from './collate.js'
 
-export interface DatasetParts<Example> {
+export interface DatasetParts {
   readonly training: readonly Example[]
   /** May be empty: then `evaluation` yields nothing. */
   readonly heldOut: readonly Example[]
@@ -20,7 +21,7 @@ export interface DatasetParts<Example> {
  * cannot fill goes on with the next one, so every example is seen once per epoch and every batch is full.
  * Throws `data/empty`, `data/bad-batch-size`, `data/bad-cursor`.
  */
-export function createDataset<Example>(parts: DatasetParts<Example>): Dataset {
+export function createDataset(parts: DatasetParts): Dataset {
   const { training, heldOut, seed, collate } = parts
   if (training.length === 0)
     throw new PeertuneError('data/empty', 'the data source holds no training example', {
@@ -33,6 +34,11 @@ export function createDataset<Example>(parts: DatasetParts<Example>): Dataset {
       checkCursor(start, training.length)
       return openStream(training, batchSize, start, seed, collate)
     },
+    gather: (positions) =>
+      collate(
+        positions.map((position) => training[position]!),
+        positions.length
+      ),
     *evaluation(batchSize) {
       checkBatchSize(batchSize)
       for (let first = 0; first < heldOut.length; first += batchSize)
@@ -45,12 +51,12 @@ export function createDataset<Example>(parts: DatasetParts<Example>): Dataset {
 export const epochOrder = (size: number, seed: string, epoch: number): readonly number[] =>
   seededRng('epoch', seed, epoch).shuffle(Array.from({ length: size }, (_, i) => i))
 
-function openStream<Example>(
+function openStream(
   examples: readonly Example[],
   batchSize: number,
   start: BatchCursor,
   seed: string,
-  collate: DatasetParts<Example>['collate']
+  collate: DatasetParts['collate']
 ): BatchStream {
   let { epoch, position } = start
   let order = epochOrder(examples.length, seed, epoch)

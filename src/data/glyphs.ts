@@ -1,9 +1,8 @@
 import { PeertuneError } from '../base/errors.js'
 import type { TaskSpec } from '../base/federation.js'
 import { type Rng, seededRng } from '../base/rng.js'
-import type { Dataset } from './batch.js'
-import { type ImageExample, imageCollator, imageInputOf, type ModelInputs } from './collate.js'
-import { createDataset } from './dataset.js'
+import { type Example, imageCollator, imageInputOf, type ModelInputs } from './collate.js'
+import type { DatasetParts } from './dataset.js'
 import { type GlyphName, type GlyphPiece, glyphShape, isGlyph } from './glyph-shapes.js'
 import type { GlyphsSpec } from './spec.js'
 
@@ -158,7 +157,7 @@ export function drawExamples(
   labels: readonly string[],
   count: number,
   seed: string
-): ImageExample[] {
+): Example[] {
   const names = classes.map((name) => checkClass(name, labels))
   if (count > MAX_IMAGES)
     throw new PeertuneError('data/too-many-images', `${count} images are more than memory should hold`, {
@@ -167,23 +166,23 @@ export function drawExamples(
   if (names.length === 0) return []
   return Array.from({ length: count }, (_, i) => {
     const name = names[i % names.length]!
-    return { pixels: drawGlyph(name, seededRng('glyph', seed, name, i)), label: labels.indexOf(name) }
+    return { values: drawGlyph(name, seededRng('glyph', seed, name, i)), label: labels.indexOf(name) }
   })
 }
 
 /** A peer's drawn images, and held-out ones over all labels of the task. Throws as `drawExamples` does. */
-export function openGlyphs(
+export function readGlyphs(
   spec: GlyphsSpec,
   task: Extract<TaskSpec, { kind: 'image-classification' }>,
   model: ModelInputs
-): Dataset {
+): DatasetParts {
   const shape = [1, GLYPH_SIDE, GLYPH_SIDE] as const
-  return createDataset({
+  return {
     training: drawExamples(spec.classes, task.labels, spec.samples, `train/${spec.seed}`),
     heldOut: drawExamples(task.labels, task.labels, spec.testSamples, `test/${spec.testSeed ?? 'test'}`),
     seed: spec.seed,
     collate: imageCollator(imageInputOf(model, shape), shape)
-  })
+  }
 }
 
 function checkClass(name: string, labels: readonly string[]): GlyphName {

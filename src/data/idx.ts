@@ -4,9 +4,8 @@ import { gunzip } from 'node:zlib'
 import { PeertuneError } from '../base/errors.js'
 import type { TaskSpec } from '../base/federation.js'
 import { seededRng } from '../base/rng.js'
-import type { Dataset } from './batch.js'
-import { type ImageExample, imageCollator, imageInputOf, type ModelInputs } from './collate.js'
-import { createDataset } from './dataset.js'
+import { type Example, imageCollator, imageInputOf, type ModelInputs } from './collate.js'
+import type { DatasetParts } from './dataset.js'
 import { statFile } from './files.js'
 import type { IdxSpec } from './spec.js'
 
@@ -47,11 +46,11 @@ async function readBytes(path: string): Promise<Buffer> {
 }
 
 /** Grey images from 0 to 1 with their labels as a dataset. Throws `data/bad-idx`, `data/model-mismatch`. */
-export async function openIdx(
+export async function readIdxPair(
   spec: IdxSpec,
   task: Extract<TaskSpec, { kind: 'image-classification' }>,
   model: ModelInputs
-): Promise<Dataset> {
+): Promise<DatasetParts> {
   const images = await readIdx(spec.images, 3)
   const labels = await readIdx(spec.labels, 1)
   const [count = 0, height = 0, width = 0] = images.shape
@@ -60,17 +59,17 @@ export async function openIdx(
   if (stranger >= 0)
     throw badIdx(spec.labels, `labels below ${task.labels.length}`, `${labels.data[stranger]} at ${stranger}`)
   const size = height * width
-  const all = Array.from(labels.data, (label, i): ImageExample => {
-    const pixels = Float32Array.from(images.data.subarray(i * size, (i + 1) * size), (grey) => grey / 255)
-    return { pixels, label }
+  const all = Array.from(labels.data, (label, i): Example => {
+    const values = Float32Array.from(images.data.subarray(i * size, (i + 1) * size), (grey) => grey / 255)
+    return { values, label }
   })
   const shuffled = seededRng('hold-out', spec.seed).shuffle(all)
-  return createDataset({
+  return {
     training: shuffled.slice(spec.testSamples),
     heldOut: shuffled.slice(0, spec.testSamples),
     seed: spec.seed,
     collate: imageCollator(imageInputOf(model, [1, height, width]), [1, height, width])
-  })
+  }
 }
 
 const badIdx = (file: string, expected: string, got: string, cause?: unknown): PeertuneError =>

@@ -2,9 +2,8 @@ import { createReadStream } from 'node:fs'
 import { PeertuneError } from '../base/errors.js'
 import type { TaskSpec } from '../base/federation.js'
 import { seededRng } from '../base/rng.js'
-import type { Dataset } from './batch.js'
-import { causalCollator, classificationCollator, type ModelInputs, type TextExample, tokenInputsOf } from './collate.js'
-import { createDataset } from './dataset.js'
+import { causalCollator, classificationCollator, type Example, type ModelInputs, tokenInputsOf } from './collate.js'
+import type { DatasetParts } from './dataset.js'
 import { emptyFile, statFile } from './files.js'
 import type { JsonlSpec } from './spec.js'
 import { packTokens } from './text.js'
@@ -66,28 +65,21 @@ function parseRow(path: string, line: number, content: string, wantsLabel: boole
   return { line, text, label: String(label) }
 }
 
-/** The text or label examples of a JSONL file as a dataset for `task`. */
-export async function openJsonl(spec: JsonlSpec, task: TaskSpec, model: ModelInputs): Promise<Dataset> {
+/** The examples of a JSONL file for `task`, of text or of text and label. */
+export async function readJsonl(spec: JsonlSpec, task: TaskSpec, model: ModelInputs): Promise<DatasetParts> {
   const inputs = tokenInputsOf(model)
   const tokenizer = await openTokenizer(spec.tokenizer)
+  const length = spec.sequenceLength
   if (task.kind === 'causal-lm') {
-    const read = (path: string) => readSequences(path, tokenizer, spec.sequenceLength)
-    return createDataset({
-      ...(await holdOut(spec, read)),
-      seed: spec.seed,
-      collate: causalCollator(inputs, spec.sequenceLength)
-    })
+    const parts = await holdOut(spec, (path) => readSequences(path, tokenizer, length))
+    return { ...parts, seed: spec.seed, collate: causalCollator(inputs, length) }
   }
-  const read = (path: string) => readExamples(path, task.labels, tokenizer, spec.sequenceLength)
-  return createDataset({
-    ...(await holdOut(spec, read)),
-    seed: spec.seed,
-    collate: classificationCollator(inputs, spec.sequenceLength, tokenizer.pad)
-  })
+  const parts = await holdOut(spec, (path) => readExamples(path, task.labels, tokenizer, length))
+  return { ...parts, seed: spec.seed, collate: classificationCollator(inputs, length, tokenizer.pad) }
 }
 
 /** Examples of a file of their own are held out, or else a seeded tenth of all. */
-async function holdOut<Example>(spec: JsonlSpec, read: (path: string) => Promise<Example[]>) {
+async function holdOut(spec: JsonlSpec, read: (path: string) => Promise<Example[]>) {
   const all = await read(spec.path)
   if (spec.testPath !== undefined) return { training: all, heldOut: await read(spec.testPath) }
   const shuffled = seededRng('hold-out', spec.seed).shuffle(all)
@@ -98,22 +90,22 @@ async function holdOut<Example>(spec: JsonlSpec, read: (path: string) => Promise
 /** Token ids of every row, cut to `length`, and the index of its label among `labels`. */
 async function readExamples(path: string, labels: readonly string[], tokenizer: Tokenizer, length: number) {
   const indexOf = new Map(labels.map((label, index) => [label, index]))
-  const examples: TextExample[] = []
+  const examples: Example[] = []
   const count = tokenBudget(path)
   for await (const { line, text, label } of readRows(path, true)) {
     const index = indexOf.get(label ?? '') ?? (Number.isInteger(Number(label)) ? Number(label) : -1)
     if (index < 0 || index >= labels.length)
       throw badRow(path, line, `a label among the ${labels.length} of the task`, fieldOf('label', label))
-    const ids = tokenizer.encodeWithSpecials(text, length)
-    count(ids.length)
-    examples.push({ ids, label: index })
+    const values = tokenizer.encodeWithSpecials(text, length)
+    count(values.length)
+    examples.push({ values, label: index })
   }
   return examples
 }
 
 /** All rows as one run of tokens, an EOS after each where the tokenizer has one, packed as a text file is. */
-async function readSequences(path: string, tokenizer: Tokenizer, length: number): Promise<Int32Array[]> {
-  const sequences: Int32Array[] = []
+async function readSequences(path: string, tokenizer: Tokenizer, length: number): Promise<Example[]> {
+  const sequences: Example[] = []
   const count = tokenBudget(path)
   const closing = Int32Array.from(tokenizer.eos === undefined ? [] : [tokenizer.eos])
   const stride = length - (tokenizer.bos === undefined ? 0 : 1)
@@ -122,7 +114,7 @@ async function readSequences(path: string, tokenizer: Tokenizer, length: number)
     const run = joined([rest, tokenizer.encode(text), closing])
     const packed = packTokens(run, tokenizer.bos, length)
     count(packed.length * length)
-    sequences.push(...packed)
+    for (const sequence of packed) sequences.push(sequence)
     rest = run.slice(packed.length * stride)
   }
   return sequences

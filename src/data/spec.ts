@@ -2,7 +2,9 @@
  * Where a peer's private examples come from. Local to the node, never part of the federation.
  * Paths are used as given; whoever reads a config file resolves them first.
  */
-export type DataSpec = GlyphsSpec | TextSpec | JsonlSpec | IdxSpec
+export type DataSpec = FileSpec | UnionSpec
+
+export type FileSpec = GlyphsSpec | TextSpec | JsonlSpec | IdxSpec
 
 /** Stroke-drawn digits and capital letters, drawn when opened: image classification without a file. */
 export interface GlyphsSpec {
@@ -64,5 +66,19 @@ export interface IdxSpec {
   readonly labels: string
   /** Held-out examples; the first `testSamples` after a seeded shuffle. */
   readonly testSamples: number
+  readonly seed: string
+}
+
+/** Several sources of one kind as one: all their training examples, the held-out examples of the first. */
+export interface UnionSpec {
+  readonly kind: 'union'
+  readonly parts: readonly FileSpec[]
+  readonly seed: string
+}
+
+/** The training examples of several sources as one, held-out examples of the first: what one machine with all data has. */
+export interface UnionSpec {
+  readonly kind: 'union'
+  readonly parts: readonly DataSpec[]
   readonly seed: string
 }

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { PeertuneError } from '../base/errors.js'
-import type { Dataset } from './batch.js'
-import { causalCollator, type ModelInputs, tokenInputsOf } from './collate.js'
-import { createDataset } from './dataset.js'
+import { IGNORED_LABEL } from './batch.js'
+import { causalCollator, type Example, type ModelInputs, tokenInputsOf } from './collate.js'
+import type { DatasetParts } from './dataset.js'
 import { emptyFile, statFile } from './files.js'
 import type { SpeakerSplit, TextSpec } from './spec.js'
 import { speakersOfPeer, splitSpeakers } from './speakers.js'
@@ -14,17 +14,17 @@ const MAX_TEXT_BYTES = 256 * 1024 * 1024
 /** The part of a text that is held out: one sequence in ten, at least one. */
 const HELD_OUT_TENTH = 10
 
-/** Training and held-out sequences of token ids, each of `sequenceLength`. */
+/** Training and held-out sequences, each of `sequenceLength` tokens. */
 export interface PackedText {
-  readonly training: readonly Int32Array[]
-  readonly heldOut: readonly Int32Array[]
+  readonly training: readonly Example[]
+  readonly heldOut: readonly Example[]
 }
 
 /**
  * A text file as a causal language-modelling dataset. With a speaker split, held-out sequences are those of all
  * speakers. Throws `data/no-file`, `data/empty`, `data/file-too-large`, `data/bad-split`, and the tokenizer's errors.
  */
-export async function openText(spec: TextSpec, model: ModelInputs): Promise<Dataset> {
+export async function readTextFile(spec: TextSpec, model: ModelInputs): Promise<DatasetParts> {
   const inputs = tokenInputsOf(model)
   const tokenizer = await openTokenizer(spec.tokenizer)
   const text = await readText(spec.path)
@@ -37,7 +37,7 @@ export async function openText(spec: TextSpec, model: ModelInputs): Promise<Data
       facts: { file: spec.path, sequenceLength: spec.sequenceLength, heldOut: heldOut.length },
       hint: 'give more text or shorter sequences'
     })
-  return createDataset({ training, heldOut, seed: spec.seed, collate: causalCollator(inputs, spec.sequenceLength) })
+  return { training, heldOut, seed: spec.seed, collate: causalCollator(inputs, spec.sequenceLength) }
 }
 
 /** The sequences of one peer of a play: trained on its own speakers, evaluated on everybody's held-out tenth. */
@@ -66,16 +66,17 @@ function packParts(texts: readonly string[], own: readonly number[], tokenizer: 
  * Cuts `ids` into sequences of `length` tokens, each beginning with `bos` where there is one; what does not fill a
  * sequence is dropped.
  */
-export function packTokens(ids: Int32Array, bos: number | undefined, length: number): Int32Array[] {
+export function packTokens(ids: Int32Array, bos: number | undefined, length: number): Example[] {
   const lead = bos === undefined ? [] : [bos]
   const stride = length - lead.length
   if (!Number.isInteger(length) || stride < 1 || length < 2)
     throw new PeertuneError('data/bad-sequence-length', `a sequence of ${length} tokens has nothing to predict`, {
       facts: { sequenceLength: length, expected: 'a whole number from 2' }
     })
-  return Array.from({ length: Math.floor(ids.length / stride) }, (_, i) =>
-    Int32Array.of(...lead, ...ids.subarray(i * stride, (i + 1) * stride))
-  )
+  return Array.from({ length: Math.floor(ids.length / stride) }, (_, i) => ({
+    values: Int32Array.of(...lead, ...ids.subarray(i * stride, (i + 1) * stride)),
+    label: IGNORED_LABEL
+  }))
 }
 
 async function readText(path: string): Promise<string> {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { IGNORED_LABEL } from '../../src/data/batch.js'
 import {
   causalCollator,
   classificationCollator,
@@ -11,10 +12,12 @@ const model = (inputs: Readonly<Record<string, readonly (number | string)[]>>) =
   inputs: Object.entries(inputs).map(([name, shape]) => ({ name, shape }))
 })
 
+const sequence = (...ids: readonly number[]) => ({ values: Int32Array.of(...ids), label: IGNORED_LABEL })
+
 describe('collating', () => {
   it('shifts the labels of a causal language model by one', () => {
     const collate = causalCollator(['input_ids', 'attention_mask', 'position_ids'], 4)
-    const batch = collate([Int32Array.of(1, 5, 6, 7), Int32Array.of(1, 8, 9, 3)], 3)
+    const batch = collate([sequence(1, 5, 6, 7), sequence(1, 8, 9, 3)], 3)
     expect([...batch.inputs.input_ids!.data]).toEqual([1, 5, 6, 7, 1, 8, 9, 3, 0, 0, 0, 0])
     expect([...batch.inputs.attention_mask!.data]).toEqual(Array(12).fill(1))
     expect([...batch.inputs.position_ids!.data]).toEqual([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3])
@@ -26,8 +29,8 @@ describe('collating', () => {
     const collate = classificationCollator(['input_ids', 'attention_mask', 'token_type_ids'], 4, 9)
     const batch = collate(
       [
-        { ids: Int32Array.of(2, 3), label: 1 },
-        { ids: Int32Array.of(2, 4, 5, 3), label: 0 }
+        { values: Int32Array.of(2, 3), label: 1 },
+        { values: Int32Array.of(2, 4, 5, 3), label: 0 }
       ],
       3
     )
@@ -43,7 +46,7 @@ describe('collating', () => {
   })
 
   it('lays images out row by row', () => {
-    const batch = imageCollator('pixel_values', [1, 2, 2])([{ pixels: Float32Array.of(0.5, 0, 0.25, 1), label: 3 }], 2)
+    const batch = imageCollator('pixel_values', [1, 2, 2])([{ values: Float32Array.of(0.5, 0, 0.25, 1), label: 3 }], 2)
     expect(batch.inputs.pixel_values!.shape).toEqual([2, 1, 2, 2])
     expect([...batch.inputs.pixel_values!.data]).toEqual([0.5, 0, 0.25, 1, 0, 0, 0, 0])
     expect([...batch.labels.data]).toEqual([3, -100])

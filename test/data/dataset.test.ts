@@ -1,16 +1,18 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Batch } from '../../src/data/batch.js'
-import { IGNORED_LABEL } from '../../src/data/batch.js'
+import { type Batch, IGNORED_LABEL } from '../../src/data/batch.js'
+import type { Example } from '../../src/data/collate.js'
 import { createDataset } from '../../src/data/dataset.js'
 
-const collate = (examples: readonly number[], rows: number): Batch => ({
+const collate = (examples: readonly Example[], rows: number): Batch => ({
   inputs: {},
-  labels: { shape: [rows], data: Int32Array.from({ length: rows }, (_, i) => examples[i] ?? IGNORED_LABEL) }
+  labels: { shape: [rows], data: Int32Array.from({ length: rows }, (_, i) => examples[i]?.label ?? IGNORED_LABEL) }
 })
 const numbers = (size: number, from = 0) => Array.from({ length: size }, (_, i) => from + i)
+const examples = (size: number, from?: number) =>
+  numbers(size, from).map((label) => ({ values: new Int32Array(), label }))
 const open = (size: number, seed = 'a', heldOut = 0) =>
-  createDataset({ training: numbers(size), heldOut: numbers(heldOut, 1000), seed, collate })
+  createDataset({ training: examples(size), heldOut: examples(heldOut, 1000), seed, collate })
 
 describe('the in-memory dataset', () => {
   it('hands out every example once per epoch, whatever the batch size', () => {

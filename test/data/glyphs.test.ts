@@ -120,4 +120,18 @@ describe('a glyph dataset', () => {
     await expect(open([])).rejects.toMatchObject({ code: 'data/empty' })
     await expect(open(['A'], 1e6)).rejects.toMatchObject({ code: 'data/too-many-images' })
   })
+
+  it('joins the data of several peers, for a baseline that has it all', async () => {
+    const part = (classes: readonly string[], seed: string) =>
+      ({ kind: 'glyphs', classes, samples: 4, seed, testSamples: 26 }) as const
+    const parts = [part(['A', 'B'], 'x'), part(['C'], 'y')]
+    const all = await openDataset({ kind: 'union', parts, seed: 's' }, task, model)
+    expect(all.size).toBe(8)
+    expect([...all.batches(8).next().labels.data].toSorted()).toEqual([0, 0, 1, 1, 2, 2, 2, 2])
+    const [first] = [...(await openDataset(parts[0]!, task, model)).evaluation(26)]
+    expect([...all.evaluation(26)]).toEqual([first])
+    await expect(openDataset({ kind: 'union', parts: [], seed: 's' }, task, model)).rejects.toMatchObject({
+      code: 'data/mixed-union'
+    })
+  })
 })

@@ -14,11 +14,11 @@ const llama = { inputs: ['input_ids', 'attention_mask'].map((name) => ({ name, s
 describe('packing', () => {
   it('puts BOS in front of every piece and drops the rest', () => {
     const pieces = packTokens(Int32Array.of(5, 6, 7, 8, 9), 1, 3)
-    expect(pieces.map((piece) => [...piece])).toEqual([
+    expect(pieces.map(({ values }) => [...values])).toEqual([
       [1, 5, 6],
       [1, 7, 8]
     ])
-    expect(packTokens(Int32Array.of(5, 6, 7, 8, 9), undefined, 3).map((piece) => [...piece])).toEqual([[5, 6, 7]])
+    expect(packTokens(Int32Array.of(5, 6, 7, 8, 9), undefined, 3).map(({ values }) => [...values])).toEqual([[5, 6, 7]])
   })
 
   it('refuses a length that leaves nothing to predict', () => {
@@ -111,7 +111,7 @@ describe.skipIf(!hasPlay)('Shakespeare by speaker (needs ../shared/data and ../s
     expect(all.heldOut.length).toBe(253)
     const one = packSpeakers(play, { by: 'speaker', peers: 8, peer: 3 }, tokenizer, 128)
     expect(one.heldOut).toEqual(all.heldOut)
-    expect(all.training.every((sequence) => sequence.length === 128 && sequence[0] === 1)).toBe(true)
+    expect(all.training.every(({ values }) => values.length === 128 && values[0] === 1)).toBe(true)
     expect(one.training.length).toBeLessThan(all.training.length / 6)
     expect(one.training.length).toBeGreaterThan(all.training.length / 12)
   })
