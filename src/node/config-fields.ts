@@ -109,7 +109,9 @@ export function checkFields<Schema extends z.ZodType>(
 ): z.output<Schema> {
   const result = schema.safeParse(value)
   if (result.success) return result.data
-  const [issue] = result.error.issues
+  const { issues } = result.error
+  // A misspelt key also leaves the right one missing; the misspelling is what to say.
+  const issue = issues.find(({ code }) => code === 'unrecognized_keys') ?? issues[0]
   throw complaint(issue as z.core.$ZodIssue, value, origin)
 }
 
@@ -160,7 +162,7 @@ export function closest(name: string, known: readonly string[]): string | undefi
     edits: editDistance(name.toLowerCase(), candidate.toLowerCase())
   }))
   const best = scored.sort((a, b) => a.edits - b.edits)[0]
-  return best !== undefined && best.edits <= Math.max(1, Math.floor(name.length / 3)) ? best.candidate : undefined
+  return best !== undefined && best.edits <= Math.ceil(0.4 * name.length) ? best.candidate : undefined
 }
 
 /** Levenshtein distance, one row at a time. */

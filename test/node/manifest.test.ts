@@ -1,0 +1,163 @@
+import { createHash } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { describe, expect, it } from 'vitest'
+import { federationHash } from '../../src/base/federation.js'
+import { checkModel, printManifest, readManifest } from '../../src/node/manifest.js'
+import { modelSha256 } from '../../src/node/model-hash.js'
+import type { Graph } from '../../src/onnx/graph.js'
+import { writeModel } from '../../src/onnx/write.js'
+import { temporaryFolder } from './folder.js'
+
+const folder = await temporaryFolder()
+const SHA = '0123456789abcdef'.repeat(4)
+const MANIFEST = `peertune: 1
+name: letters
+model:
+  sha256: ${SHA}
+task:
+  kind: image-classification
+  labels: [A, B, C]
+peft:
+  method: lora
+  targets: [query, value]
+  head: [classifier]
+  seed: spring
+`
+let count = 0
+const read = async (text: string) => readManifest(await folder.write(`federation-${count++}.yaml`, text))
+
+describe('readManifest', () => {
+  it('fills in the defaults', async () => {
+    expect(await read(MANIFEST)).toEqual({
+      peertune: 1,
+      name: 'letters',
+      model: { sha256: SHA },
+      task: { kind: 'image-classification', labels: ['A', 'B', 'C'] },
+      peft: { method: 'lora', rank: 8, alpha: 16, targets: ['query', 'value'], head: ['classifier'], seed: 'spring' },
+      mixing: { localSteps: 10, codec: 'int8', gamma: 1, settleExchanges: 12, isolationFactor: 10 }
+    })
+  })
+
+  it('hashes alike however it is written, and otherwise for any other content', async () => {
+    const spelled = await read(MANIFEST)
+    const reordered = await read(`mixing: {}\n${MANIFEST.replace('peertune: 1\n', '')}peertune: 1\n`)
+    const explicit = await read(printManifest(spelled))
+    expect(federationHash(reordered)).toBe(federationHash(spelled))
+    expect(federationHash(explicit)).toBe(federationHash(spelled))
+    expect(federationHash(await read(MANIFEST.replace('spring', 'autumn')))).not.toBe(federationHash(spelled))
+    expect(federationHash(await read(`${MANIFEST}mixing: { localSteps: 11 }\n`))).not.toBe(federationHash(spelled))
+  })
+
+  it.each([
+    [
+      'an unknown key',
+      MANIFEST.replace('targets', 'target'),
+      'config/unknown-key',
+      ':10: peft.target: expected one of method, rank, alpha, targets, head, seed, got the unknown key "target"'
+    ],
+    [
+      'a key of another method',
+      MANIFEST.replace('method: lora', 'method: full'),
+      'config/unknown-key',
+      ':10: peft.targets: expected one of method, seed, got the unknown key "targets"'
+    ],
+    [
+      'another version',
+      MANIFEST.replace('peertune: 1', 'peertune: 2'),
+      'config/wrong-value',
+      ':1: peertune: expected 1, got 2'
+    ],
+    [
+      'a short hash',
+      MANIFEST.replace(SHA, 'abc'),
+      'config/wrong-value',
+      ':4: model.sha256: expected the SHA-256 of the base model, 64 hexadecimal digits in lower case, got "abc"'
+    ],
+    [
+      'one label',
+      MANIFEST.replace('[A, B, C]', '[A]'),
+      'config/wrong-value',
+      ':7: task.labels: expected a list of 2 to 10000 labels, got ["A"]'
+    ],
+    [
+      'an unknown task',
+      MANIFEST.replace('image-classification', 'poetry'),
+      'config/wrong-value',
+      ':6: task.kind: expected one of causal-lm, sequence-classification, image-classification, got "poetry"'
+    ],
+    [
+      'a gamma of 0',
+      `${MANIFEST}mixing:\n  gamma: 0\n`,
+      'config/wrong-value',
+      ':14: mixing.gamma: expected a number above 0 and at most 1, got 0'
+    ],
+    [
+      'a name with a space',
+      MANIFEST.replace('letters', 'my letters'),
+      'config/wrong-value',
+      ':2: name: expected a name of 1 to 64 small letters, digits, dots and dashes, got "my letters"'
+    ]
+  ])('names file, line and field for %s', async (_, text, code, sentence) => {
+    await expect(read(text)).rejects.toMatchObject({ code, message: expect.stringContaining(sentence) })
+  })
+})
+
+const graph = (weights: Graph['initializers']): Graph => ({
+  name: 'g',
+  opsets: { '': 17 },
+  inputs: [{ name: 'x', type: 'float32', shape: [2] }],
+  outputs: [{ name: 'y', type: 'float32', shape: [2] }],
+  nodes: [{ op: 'Add', domain: '', name: 'add', inputs: ['x', 'w'], outputs: ['y'], attributes: {} }],
+  initializers: weights,
+  values: new Map()
+})
+const inline = graph(
+  new Map([['w', { name: 'w', type: 'float32', shape: [2], data: { kind: 'inline', bytes: new Uint8Array(8) } }]])
+)
+const external = (location: string) =>
+  graph(
+    new Map([
+      ['w', { name: 'w', type: 'float32', shape: [2], data: { kind: 'external', location, offset: 0, length: 8 } }]
+    ])
+  )
+const sha256 = (...parts: Uint8Array[]) =>
+  parts.reduce((hash, part) => hash.update(part), createHash('sha256')).digest('hex')
+
+describe('modelSha256', () => {
+  it('is the SHA-256 of a file that holds its weights', async () => {
+    const bytes = writeModel(inline)
+    expect(await modelSha256(await folder.write('inline.onnx', bytes))).toBe(sha256(bytes))
+  })
+
+  it('goes on with the file the weights lie in', async () => {
+    const [model, weights] = [writeModel(external('w.data')), Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8)]
+    await folder.write('w.data', weights)
+    expect(await modelSha256(await folder.write('external.onnx', model))).toBe(sha256(model, weights))
+  })
+
+  it('says when the weights are missing, or outside the folder', async () => {
+    const missing = await folder.write('missing.onnx', writeModel(external('gone.data')))
+    await expect(modelSha256(missing)).rejects.toMatchObject({ code: 'onnx/missing-weights' })
+    await mkdir(folder.at('inner'))
+    await folder.write('outside.data', new Uint8Array(8))
+    const outside = await folder.write('inner/outside.onnx', writeModel(external('../outside.data')))
+    await expect(modelSha256(outside)).rejects.toMatchObject({ code: 'onnx/weights-outside' })
+  })
+})
+
+describe('checkModel', () => {
+  it('accepts the federation model and names both hashes for another', async () => {
+    const bytes = writeModel(inline)
+    const model = await folder.write('check.onnx', bytes)
+    await checkModel(await read(MANIFEST.replace(SHA, sha256(bytes))), model)
+    await expect(checkModel(await read(MANIFEST), model)).rejects.toMatchObject({
+      code: 'config/wrong-model',
+      facts: { expected: SHA, got: sha256(bytes) }
+    })
+  })
+
+  it('says that a file is no ONNX model, not that it is another model', async () => {
+    const model = await folder.write('text.onnx', 'this is a text')
+    await expect(checkModel(await read(MANIFEST), model)).rejects.toMatchObject({ code: 'onnx/not-a-model' })
+  })
+})
