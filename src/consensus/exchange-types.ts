@@ -1,0 +1,142 @@
+import type { Verdict } from '../base/verdict.js'
+import type { CodecVerdictCode, VectorCodec } from '../codec/codec.js'
+import type { ExchangeId, ExchangeMessage, HelloMessage, Phase, RefusalCode } from '../codec/messages.js'
+import type { Journal, PeerId } from './journal.js'
+import type { MixingRule } from './mixing.js'
+
+/** A conversation with one peer; the driver numbers them and never uses a number twice. */
+export type LinkId = number
+
+export type ExchangeVerdictCode =
+  | CodecVerdictCode
+  | `exchange/${RefusalCode}`
+  | 'exchange/unexpected-message'
+  | 'exchange/too-many-messages'
+  | 'exchange/timeout'
+
+export interface ExchangeConfig {
+  readonly self: PeerId
+  /** Hash of the federation manifest, hexadecimal. */
+  readonly federation: string
+  readonly schema: { readonly hash: string; readonly size: number }
+  /** The common seeded start x0, float32[schema.size]; what both ends code differences from. */
+  readonly reference: Float32Array
+  readonly codec: VectorCodec
+  readonly gamma: number
+  /** Our training examples. */
+  readonly weight: number
+  /**
+   * Differs on every start of this node. Exchange ids are derived from it, so that a node restored from a checkpoint
+   * does not use the ids of the life it lost.
+   */
+  readonly incarnation: string
+  /** Default: `pairwiseMean`. */
+  readonly mix?: MixingRule
+}
+
+/** What the machine may look at while it takes one step; `parameters` is read, not kept. */
+export interface LocalView {
+  readonly parameters: Float32Array
+  readonly phase: Phase
+}
+
+/**
+ * A node takes part in at most one exchange at a time.
+ * Initiator: `asking` (RESOLVE sent, HELLO will follow) -> `greeting` (HELLO sent) -> `committing` (COMMIT sent).
+ * Responder: `asked` (HELLO waits for the answer to our RESOLVE) -> `accepted` (ACCEPT sent).
+ */
+export type Session =
+  | { readonly stage: 'asking'; readonly link: LinkId; readonly peer: PeerId; readonly exchangeId: ExchangeId }
+  | { readonly stage: 'greeting'; readonly link: LinkId; readonly peer: PeerId; readonly exchangeId: ExchangeId }
+  | { readonly stage: 'committing'; readonly link: LinkId; readonly peer: PeerId; readonly exchangeId: ExchangeId }
+  | {
+      readonly stage: 'asked'
+      readonly link: LinkId
+      readonly peer: PeerId
+      readonly exchangeId: ExchangeId
+      readonly hello: HelloMessage
+    }
+  | {
+      readonly stage: 'accepted'
+      readonly link: LinkId
+      readonly peer: PeerId
+      readonly exchangeId: ExchangeId
+      readonly hello: HelloMessage
+      /** What the partner will know of us once it has our payload, float32[schema.size]. */
+      readonly own: Float32Array
+    }
+
+export interface ExchangeState {
+  readonly active: Session | undefined
+  readonly journal: Journal
+  /** Exchanges initiated in this life; makes ids unique. */
+  readonly initiated: number
+}
+
+export type ExchangeEvent =
+  /** We want to mix with `peer` and have opened `link` to it. */
+  | { readonly type: 'initiate'; readonly link: LinkId; readonly peer: PeerId }
+  /** A message has arrived whole, its payload with it. */
+  | {
+      readonly type: 'message'
+      readonly link: LinkId
+      readonly peer: PeerId
+      readonly message: ExchangeMessage
+      readonly payload?: Uint8Array
+    }
+  /** The peer sent something that is no message, or nothing for too long. The link is no longer used. */
+  | {
+      readonly type: 'unreadable'
+      readonly link: LinkId
+      readonly peer: PeerId
+      readonly verdict: Verdict<ExchangeVerdictCode>
+    }
+  /** The link has ended, by either side or by accident. */
+  | { readonly type: 'broken'; readonly link: LinkId; readonly peer: PeerId }
+
+export type ExchangeRole = 'initiator' | 'responder'
+
+/** How a session ended. `in-doubt` is settled at the next contact with the peer. */
+export type ExchangeOutcome =
+  | { readonly kind: 'committed' }
+  | { readonly kind: 'in-doubt' }
+  /** A partner with a smaller id called while we were still waiting for ours to answer. */
+  | { readonly kind: 'yielded' }
+  | { readonly kind: 'refused'; readonly code: RefusalCode }
+  | { readonly kind: 'failed'; readonly code: ExchangeVerdictCode | 'exchange/broken-link' | 'exchange/superseded' }
+
+/** What the driver must do, in this order. `apply` must not be separated from the state it came with. */
+export type ExchangeEffect =
+  | {
+      readonly type: 'send'
+      readonly link: LinkId
+      readonly message: ExchangeMessage
+      readonly payload?: Uint8Array
+    }
+  /** Nothing more is expected on the link: close it once what was sent is out. */
+  | { readonly type: 'close'; readonly link: LinkId }
+  /** An exchange has happened: add the increment to the live parameters. Exactly once for every committed exchange. */
+  | {
+      readonly type: 'apply'
+      readonly peer: PeerId
+      readonly exchangeId: ExchangeId
+      readonly role: ExchangeRole
+      readonly partnerPhase: Phase
+      readonly increment: Float32Array
+    }
+  /** An exchange in doubt turned out not to have happened: its increment is dropped. */
+  | { readonly type: 'undone'; readonly peer: PeerId; readonly exchangeId: ExchangeId }
+  /** MAX_IN_DOUBT was reached: the oldest exchange in doubt will never be settled. */
+  | { readonly type: 'forgotten'; readonly peer: PeerId; readonly exchangeId: ExchangeId }
+  /** A judgement on what the peer sent; `reject` should cost it something. */
+  | { readonly type: 'penalise'; readonly peer: PeerId; readonly verdict: Verdict<ExchangeVerdictCode> }
+  | {
+      readonly type: 'finished'
+      readonly link: LinkId
+      readonly peer: PeerId
+      readonly role: ExchangeRole
+      readonly outcome: ExchangeOutcome
+    }
+
+/** The new state and what is to be done about it. */
+export type Step = readonly [ExchangeState, readonly ExchangeEffect[]]

@@ -1,0 +1,70 @@
+import { reject } from '../base/verdict.js'
+import type { AcceptMessage, CommitMessage, HelloMessage } from '../codec/messages.js'
+import { payloadHeader } from '../codec/payload.js'
+import type { ExchangeEffect, ExchangeOutcome, ExchangeState, Session, Step } from './exchange-types.js'
+import type { InDoubt } from './journal.js'
+import { doubtWith, enterDoubt } from './journal.js'
+import type { Turn } from './session.js'
+import { penalise, refuse, refuseSide, send, sessionOf, unexpected, withEffects } from './session.js'
+import { isSaneWeight, mixSides, nextExchangeId, ownSide, partnerSide } from './sides.js'
+
+export function onInitiate(turn: Turn, state: ExchangeState): Step {
+  if (state.active !== undefined) {
+    const outcome: ExchangeOutcome = { kind: 'refused', code: 'busy' }
+    const { link, peer } = turn
+    return [
+      state,
+      [
+        { type: 'finished', link, peer, role: 'initiator', outcome },
+        { type: 'close', link }
+      ]
+    ]
+  }
+  const doubt = doubtWith(state.journal, turn.peer)
+  if (doubt === undefined) return greet(turn, state)
+  const { exchangeId } = doubt
+  const active: Session = { stage: 'asking', link: turn.link, peer: turn.peer, exchangeId }
+  return [{ ...state, active }, [send(turn, { type: 'resolve', exchangeId })]]
+}
+
+export function greet(turn: Turn, state: ExchangeState): Step {
+  const { config, view, link, peer } = turn
+  const exchangeId = nextExchangeId(config, peer, state.initiated)
+  const hello: HelloMessage = {
+    type: 'hello',
+    exchangeId,
+    federation: config.federation,
+    schema: config.schema.hash,
+    phase: view.phase,
+    weight: config.weight,
+    codec: config.codec.name,
+    gamma: config.gamma
+  }
+  const active: Session = { stage: 'greeting', link, peer, exchangeId }
+  return [{ ...state, active, initiated: state.initiated + 1 }, [send(turn, hello)]]
+}
+
+export function onAccept(turn: Turn, state: ExchangeState, message: AcceptMessage, payload?: Uint8Array): Step {
+  const { config, view, link, peer } = turn
+  const { exchangeId } = message
+  const session = sessionOf(turn, state, exchangeId)
+  if (session?.stage !== 'greeting') return unexpected(turn, state, message)
+  if (!isSaneWeight(message.weight))
+    return withEffects(
+      refuse(turn, state, exchangeId, 'absurd-weight'),
+      penalise(turn, reject('exchange/absurd-weight', String(message.weight)))
+    )
+  const partner = partnerSide(config, message.payload, payload)
+  if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
+  const own = ownSide(config, view.parameters, exchangeId)
+  const increment = mixSides(config, own.vector, partner.value, message.weight)
+  if (!increment.ok) return refuseSide(turn, state, exchangeId, increment.verdict)
+  const record: InDoubt = { exchangeId, peer, partnerPhase: message.phase, increment: increment.value }
+  const [journal, surplus] = enterDoubt(state.journal, record)
+  const forgotten = surplus.map((one): ExchangeEffect => {
+    return { type: 'forgotten', peer: one.peer, exchangeId: one.exchangeId }
+  })
+  const commit: CommitMessage = { type: 'commit', exchangeId, payload: payloadHeader(own.payload) }
+  const active: Session = { stage: 'committing', link, peer, exchangeId }
+  return [{ ...state, active, journal }, [...forgotten, send(turn, commit, own.payload)]]
+}

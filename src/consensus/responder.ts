@@ -1,0 +1,118 @@
+import { reject } from '../base/verdict.js'
+import type { AcceptMessage, CommitMessage, ExchangeId, HelloMessage } from '../codec/messages.js'
+import { payloadHeader } from '../codec/payload.js'
+import type { ExchangeEffect, ExchangeState, Session, Step } from './exchange-types.js'
+import { doubtWith, fateOf, noteAccepted, noteCommitted, wasAccepted } from './journal.js'
+import type { Turn } from './session.js'
+import {
+  andThen,
+  endSession,
+  finished,
+  penalise,
+  refuse,
+  refuseSide,
+  roleOf,
+  send,
+  sessionOf,
+  unexpected,
+  withEffects
+} from './session.js'
+import { helloRefusal, mixSides, ownSide, partnerSide } from './sides.js'
+
+export function onHello(turn: Turn, state: ExchangeState, hello: HelloMessage): Step {
+  if (state.active?.link === turn.link) return unexpected(turn, state, hello)
+  const code = helloRefusal(turn.config, hello)
+  if (code !== undefined)
+    return withEffects(refuse(turn, state, hello.exchangeId, code), penalise(turn, reject(`exchange/${code}`)))
+  if (wasAccepted(state.journal, turn.peer, hello.exchangeId))
+    return refuse(turn, state, hello.exchangeId, 'duplicate-exchange')
+  const freed = makeWay(turn, state)
+  if (freed === undefined) return refuse(turn, state, hello.exchangeId, 'busy')
+  return andThen(freed, (free) => {
+    const doubt = doubtWith(free.journal, turn.peer)
+    if (doubt === undefined) return accept(turn, free, hello)
+    const active: Session = { stage: 'asked', link: turn.link, peer: turn.peer, exchangeId: doubt.exchangeId, hello }
+    return [{ ...free, active }, [send(turn, { type: 'resolve', exchangeId: doubt.exchangeId })]]
+  })
+}
+
+/**
+ * Ends what we are in for the sake of an incoming HELLO, or `undefined`: we are busy.
+ * - Waiting for an answer to our own HELLO, we yield to a smaller peer id. Nothing is promised yet, and since ids are
+ *   ordered, no ring of peers can wait for one another.
+ * - A responder's partner that calls anew has lost its old link without having sent COMMIT, or it would ask first.
+ */
+function makeWay(turn: Turn, state: ExchangeState): Step | undefined {
+  const { active } = state
+  if (active === undefined) return [state, []]
+  const close: ExchangeEffect = { type: 'close', link: active.link }
+  if ((active.stage === 'asking' || active.stage === 'greeting') && turn.peer < turn.config.self)
+    return withEffects(endSession(state, active.link, { kind: 'yielded' }), close)
+  if (roleOf(active) === 'responder' && active.peer === turn.peer)
+    return withEffects(endSession(state, active.link, { kind: 'failed', code: 'exchange/superseded' }), close)
+  return undefined
+}
+
+export function accept(turn: Turn, state: ExchangeState, hello: HelloMessage): Step {
+  const { config, view, link, peer } = turn
+  const { exchangeId } = hello
+  const own = ownSide(config, view.parameters, exchangeId)
+  const active: Session = { stage: 'accepted', link, peer, exchangeId, hello, own: own.vector }
+  const journal = noteAccepted(state.journal, peer, exchangeId)
+  const message: AcceptMessage = {
+    type: 'accept',
+    exchangeId,
+    phase: view.phase,
+    weight: config.weight,
+    payload: payloadHeader(own.payload)
+  }
+  return [{ ...state, active, journal }, [send(turn, message, own.payload)]]
+}
+
+export function onCommit(turn: Turn, state: ExchangeState, message: CommitMessage, payload?: Uint8Array): Step {
+  const { config, peer } = turn
+  const { exchangeId } = message
+  const session = sessionOf(turn, state, exchangeId)
+  if (session?.stage !== 'accepted') return onStrayCommit(turn, state, exchangeId)
+  const partner = partnerSide(config, message.payload, payload)
+  if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
+  const increment = mixSides(config, session.own, partner.value, session.hello.weight)
+  if (!increment.ok) return refuseSide(turn, state, exchangeId, increment.verdict)
+  return [
+    { ...state, active: undefined, journal: noteCommitted(state.journal, peer, exchangeId) },
+    [
+      {
+        type: 'apply',
+        peer,
+        exchangeId,
+        role: 'responder',
+        partnerPhase: session.hello.phase,
+        increment: increment.value
+      },
+      send(turn, { type: 'ack', exchangeId }),
+      finished(session, { kind: 'committed' })
+    ]
+  ]
+}
+
+/** A COMMIT we do not wait for on this link: a repetition, or one we have given up. The answer is the one we stand by. */
+function onStrayCommit(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): Step {
+  const [decided, effects] = decide(turn, state, exchangeId)
+  if (fateOf(decided.journal, turn.peer, exchangeId) === 'committed')
+    return [decided, [...effects, send(turn, { type: 'ack', exchangeId })]]
+  return withEffects(refuse(turn, decided, exchangeId, 'unknown-exchange'), ...effects)
+}
+
+/** Makes the fate of an exchange final before we name it: one we still wait for is given up. */
+function decide(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): Step {
+  const { active } = state
+  if (active?.stage !== 'accepted' || active.peer !== turn.peer || active.exchangeId !== exchangeId) return [state, []]
+  const ended = endSession(state, active.link, { kind: 'failed', code: 'exchange/superseded' })
+  return active.link === turn.link ? ended : withEffects(ended, { type: 'close', link: active.link })
+}
+
+export function onResolve(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): Step {
+  const decided = decide(turn, state, exchangeId)
+  const fate = fateOf(decided[0].journal, turn.peer, exchangeId)
+  return withEffects(decided, send(turn, { type: 'resolution', exchangeId, fate }))
+}

@@ -1,0 +1,97 @@
+import type { Verdict } from '../base/verdict.js'
+import { ignore } from '../base/verdict.js'
+import type { ExchangeId, ExchangeMessage, RefusalCode } from '../codec/messages.js'
+import type {
+  ExchangeConfig,
+  ExchangeEffect,
+  ExchangeOutcome,
+  ExchangeRole,
+  ExchangeState,
+  ExchangeVerdictCode,
+  LinkId,
+  LocalView,
+  Session,
+  Step
+} from './exchange-types.js'
+import type { PeerId } from './journal.js'
+import { doubtAbout } from './journal.js'
+
+/** What every handler needs to know about the event at hand. */
+export interface Turn {
+  readonly config: ExchangeConfig
+  readonly view: LocalView
+  readonly link: LinkId
+  readonly peer: PeerId
+}
+
+export const roleOf = (session: Session): ExchangeRole =>
+  session.stage === 'asked' || session.stage === 'accepted' ? 'responder' : 'initiator'
+
+export const send = ({ link }: Turn, message: ExchangeMessage, payload?: Uint8Array): ExchangeEffect =>
+  payload === undefined ? { type: 'send', link, message } : { type: 'send', link, message, payload }
+
+export const penalise = ({ peer }: Turn, verdict: Verdict<ExchangeVerdictCode>): ExchangeEffect => ({
+  type: 'penalise',
+  peer,
+  verdict
+})
+
+export const finished = (session: Session, outcome: ExchangeOutcome): ExchangeEffect => ({
+  type: 'finished',
+  link: session.link,
+  peer: session.peer,
+  role: roleOf(session),
+  outcome
+})
+
+/** Runs `next` on the state a step left, and lines the effects up. */
+export function andThen([state, effects]: Step, next: (state: ExchangeState) => Step): Step {
+  const [after, more] = next(state)
+  return [after, [...effects, ...more]]
+}
+
+export const withEffects = ([state, effects]: Step, ...more: readonly ExchangeEffect[]): Step => [
+  state,
+  [...effects, ...more]
+]
+
+/** The active session, if this message belongs to it. */
+export function sessionOf(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): Session | undefined {
+  const { active } = state
+  return active?.link === turn.link && active.peer === turn.peer && active.exchangeId === exchangeId
+    ? active
+    : undefined
+}
+
+/** Ends the active session if it lives on `link`; after COMMIT that means doubt, whatever `outcome` says. */
+export function endSession(state: ExchangeState, link: LinkId, outcome: ExchangeOutcome): Step {
+  const session = state.active
+  if (session?.link !== link) return [state, []]
+  const inDoubt = session.stage === 'committing' && doubtAbout(state.journal, session.peer, session.exchangeId)
+  return [{ ...state, active: undefined }, [finished(session, inDoubt ? { kind: 'in-doubt' } : outcome)]]
+}
+
+/** We say no, or no longer, to the exchange on this link. */
+export function refuse(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, code: RefusalCode): Step {
+  const ended = endSession(state, turn.link, { kind: 'failed', code: `exchange/${code}` })
+  return withEffects(ended, send(turn, { type: 'refuse', exchangeId, code }), { type: 'close', link: turn.link })
+}
+
+/** Refuses a side that cannot be used; its sender broke a rule. */
+export function refuseSide(
+  turn: Turn,
+  state: ExchangeState,
+  exchangeId: ExchangeId,
+  verdict: Verdict<ExchangeVerdictCode>
+) {
+  const code = verdict.verdict === 'accept' ? undefined : verdict.code
+  const told: RefusalCode =
+    code === 'codec/bad-checksum' ? 'bad-checksum' : code === 'codec/not-finite' ? 'not-finite' : 'bad-payload'
+  return withEffects(refuse(turn, state, exchangeId, told), penalise(turn, verdict))
+}
+
+/** A message that has no place here: dropped, and nothing changes. A repeated ACK or RESOLUTION ends here. */
+export const unexpected = (turn: Turn, state: ExchangeState, message: ExchangeMessage): Step => [
+  state,
+  [penalise(turn, ignore('exchange/unexpected-message', message.type))]
+]
