@@ -16,13 +16,13 @@ describe('scheduleFactor', () => {
     const values = factors({ kind: 'cosine', totalSteps: 12 }, [0, 2, 4, 6, 8, 10, 12, 13])
     const root = Math.sqrt(3) / 4
     const expected = [1, 0.5 + root, 0.75, 0.5, 0.25, 0.5 - root, 0, 0]
-    values.forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 12))
+    for (const [i, value] of values.entries()) expect(value).toBeCloseTo(expected[i]!, 12)
   })
 
   it('starts the cosine where the warm-up ends', () => {
     const values = factors({ kind: 'cosine', totalSteps: 14, warmupSteps: 2 }, [0, 1, 2, 6, 8, 10, 14])
     const expected = [0, 0.5, 1, 0.75, 0.5, 0.25, 0]
-    values.forEach((value, i) => expect(value).toBeCloseTo(expected[i]!, 12))
+    for (const [i, value] of values.entries()) expect(value).toBeCloseTo(expected[i]!, 12)
   })
 
   it('is 0 past the end even when the warm-up fills it', () => {

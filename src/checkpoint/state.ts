@@ -1,0 +1,47 @@
+import type { JsonValue } from '../base/json.js'
+import type { RngState } from '../base/rng.js'
+import type { BatchCursor } from '../data/batch.js'
+
+/**
+ * All that a node must remember to go on where it was. Vectors are float32[schema.size], in schema order.
+ */
+export interface NodeState {
+  /** `federationHash` of base/federation.ts. */
+  readonly federationHash: string
+  /** `hash` of the ParameterSchema that the vectors are laid out by. */
+  readonly schemaHash: string
+  /** Local optimiser steps taken. */
+  readonly step: number
+  /** Exchanges completed. */
+  readonly exchanges: number
+  /** Where in its life the node is; the word belongs to whoever writes the state. */
+  readonly phase: string
+  readonly parameters: Float32Array
+  /** AdamW's moments and its count of updates. */
+  readonly adam: { readonly m: Float32Array; readonly v: Float32Array; readonly step: number }
+  /** Random sources by purpose. */
+  readonly rng: Readonly<Record<string, RngState>>
+  readonly cursor: BatchCursor
+  /** The exchange state machine's own record, kept as it is. */
+  readonly journal: JsonValue
+  /** Increments held back until their exchange is known to have been committed or not, by exchange id. */
+  readonly inDoubt: Readonly<Record<string, Float32Array>>
+  /** Payload bytes since the node first started. */
+  readonly bytesSent: number
+  readonly bytesReceived: number
+  /** Milliseconds since the epoch. */
+  readonly savedAtMs: number
+}
+
+/** What a checkpoint must be of to be of use. */
+export type CheckpointIdentity = Pick<NodeState, 'federationHash' | 'schemaHash'>
+
+/** The state at this moment: the vectors are copies, the rest is immutable. */
+export const copyState = (state: NodeState): NodeState => ({
+  ...state,
+  parameters: state.parameters.slice(),
+  adam: { ...state.adam, m: state.adam.m.slice(), v: state.adam.v.slice() },
+  inDoubt: Object.fromEntries(Object.entries(state.inDoubt).map(([id, vector]) => [id, vector.slice()])),
+  rng: structuredClone(state.rng),
+  journal: structuredClone(state.journal)
+})
