@@ -113,7 +113,7 @@ export function createEmitter(graph: Graph, prefix = 'ad'): Emitter {
       nodes.push({ op: 'Identity', domain: '', name, inputs: [value], outputs: [name], attributes: {} })
       return name
     },
-    ints: (list) => constant(`int64 ${list.join()}`, (name) => intConstant(name, list)),
+    ints: (list) => constant(`int64[] ${list.join()}`, (name) => intConstant(name, list)),
     scalar: (value, type) =>
       constant(`${type} ${Object.is(value, -0) ? '-0' : value}`, (name) => scalarInitializer(name, value, type)),
     finish(outputs) {

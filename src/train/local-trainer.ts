@@ -1,8 +1,8 @@
 import { EVALUATION_OUTPUTS, LABELS, LOSS } from '../autodiff/loss.js'
-import { PeertuneError } from '../base/errors.js'
+import { type ErrorFacts, PeertuneError } from '../base/errors.js'
 import type { Batch, BatchTensor } from '../data/batch.js'
 import { createSession, type Session, type SessionOptions, type SessionTensor } from '../onnx/session.js'
-import { type ParameterSchema, type Shape, viewOf } from '../tensor/schema.js'
+import { type ParameterSchema, shapeSize, viewOf } from '../tensor/schema.js'
 import { createSessionCache } from './session-cache.js'
 import type { BatchShapes, BuildProgram, Program, ProgramKind } from './program.js'
 import type { EvaluationResult, StepResult, Trainer, TrainerDescription } from './trainer.js'
@@ -46,8 +46,9 @@ export function createLocalTrainer({ description, buildProgram, session: options
   }
   const runNow = async (kind: ProgramKind, parameters: Float32Array, batch: Batch) => {
     const tensors = batchTensors(batch)
+    checkNames(description, tensors)
     const { program, session } = await cache.get(kind, shapesOf(tensors))
-    checkInputs(session, program, tensors)
+    checkTensors(session, tensors)
     return { program, results: await session.run({ ...parameterFeeds(program, schema, parameters), ...tensors }) }
   }
   return {
@@ -93,31 +94,32 @@ function parameterFeeds(program: Program, schema: ParameterSchema, parameters: F
   return feeds
 }
 
-/** The batch must fill the graph's inputs, no more and no fewer, each with its type and shape. */
-function checkInputs(session: Session, { parameters }: Program, tensors: Tensors): void {
-  const own = new Set(parameters)
-  const wanted = new Map(session.inputs.filter(({ name }) => !own.has(name)).map((info) => [info.name, info]))
-  for (const name of wanted.keys())
-    if (!(name in tensors)) throw wrongInput(name, 'the batch lacks it', wanted, tensors)
+/** The batch must fill the model's inputs, no more and no fewer; known before anything is built for it. */
+function checkNames({ inputs }: TrainerDescription, tensors: Tensors): void {
+  const wanted = [...inputs.map(({ name }) => name), LABELS]
+  const facts = { model: wanted, batch: Object.keys(tensors) }
+  for (const name of wanted) if (!(name in tensors)) throw wrongInput(name, 'the batch lacks it', facts)
+  for (const name of facts.batch)
+    if (!wanted.includes(name)) throw wrongInput(name, 'the model has no such input', facts)
+}
+
+/** Types, shapes and lengths, against the graph built for these shapes. */
+function checkTensors(session: Session, tensors: Tensors): void {
   for (const [name, { type, shape, data }] of Object.entries(tensors)) {
-    const input = wanted.get(name)
-    if (input === undefined) throw wrongInput(name, 'the model has no such input', wanted, tensors)
+    const input = session.inputs.find((candidate) => candidate.name === name)
+    if (input === undefined) continue
+    const facts = { got: [type, ...shape], expected: [input.type, ...input.shape] }
     if ((type === 'float32') !== (input.type === 'float32'))
-      throw wrongInput(name, `it is ${type}, the model takes ${input.type}`, wanted, tensors)
+      throw wrongInput(name, `it is ${type}, the model takes ${input.type}`, facts)
     if (input.shape.length !== shape.length || input.shape.some((dim, i) => dim !== shape[i]))
-      throw wrongInput(name, `its shape is [${shape}], the model takes [${input.shape}]`, wanted, tensors)
-    if (data.length !== elementsOf(shape))
-      throw wrongInput(name, `${data.length} elements do not fill shape [${shape}]`, wanted, tensors)
+      throw wrongInput(name, `its shape is [${shape}], the model takes [${input.shape}]`, facts)
+    if (data.length !== shapeSize(shape))
+      throw wrongInput(name, `${data.length} elements do not fill shape [${shape}]`, facts)
   }
 }
 
-const elementsOf = (shape: Shape): number => shape.reduce((product, dim) => product * dim, 1)
-
-const wrongInput = (name: string, why: string, wanted: ReadonlyMap<string, unknown>, tensors: Tensors): PeertuneError =>
-  new PeertuneError('train/wrong-input', `batch tensor ${name}: ${why}`, {
-    facts: { name, model: [...wanted.keys()], batch: Object.keys(tensors) }
-  })
-
+const wrongInput = (name: string, why: string, facts: ErrorFacts): PeertuneError =>
+  new PeertuneError('train/wrong-input', `batch tensor ${name}: ${why}`, { facts: { name, ...facts } })
 type Results = Readonly<Record<string, SessionTensor>>
 
 const scalarOf = (results: Results, name: string): number => results[name]?.data[0] ?? Number.NaN
