@@ -27,8 +27,6 @@ export interface Dataset {
   readonly size: number
   /** Batches for ever, every epoch in a new seeded order, always of `batchSize`. Position and order are in `state()`. */
   batches(batchSize: number, state?: BatchCursor): BatchStream
-  /** One batch of the training examples at these positions, in [0, size). */
-  gather(positions: readonly number[]): Batch
   /** The held-out examples once, the last batch padded with rows of IGNORED_LABEL up to `batchSize`. */
   evaluation(batchSize: number): Iterable<Batch>
 }

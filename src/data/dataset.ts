@@ -34,11 +34,6 @@ export function createDataset(parts: DatasetParts): Dataset {
       checkCursor(start, training.length)
       return openStream(training, batchSize, start, seed, collate)
     },
-    gather: (positions) =>
-      collate(
-        positions.map((position) => training[position]!),
-        positions.length
-      ),
     *evaluation(batchSize) {
       checkBatchSize(batchSize)
       for (let first = 0; first < heldOut.length; first += batchSize)
