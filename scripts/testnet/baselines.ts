@@ -1,0 +1,72 @@
+import { systemClock } from '../../src/base/clock.js'
+import { entryUrl } from '../../src/base/entry.js'
+import { silentLogger } from '../../src/base/log.js'
+import type { Dataset } from '../../src/data/batch.js'
+import { openDataset } from '../../src/data/source.js'
+import type { DataSpec } from '../../src/data/spec.js'
+import { type ChildTrainer, spawnTrainer } from '../../src/train/child-trainer.js'
+import { evaluateDataset } from '../../src/train/evaluate.js'
+import { createLocalOptimiser } from '../../src/train/local-optimiser.js'
+import type { Scenario } from './scenario.js'
+
+/** What the testnet compares with: the same engine, data and hyperparameters, without the network. */
+export interface Bench {
+  /** The metric of a parameter vector on the held-out examples. */
+  measure(parameters: Float32Array): Promise<number>
+  /** Trains from the common start on `data` alone for `steps` and returns the metric. */
+  train(data: DataSpec, steps: number): Promise<number>
+  /** Training examples a source holds: its weight in the mean. */
+  examples(data: DataSpec): Promise<number>
+  readonly initial: Float32Array
+  readonly schemaHash: string
+  close(): Promise<void>
+}
+
+/** One trainer process; two of them keep two cores busy. */
+export async function openBench(scenario: Scenario): Promise<Bench> {
+  const trainer = await spawnTrainer({
+    entry: entryUrl('node/trainer-main.js'),
+    spec: { ...scenario.trainer, threads: 1 },
+    clock: systemClock,
+    log: silentLogger
+  })
+  const heldOut = await openDataset(scenario.dataOfPeer(0), scenario.manifest.task, trainer.description)
+  const open = (data: DataSpec) => openDataset(data, scenario.manifest.task, trainer.description)
+  const measure = (parameters: Float32Array) => measureOn(scenario, trainer, heldOut, parameters)
+  return {
+    initial: trainer.description.initial,
+    schemaHash: trainer.description.schema.hash,
+    measure,
+    examples: async (data) => (await open(data)).size,
+    train: async (data, steps) => measure(await trainAlone(scenario, trainer, await open(data), steps)),
+    close: () => trainer.close()
+  }
+}
+
+async function measureOn(
+  scenario: Scenario,
+  trainer: ChildTrainer,
+  heldOut: Dataset,
+  parameters: Float32Array
+): Promise<number> {
+  const { accuracy, loss } = await evaluateDataset(trainer, parameters, heldOut.evaluation(scenario.training.batchSize))
+  return scenario.metric === 'accuracy' ? accuracy : loss
+}
+
+async function trainAlone(
+  scenario: Scenario,
+  trainer: ChildTrainer,
+  dataset: Dataset,
+  steps: number
+): Promise<Float32Array> {
+  const { batchSize, learningRate, weightDecay } = scenario.training
+  const parameters = trainer.description.initial.slice()
+  const optimiser = createLocalOptimiser({
+    trainer,
+    batches: dataset.batches(batchSize),
+    parameters,
+    options: { learningRate, weightDecay, schedule: { kind: 'cosine', totalSteps: steps } }
+  })
+  for (let step = 0; step < steps; step++) await optimiser.step()
+  return parameters
+}

@@ -1,0 +1,89 @@
+import { PeertuneError } from '../../src/base/errors.js'
+import { federationHash } from '../../src/base/federation.js'
+import { silentLogger } from '../../src/base/log.js'
+import { createFileStore } from '../../src/checkpoint/file-store.js'
+import { dataDirPaths } from '../../src/node/data-dir.js'
+import { weightedMean } from '../../src/tensor/linear.js'
+import { type Bench, openBench } from './baselines.js'
+import type { TestnetOptions } from './options.js'
+import type { PeerReport, TestnetReport } from './report.js'
+import type { Scenario } from './scenario.js'
+import type { FinishedPeer } from './testnet.js'
+
+/** Measures what the peers have, from their last checkpoints, and trains the two baselines on the two cores. */
+export async function judge(
+  scenario: Scenario,
+  finished: readonly FinishedPeer[],
+  options: TestnetOptions,
+  signal: AbortSignal
+): Promise<Omit<TestnetReport, 'seconds'>> {
+  const benches = await Promise.all([openBench(scenario), openBench(scenario)])
+  try {
+    const [lone, united] = benches
+    const [peers, both] = await Promise.all([
+      judgePeers(scenario, lone, finished, options, signal),
+      judgeTogether(scenario, united, finished, options)
+    ])
+    const sent = finished.reduce((sum, { status }) => sum + status.bytes.sent, 0)
+    const plain = finished.reduce((sum, { status }) => sum + status.bytes.float32Equivalent, 0)
+    return { task: scenario.title, metric: scenario.metric, peers, ...both, bytesRatio: sent / plain }
+  } finally {
+    await Promise.all(benches.map((bench) => bench.close()))
+  }
+}
+
+async function judgePeers(
+  scenario: Scenario,
+  bench: Bench,
+  finished: readonly FinishedPeer[],
+  options: TestnetOptions,
+  signal: AbortSignal
+): Promise<PeerReport[]> {
+  const reports: PeerReport[] = []
+  for (const peer of finished) {
+    if (signal.aborted) throw new PeertuneError('testnet/interrupted', 'interrupted')
+    const { status } = peer
+    const mixed = await bench.measure(await lastParameters(scenario, bench, peer))
+    const localOnly = options.localOnly
+      ? await bench.train(scenario.dataOfPeer(peer.index), scenario.training.steps)
+      : null
+    reports.push({
+      peerId: status.peerId,
+      steps: status.steps.done,
+      localOnly,
+      mixed,
+      exchanges: status.exchanges.completed,
+      bytesSent: status.bytes.sent,
+      refusals: status.refusals,
+      status: peer.statusUrl
+    })
+  }
+  return reports
+}
+
+async function judgeTogether(
+  scenario: Scenario,
+  bench: Bench,
+  finished: readonly FinishedPeer[],
+  options: TestnetOptions
+): Promise<Pick<TestnetReport, 'start' | 'merged' | 'central'>> {
+  const parameters = await Promise.all(finished.map((peer) => lastParameters(scenario, bench, peer)))
+  const weights = await Promise.all(finished.map((peer) => bench.examples(scenario.dataOfPeer(peer.index))))
+  const start = await bench.measure(bench.initial)
+  const merged = await bench.measure(Float32Array.from(weightedMean(parameters, weights)))
+  const steps = scenario.training.steps * finished.length
+  const central = options.central ? await bench.train(scenario.allData, steps) : null
+  return { start, merged, central }
+}
+
+/** What the peer wrote when it left. */
+async function lastParameters(scenario: Scenario, bench: Bench, peer: FinishedPeer): Promise<Float32Array> {
+  const store = createFileStore({
+    folder: dataDirPaths(peer.dataDir).checkpoints,
+    log: silentLogger,
+    clock: systemClock
+  })
+  const state = await store.load({ federationHash: federationHash(scenario.manifest), schemaHash: bench.schemaHash })
+  if (state !== undefined) return state.parameters
+  throw new PeertuneError('testnet/no-checkpoint', `node ${peer.index} left no checkpoint in ${peer.dataDir}`)
+}

@@ -1,0 +1,32 @@
+import '../../src/base/polyfill.js'
+import { writeFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { CONFIG_ERROR_PREFIX, describeError, isPeertuneError } from '../../src/base/errors.js'
+import { parseOptions, USAGE } from './options.js'
+import { describeReport, mixingWon } from './report.js'
+import { runTestnet } from './testnet.js'
+
+/** Exit codes: 0 every peer finished and mixing beat training alone, 1 not, 2 wrong usage. */
+async function main(): Promise<number> {
+  const options = parseOptions(process.argv.slice(2))
+  if (options === 'help') {
+    console.log(USAGE)
+    return 0
+  }
+  const interrupt = new AbortController()
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupt.abort())
+  const report = await runTestnet(options, interrupt.signal)
+  await writeFile(options.report, `${JSON.stringify(report, null, 2)}\n`)
+  console.log(`${describeReport(report)}\n\nreport: ${resolve(options.report)}`)
+  if (mixingWon(report)) return 0
+  console.error('the mixed peers did not beat the peers that trained alone')
+  return 1
+}
+
+main().then(
+  (code) => process.exit(code),
+  (error) => {
+    console.error(describeError(error))
+    process.exit(isPeertuneError(error) && error.code.startsWith(CONFIG_ERROR_PREFIX) ? 2 : 1)
+  }
+)
