@@ -78,11 +78,7 @@ async function judgeTogether(
 
 /** What the peer wrote when it left. */
 async function lastParameters(scenario: Scenario, bench: Bench, peer: FinishedPeer): Promise<Float32Array> {
-  const store = createFileStore({
-    folder: dataDirPaths(peer.dataDir).checkpoints,
-    log: silentLogger,
-    clock: systemClock
-  })
+  const store = createFileStore({ directory: dataDirPaths(peer.dataDir).checkpoints, log: silentLogger })
   const state = await store.load({ federationHash: federationHash(scenario.manifest), schemaHash: bench.schemaHash })
   if (state !== undefined) return state.parameters
   throw new PeertuneError('testnet/no-checkpoint', `node ${peer.index} left no checkpoint in ${peer.dataDir}`)
