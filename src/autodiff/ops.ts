@@ -107,8 +107,7 @@ export function createOps(emitter: Emitter): Ops {
       return like.shape.length === 0 ? zero : one('Expand', [zero, emitter.ints(like.shape)], like)
     },
     softmax: (x, axis) => one('Softmax', [x], emitter.typeOf(x), { axis: int(axis) }),
-    argMax: (x, axis) =>
-      one('ArgMax', [x], { type: 'int64', shape: shape(x).with(axis, 1) }, { axis: int(axis), keepdims: int(1) }),
+    argMax: (x, axis) => one('ArgMax', [x], { type: 'int64', shape: shape(x).with(axis, 1) }, { axis: int(axis) }),
     ...movement(emitter, one),
     ...indexing(emitter, one),
     ...contraction(emitter, one)
@@ -131,7 +130,7 @@ function movement(emitter: Emitter, one: One) {
       if (axes.every((axis) => from.shape[axis] === 1)) return x
       const byInput = op === 'ReduceSum' || emitter.opset >= 18
       const inputs = byInput ? [x, emitter.ints(axes)] : [x]
-      return one(op, inputs, { type: from.type, shape }, { keepdims: int(1), ...(byInput ? {} : { axes: ints(axes) }) })
+      return one(op, inputs, { type: from.type, shape }, byInput ? {} : { axes: ints(axes) })
     }
 
   return {
@@ -216,8 +215,11 @@ function contraction(emitter: Emitter, one: One) {
     gemm(a: string, b: string, { transA = false, transB = false, alpha = 1 }: GemmOptions = {}): string {
       const rows = emitter.typeOf(a).shape[transA ? 1 : 0] ?? 1
       const columns = emitter.typeOf(b).shape[transB ? 0 : 1] ?? 1
-      const attributes: Record<string, Attribute> = { transA: int(Number(transA)), transB: int(Number(transB)) }
-      if (alpha !== 1) attributes.alpha = { type: 'float', value: alpha }
+      const attributes = {
+        ...(transA && { transA: int(1) }),
+        ...(transB && { transB: int(1) }),
+        ...(alpha !== 1 && { alpha: { type: 'float' as const, value: alpha } })
+      }
       return one('Gemm', [a, b], { type: emitter.typeOf(a).type, shape: [rows, columns] }, attributes)
     }
   }
