@@ -75,10 +75,3 @@ export interface UnionSpec {
   readonly parts: readonly FileSpec[]
   readonly seed: string
 }
-
-/** The training examples of several sources as one, held-out examples of the first: what one machine with all data has. */
-export interface UnionSpec {
-  readonly kind: 'union'
-  readonly parts: readonly DataSpec[]
-  readonly seed: string
-}
