@@ -61,6 +61,8 @@ export interface NodeConfig {
 
 /** Sockets to open; one for each network of the machine. */
 const MAX_LISTEN_ADDRESSES = 16
+/** Data sources of one union, each opened at the start. */
+const MAX_PARTS = 256
 const MAX_THREADS = 1024
 const MAX_PORT = 65_535
 
@@ -84,7 +86,7 @@ const speakerSplit = f.section({
   peer: f.wholeNumber(0, 99_999).exactOptional()
 })
 
-const dataSpec = f.variants('kind', [
+const fileSpecs = [
   f.section({
     kind: f.exactly('glyphs'),
     classes: f.list(f.text('a class'), { of: 'classes', min: 1, max: 1000, distinct: true }),
@@ -114,6 +116,15 @@ const dataSpec = f.variants('kind', [
     images: f.path('an IDX file of images'),
     labels: f.path('an IDX file of labels'),
     testSamples: f.wholeNumber(1, 1_000_000).default(1000),
+    seed: seed().default('train')
+  })
+] as const
+
+const dataSpec = f.variants('kind', [
+  ...fileSpecs,
+  f.section({
+    kind: f.exactly('union'),
+    parts: f.list(f.variants('kind', fileSpecs), { of: 'data sources', min: 1, max: MAX_PARTS }),
     seed: seed().default('train')
   })
 ])

@@ -1,10 +1,8 @@
-import { access, constants } from 'node:fs/promises'
 import { homedir, availableParallelism } from 'node:os'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
-import type { DataSpec } from '../data/spec.js'
 import { type Origin, checkFields, valueAt } from './config-fields.js'
+import { checkFiles, resolvePaths } from './config-paths.js'
 import { type NodeConfig, configSchema } from './config-schema.js'
-import { unreadable } from './text-file.js'
 import { type FieldPath, type YamlFile, printYaml, readYamlFile } from './yaml-file.js'
 
 /** Command-line flags that override the file; as typed, so that a wrong one can be shown. */
@@ -46,12 +44,16 @@ export async function resolveConfig(
   flags: ConfigFlags = {},
   env: Environment = {}
 ): Promise<ResolvedConfig> {
-  const yaml = await readYamlFile(file)
+  return resolveYaml(await readYamlFile(file), flags, env)
+}
+
+/** `resolveConfig` for a file already read. */
+export function resolveYaml(yaml: YamlFile, flags: ConfigFlags = {}, env: Environment = {}): ResolvedConfig {
   const overrides = overridesOf(flags, env)
   const origin = originOf(yaml, overrides)
   const schema = configSchema({ dataDir: defaultDataDir(env), threads: availableParallelism() })
   const checked = checkFields(schema, overlay(yaml.value, overrides), origin)
-  const config: NodeConfig = resolvePaths(checked, dirname(resolve(file)), env)
+  const config: NodeConfig = resolvePaths(checked, dirname(resolve(yaml.file)), env.HOME)
   const source = (path: FieldPath) =>
     overrides.find((override) => samePath(override.path, path))?.name ??
     (valueAt(yaml.value, path) === undefined ? 'default' : undefined)
@@ -62,21 +64,7 @@ export async function resolveConfig(
 export const printConfig = ({ config, source }: ResolvedConfig): string => printYaml(config, source)
 
 /** Throws `config/unreadable-file` for the first file the configuration names that cannot be read. */
-export async function checkConfigFiles({ config, origin }: ResolvedConfig): Promise<void> {
-  const named: [FieldPath, string | null][] = [
-    [['federation'], config.federation],
-    [['model'], config.model],
-    [['networkKey'], config.networkKey],
-    ...DATA_PATHS.map((key): [FieldPath, string | null] => [['data', key], dataPath(config.data, key)])
-  ]
-  for (const [path, file] of named) if (file !== null) await checkReadable(origin(path), file)
-}
-
-async function checkReadable(where: string, file: string): Promise<void> {
-  await access(file, constants.R_OK).catch((cause: unknown) => {
-    throw unreadable(where, file, cause)
-  })
-}
+export const checkConfigFiles = ({ config, origin }: ResolvedConfig): Promise<void> => checkFiles(config, origin)
 
 interface Override {
   readonly path: FieldPath
@@ -135,28 +123,3 @@ export const fieldName = (path: FieldPath): string =>
     if (typeof step === 'number') return `${name}[${step}]`
     return name === '' ? step : `${name}.${step}`
   }, '')
-
-const DATA_PATHS = ['path', 'testPath', 'tokenizer', 'images', 'labels'] as const
-
-function dataPath(data: DataSpec, key: (typeof DATA_PATHS)[number]): string | null {
-  return key in data ? ((data as unknown as Record<string, string>)[key] ?? null) : null
-}
-
-function resolvePaths(config: NodeConfig, folder: string, env: Environment): NodeConfig {
-  const absolute = (path: string) =>
-    path === '~' || path.startsWith('~/') ? join(env.HOME ?? homedir(), path.slice(1)) : resolve(folder, path)
-  const data = Object.fromEntries(
-    DATA_PATHS.flatMap((key) => {
-      const path = dataPath(config.data, key)
-      return path === null ? [] : [[key, absolute(path)]]
-    })
-  )
-  return {
-    ...config,
-    federation: absolute(config.federation),
-    model: absolute(config.model),
-    dataDir: absolute(config.dataDir),
-    networkKey: config.networkKey === null ? null : absolute(config.networkKey),
-    data: { ...config.data, ...data }
-  }
-}

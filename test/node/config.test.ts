@@ -122,14 +122,14 @@ describe('resolveConfig', () => {
       'an unknown kind of data',
       MINIMAL.replace('glyphs', 'parquet'),
       'config/wrong-value',
-      /^FILE:4: data\.kind: expected one of glyphs, text, jsonl, idx, got "parquet"$/,
+      /^FILE:4: data\.kind: expected one of glyphs, text, jsonl, idx, union, got "parquet"$/,
       undefined
     ],
     [
       'no kind of data',
       MINIMAL.replace('  kind: glyphs\n', ''),
       'config/missing-field',
-      /^FILE:3: data\.kind is missing, expected one of glyphs, text, jsonl, idx$/,
+      /^FILE:3: data\.kind is missing, expected one of glyphs, text, jsonl, idx, union$/,
       undefined
     ],
     [

@@ -1,0 +1,115 @@
+#!/usr/bin/env node
+import '../base/polyfill.js'
+import { Command, CommanderError } from 'commander'
+import { packageVersion } from '../node/version.js'
+import type { ConfigOptions } from './commands/config.js'
+import type { CreateFederationOptions } from './commands/federation.js'
+import type { IdentityOptions } from './commands/identity.js'
+import type { StartOptions } from './commands/start.js'
+import type { StatusOptions } from './commands/status.js'
+import { EXIT_OK, EXIT_USAGE, exitCodeOf, failureText } from './failure.js'
+import { createOutput } from './output.js'
+
+/** Commands load what they need when they run: help and mistakes in flags answer at once. */
+const out = createOutput((text) => process.stdout.write(text))
+const { env } = process
+let exitCode = EXIT_OK
+
+const program = new Command('peertune')
+  .description('Fine-tune a model together with other peers, without a server')
+  .version(packageVersion())
+  .exitOverride()
+
+/** Flags that override the configuration file. */
+const withOverrides = (command: Command): Command =>
+  command
+    .option('--bootstrap <addresses...>', 'peers to try first, with their peer ids')
+    .option('--listen <addresses...>', 'addresses to listen on')
+    .option('--http-port <port>', 'port of the status page; 0 for any free one')
+    .option('--data-dir <dir>', 'where identity, checkpoints and lock are kept')
+    .option('--log-level <level>', 'debug, info, warn, error or silent')
+
+withOverrides(program.command('start'))
+  .description('run a node until it is stopped: Ctrl-C writes a checkpoint and leaves, a second one quits at once')
+  .requiredOption('--config <file>', "the node's configuration (YAML)")
+  .option('--json', 'say where it listens as one line of JSON')
+  .action(async (options: StartOptions) => {
+    const { start } = await import('./commands/start.js')
+    exitCode = await start(options, env, out)
+  })
+
+withOverrides(program.command('config'))
+  .description('check a configuration')
+  .option('--config <file>', 'the configuration; without it, one to start from')
+  .option('--print', 'print the whole of it as YAML, every default included')
+  .action(async (options: ConfigOptions) => (await import('./commands/config.js')).config(options, env, out))
+
+program
+  .command('status')
+  .description('ask a running node how it is')
+  .option('--url <url>', 'of its status page')
+  .option('--data-dir <dir>', 'its data directory')
+  .option('--config <file>', 'its configuration')
+  .option('--json', 'the whole status as JSON')
+  .action(async (options: StatusOptions) => (await import('./commands/status.js')).status(options, env, out))
+
+program
+  .command('identity')
+  .description('print the peer id of a data directory; a new one is made where there is none')
+  .option('--data-dir <dir>', 'the data directory')
+  .option('--json', 'as JSON')
+  .action(async (options: IdentityOptions) => (await import('./commands/identity.js')).identity(options, env, out))
+
+program
+  .command('key')
+  .description('make the key of a private network')
+  .argument('[file]', 'where to write it (0600); without it, on stdout')
+  .action(async (file: string | undefined) => (await import('./commands/key.js')).key(file, out))
+
+const federation = program.command('federation').description('manifests of federations')
+
+federation
+  .command('hash')
+  .description('check a manifest and print the hash by which its peers know each other')
+  .argument('<file>', 'the manifest (YAML)')
+  .option('--json', 'as JSON')
+  .action(async (file: string, options: { json?: boolean }) =>
+    (await import('./commands/federation.js')).hashFederation(file, options, out)
+  )
+
+federation
+  .command('create')
+  .description('print a manifest for a model')
+  .requiredOption('--model <file>', 'the base model (.onnx)')
+  .requiredOption('--name <name>', 'name of the federation')
+  .requiredOption('--task <kind>', 'causal-lm, sequence-classification or image-classification')
+  .option('--labels <names...>', 'labels of a classification, in the order of the logits')
+  .option('--method <name>', 'lora or full', 'lora')
+  .option('--targets <modules...>', 'modules that get an adapter, such as q_proj')
+  .option('--head <modules...>', 'modules trained whole, such as classifier')
+  .option('--rank <n>', 'rank of the adapters')
+  .option('--alpha <x>', 'scale of the adapters, over the rank')
+  .option('--local-steps <n>', 'local steps between two exchanges')
+  .requiredOption('--seed <text>', 'seed of the common start')
+  .action(async (options: CreateFederationOptions) =>
+    (await import('./commands/federation.js')).createFederation(options, out)
+  )
+
+/** A reader such as `head` may leave before everything is written. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+})
+
+const debug = env.PEERTUNE_LOG_LEVEL === 'debug' || /--log-level[= ]debug/.test(process.argv.join(' '))
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  if (error instanceof CommanderError) exitCode = error.exitCode === 0 ? EXIT_OK : EXIT_USAGE
+  else {
+    process.stderr.write(`${failureText(error, { debug })}\n`)
+    exitCode = exitCodeOf(error)
+  }
+}
+// libp2p's timers would hold the process for another second after everything is closed.
+process.exit(exitCode)

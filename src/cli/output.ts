@@ -1,0 +1,17 @@
+import { printable } from '../base/text.js'
+
+/** stdout: what was asked for and nothing else. Logs and errors go to stderr. */
+export interface Output {
+  /** One line, fit for a terminal whoever wrote it. */
+  line(text: string): void
+  /** Our own text of several lines, as it is. */
+  text(text: string): void
+  /** One JSON value on one line. */
+  json(value: unknown): void
+}
+
+export const createOutput = (write: (text: string) => unknown): Output => ({
+  line: (text) => void write(`${printable(text)}\n`),
+  text: (text) => void write(text.endsWith('\n') ? text : `${text}\n`),
+  json: (value) => void write(`${JSON.stringify(value)}\n`)
+})

@@ -1,0 +1,47 @@
+import type { PeerStatus, Status } from '../status/snapshot.js'
+import { readableBytes, readableSeconds, shortId } from '../status/units.js'
+
+/** A status as lines for a terminal. */
+export function statusText(status: Status): string[] {
+  const { bytes, device, exchanges, loss, steps } = status
+  const facts: readonly (readonly [string, string | undefined])[] = [
+    ['peer', `${status.label === '' ? '' : `${status.label} `}${status.peerId}`],
+    ['federation', `${status.federation.name} ${status.federation.hash}`],
+    ['phase', `${status.phase}, up ${readableSeconds(status.uptimeSeconds)}`],
+    ['device', device.reason === undefined ? device.used : `${device.used} (${device.reason})`],
+    ['steps', `${steps.done} of ${steps.total}, ${steps.perSecond.toFixed(1)}/s`],
+    ['loss', loss.smoothed === undefined ? undefined : `${loss.smoothed.toFixed(4)} nats`],
+    ['exchanges', `${exchanges.completed} completed, ${exchanges.failed} failed, ${exchanges.inDoubt} in doubt`],
+    ['bytes', `${readableBytes(bytes.sent)} sent, ${readableBytes(bytes.received)} received`],
+    ['checkpoint', status.checkpoint === undefined ? 'none yet' : `step ${status.checkpoint.step}`],
+    ...status.addresses.map((address) => ['address', address] as const),
+    ...status.bootstrap.map(({ sentence, state }) => ['bootstrap', `${state}: ${sentence}`] as const),
+    ...Object.entries(status.refusals).map(([reason, count]) => ['refused', `${reason} ${count}`] as const)
+  ]
+  const lines = facts.flatMap(([name, value]) => (value === undefined ? [] : [`${name.padEnd(11)} ${value}`]))
+  return [...lines, ...peerLines(status.peers)]
+}
+
+function peerLines(peers: readonly PeerStatus[]): string[] {
+  if (peers.length === 0) return ['peers       none yet']
+  const head = ['peer', 'connected', 'exchanges', 'last', 'out', 'in', 'refused']
+  const rows = peers.map((peer) => [
+    `${peer.label ?? ''} ${shortId(peer.peerId)}`.trim(),
+    peer.connected ? 'yes' : 'no',
+    String(peer.exchanges),
+    peer.stalenessMs === undefined ? '-' : `${readableSeconds(peer.stalenessMs / 1000)} ago`,
+    readableBytes(peer.bytesOut),
+    readableBytes(peer.bytesIn),
+    String(peer.refusals)
+  ])
+  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => (row[i] ?? '').length)))
+  return [
+    '',
+    ...[head, ...rows].map((row) =>
+      row
+        .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+        .join('  ')
+        .trimEnd()
+    )
+  ]
+}

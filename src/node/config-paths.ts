@@ -1,0 +1,55 @@
+import { access, constants } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join, resolve } from 'node:path'
+import type { DataSpec } from '../data/spec.js'
+import type { Origin } from './config-fields.js'
+import type { NodeConfig } from './config-schema.js'
+import { unreadable } from './text-file.js'
+import type { FieldPath } from './yaml-file.js'
+
+/** Fields of the data sources that are paths. */
+const DATA_PATHS = ['path', 'testPath', 'tokenizer', 'images', 'labels'] as const
+
+type ChangePath = (path: string, field: FieldPath) => string
+
+/** Relative paths start at `folder`, and `~/` at the home directory. */
+export function resolvePaths(config: NodeConfig, folder: string, home: string = homedir()): NodeConfig {
+  const absolute: ChangePath = (path) =>
+    path === '~' || path.startsWith('~/') ? join(home, path.slice(1)) : resolve(folder, path)
+  return { ...mapInputs(config, absolute), dataDir: absolute(config.dataDir, ['dataDir']) }
+}
+
+/** Throws `config/unreadable-file` for the first file the configuration names that cannot be read. */
+export async function checkFiles(config: NodeConfig, origin: Origin): Promise<void> {
+  const named: { file: string; field: FieldPath }[] = []
+  mapInputs(config, (file, field) => {
+    named.push({ file, field })
+    return file
+  })
+  for (const { file, field } of named)
+    await access(file, constants.R_OK).catch((cause: unknown) => {
+      throw unreadable(origin(field), file, cause)
+    })
+}
+
+/** Every path the node reads from, changed; in the order of the file. */
+function mapInputs(config: NodeConfig, change: ChangePath): NodeConfig {
+  return {
+    ...config,
+    federation: change(config.federation, ['federation']),
+    model: change(config.model, ['model']),
+    data: mapData(config.data, ['data'], change),
+    networkKey: config.networkKey === null ? null : change(config.networkKey, ['networkKey'])
+  }
+}
+
+function mapData<Spec extends DataSpec>(spec: Spec, field: FieldPath, change: ChangePath): Spec {
+  if (spec.kind === 'union')
+    return { ...spec, parts: spec.parts.map((part, i) => mapData(part, [...field, 'parts', i], change)) }
+  const source: Readonly<Record<string, unknown>> = { ...spec }
+  const changed = DATA_PATHS.flatMap((key) => {
+    const path = source[key]
+    return typeof path === 'string' ? [[key, change(path, [...field, key])] as const] : []
+  })
+  return { ...spec, ...Object.fromEntries(changed) }
+}

@@ -1,0 +1,22 @@
+import type { Clock } from '../base/clock.js'
+import type { Logger } from '../base/log.js'
+import type { Status } from '../status/snapshot.js'
+import type { NodeConfig } from './config-schema.js'
+
+export interface NodeDeps {
+  readonly log?: Logger
+  readonly clock?: Clock
+}
+
+/** One participant of a federation, wired and ready to start. */
+export interface PeertuneNode {
+  /** Resolves once it listens, has announced where (data-dir.ts) and answers for its status. */
+  start(): Promise<void>
+  /** Writes a checkpoint and leaves. Idempotent; resolves when everything is closed. */
+  stop(reason?: string): Promise<void>
+  status(): Status
+  /** Settles when the node has stopped, for whatever reason; rejects with what ended it if that was a failure. */
+  readonly done: Promise<void>
+}
+
+export type CreateNode = (config: NodeConfig, deps?: NodeDeps) => Promise<PeertuneNode>
