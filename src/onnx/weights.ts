@@ -1,5 +1,5 @@
-import { createHash, randomUUID } from 'node:crypto'
-import { closeSync, createReadStream, openSync, readSync } from 'node:fs'
+import { randomUUID } from 'node:crypto'
+import { closeSync, openSync, readSync } from 'node:fs'
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname, isAbsolute, join, normalize } from 'node:path'
 import { PeertuneError } from '../base/errors.js'
@@ -11,36 +11,19 @@ export const SHARED_WEIGHT_BYTES = 64 * 1024
 /** Bytes. A page: what memory mapping asks of offsets. */
 const ALIGNMENT = 4096
 
-/**
- * SHA-256 (hex) of a model: its file's bytes, followed by those of the external data files it names, in the order of
- * their names. Throws `onnx/unsafe-location` and `onnx/missing-weights`.
- */
-export async function modelSha256(modelPath: string, graph: Graph): Promise<string> {
-  const hash = createHash('sha256')
-  const paths = externalLocations(graph).map((location) => resolveLocation(dirname(modelPath), location))
-  for (const path of [modelPath, ...paths]) {
-    try {
-      for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer)
-    } catch (cause) {
-      throw missingWeights(path, cause)
-    }
-  }
-  return hash.digest('hex')
-}
-
-export const externalLocations = (graph: Graph): string[] =>
+const externalLocations = (graph: Graph): string[] =>
   [
     ...new Set(
       Array.from(graph.initializers.values()).flatMap(({ data }) => (data.kind === 'external' ? data.location : []))
     )
   ].sort()
 
-/** A model must not read files outside its own folder. Throws `onnx/unsafe-location`. */
+/** A model must not read files outside its own folder. Throws `onnx/weights-outside`. */
 function resolveLocation(directory: string, location: string): string {
   const path = normalize(location)
   if (!isAbsolute(path) && path !== '..' && !path.startsWith('../') && !path.startsWith('..\\'))
     return join(directory, path)
-  throw new PeertuneError('onnx/unsafe-location', `the model keeps weights at ${location}, outside its own folder`, {
+  throw new PeertuneError('onnx/weights-outside', `the model keeps weights at ${location}, outside its own folder`, {
     facts: { location }
   })
 }
@@ -60,7 +43,7 @@ export interface SharedModel {
 
 export interface ShareOptions {
   readonly modelPath: string
-  /** Names the weight file; see `modelSha256`. */
+  /** SHA-256 (hex) of the model; names the weight file. */
   readonly sha256: string
   readonly cacheDir: string
 }
@@ -75,9 +58,11 @@ export async function shareWeights(graph: Graph, { modelPath, sha256, cacheDir }
   const location = `${sha256}.weights`
   const { initializers, regions, size } = layOut(graph, location)
   const path = join(cacheDir, location)
-  await mkdir(cacheDir, { recursive: true })
   const present = await stat(path).catch(() => undefined)
-  if (regions.length > 0 && present?.size !== size) await writeRegions(path, regions, size)
+  if (regions.length > 0 && present?.size !== size) {
+    await mkdir(cacheDir, { recursive: true })
+    await writeRegions(path, regions, size)
+  }
   return { graph: { ...graph, initializers }, externalDir: cacheDir }
 }
 

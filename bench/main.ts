@@ -1,0 +1,29 @@
+import '../src/base/polyfill.js'
+import { describeError } from '../src/base/errors.js'
+
+/**
+ * `npm run bench -- NAME [--json] [options]`. Each bench is a module of this folder that exports `run(args)` and returns
+ * what it measured; with `--json` that is printed as one JSON object on the last line.
+ */
+export interface Bench {
+  run(args: readonly string[]): Promise<unknown>
+}
+
+const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
+  conformance: () => import('./conformance.js')
+}
+
+const [name = '', ...args] = process.argv.slice(2)
+const load = BENCHES[name]
+if (load === undefined) {
+  console.error(`usage: npm run bench -- NAME [--json]; NAME is one of ${Object.keys(BENCHES).join(', ')}`)
+  process.exitCode = 2
+} else {
+  try {
+    const result = await (await load()).run(args.filter((argument) => argument !== '--json'))
+    if (args.includes('--json')) console.log(JSON.stringify(result))
+  } catch (error) {
+    console.error(describeError(error))
+    process.exitCode = 1
+  }
+}

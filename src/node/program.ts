@@ -1,0 +1,91 @@
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { differentiate, gradientName } from '../autodiff/backward.js'
+import { attachEvaluation, attachLoss, LABELS } from '../autodiff/loss.js'
+import { canonicalise, nameModel } from '../onnx/canonicalise.js'
+import type { Graph } from '../onnx/graph.js'
+import { readModel } from '../onnx/read.js'
+import type { NamedWeights, Weight } from '../onnx/weight.js'
+import { readWeight, type SharedModel, shareWeights } from '../onnx/weights.js'
+import { createMethod } from '../peft/create-method.js'
+import type { PeftMethod } from '../peft/method.js'
+import type { BuildProgram, Program, ProgramKind } from '../train/program.js'
+import type { TrainerSpec } from '../train/trainer.js'
+import { modelSha256 } from './model-hash.js'
+
+/** A base model with a federation's PEFT method on it, ready to make graphs for any shape of batch. */
+export interface TrainableModel {
+  readonly modelSha256: string
+  readonly schema: PeftMethod['schema']
+  /** The common seeded start. */
+  readonly initial: Float32Array
+  /** The exported model's own inputs. */
+  readonly inputs: Graph['inputs']
+  readonly buildProgram: BuildProgram
+}
+
+export interface LoadOptions {
+  /** Where the weights of models that carry them inline are put, for all nodes of this machine to share. */
+  readonly weightsDir?: string
+}
+
+const defaultWeightsDir = (): string =>
+  join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'peertune', 'weights')
+
+/**
+ * The story of a training graph, in order: read the exporter's file, name its weights by module, share them, put the
+ * PEFT method on it, and then for each shape of batch: canonicalise, adapt, add the loss, differentiate.
+ * Throws `onnx/*` errors for the file and `config/no-such-module` for the method.
+ */
+export async function loadTrainableModel(
+  { modelPath, task, peft }: Pick<TrainerSpec, 'modelPath' | 'task' | 'peft'>,
+  { weightsDir = defaultWeightsDir() }: LoadOptions = {}
+): Promise<TrainableModel> {
+  const sha256 = await modelSha256(modelPath)
+  const named = nameModel(await readModel(modelPath))
+  const shared = await shareWeights(named.graph, { modelPath, sha256, cacheDir: weightsDir })
+  const weights = relocate(named.weights, shared)
+  const base = { weights, read: (weight: Weight['initializer']) => readWeight(weight, shared.externalDir) }
+  const method = createMethod(peft, base, task)
+  const model: NamedWeights = { graph: shared.graph, weights }
+  return {
+    modelSha256: sha256,
+    schema: method.schema,
+    initial: method.initial,
+    inputs: model.graph.inputs,
+    buildProgram: (kind, shapes) => build(kind, shapes, { model, method, externalDir: shared.externalDir })
+  }
+}
+
+/** Points at the shared file, so that the bytes of the model file can be collected. */
+function relocate(weights: ReadonlyMap<string, Weight>, { graph }: SharedModel): ReadonlyMap<string, Weight> {
+  return new Map(
+    Array.from(weights, ([name, weight]) => [
+      name,
+      { ...weight, initializer: graph.initializers.get(name) ?? weight.initializer }
+    ])
+  )
+}
+
+interface Parts {
+  readonly model: NamedWeights
+  readonly method: PeftMethod
+  readonly externalDir: string
+}
+
+async function build(
+  kind: ProgramKind,
+  { [LABELS]: _labels, ...inputs }: Parameters<BuildProgram>[1],
+  { model, method, externalDir }: Parts
+): Promise<Program> {
+  const adapted = method.rewrite(await canonicalise(model, inputs))
+  const parameters = method.schema.entries.map(({ name }) => name)
+  if (kind === 'evaluate') return { graph: attachEvaluation(adapted), externalDir, parameters, gradients: [] }
+  const { graph, loss, seeds } = attachLoss(adapted)
+  return {
+    graph: differentiate(graph, { loss, seeds, parameters }),
+    externalDir,
+    parameters,
+    gradients: parameters.map(gradientName)
+  }
+}
