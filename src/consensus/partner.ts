@@ -1,0 +1,101 @@
+import type { Rng } from '../base/rng.js'
+import type { PeerId } from './journal.js'
+
+/**
+ * Peers one node mixes with for a while. Fresh random partners mix almost independently of the network's size (Epidemic
+ * Learning, De Vos et al. 2023, https://arxiv.org/abs/2310.01972); a view of eight keeps connections warm meanwhile.
+ */
+export const VIEW_SIZE = 8
+
+/** Exchanges after which one entry of the view is replaced by somebody new. */
+export const REFRESH_EXCHANGES = 10
+
+/** Milliseconds a peer is left alone after its first failure; doubled with each further one in a row. */
+export const BACKOFF_MS = 1_000
+
+/** The longest back-off: a peer that comes back is found within a minute. */
+export const MAX_BACKOFF_MS = 60_000
+
+/** A busy peer is a healthy peer: milliseconds before it is asked again, drawn up to twice this to break step. */
+export const BUSY_BACKOFF_MS = 100
+
+/** Peers whose back-off is remembered; more than the connections a node keeps. The soonest forgiven goes first. */
+export const MAX_BACKOFFS = 512
+
+interface Backoff {
+  readonly untilMs: number
+  /** Failures in a row. */
+  readonly failures: number
+}
+
+export interface PartnerState {
+  readonly view: readonly PeerId[]
+  /** Exchanges since an entry of the view was replaced. */
+  readonly sinceRefresh: number
+  readonly backoffs: ReadonlyMap<PeerId, Backoff>
+}
+
+export const initialPartnerState: PartnerState = { view: [], sinceRefresh: 0, backoffs: new Map() }
+
+/** How an attempt to mix ended, as far as choosing the next partner goes. */
+export type AttemptResult = 'committed' | 'busy' | 'failed'
+
+const pick = <T>(items: readonly T[], rng: Rng): T | undefined =>
+  items.length === 0 ? undefined : items[rng.integer(items.length)]
+
+/** Drops who is gone, replaces one entry when it is time, fills up at random. */
+function refreshView(state: PartnerState, candidates: readonly PeerId[], rng: Rng): PartnerState {
+  const present = new Set(candidates)
+  const kept = state.view.filter((peer) => present.has(peer))
+  const strangers = rng.shuffle(candidates.filter((peer) => !kept.includes(peer)))
+  const due = state.sinceRefresh >= REFRESH_EXCHANGES
+  if (due && kept.length === VIEW_SIZE && strangers.length > 0) kept.splice(rng.integer(kept.length), 1)
+  const view = [...kept, ...strangers.slice(0, VIEW_SIZE - kept.length)]
+  return { ...state, view, sinceRefresh: due ? 0 : state.sinceRefresh }
+}
+
+export interface PartnerQuestion {
+  /** Peers we could open a channel to now, and that are in a phase to mix with us. */
+  readonly candidates: readonly PeerId[]
+  /** Peers we are in doubt with: settled first, for as long as they are reachable their news only gets older. */
+  readonly inDoubt: readonly PeerId[]
+  readonly nowMs: number
+  readonly rng: Rng
+}
+
+/** The next partner, or `undefined` when everybody is gone or in back-off. Pure apart from the injected `rng`. */
+export function choosePartner(
+  state: PartnerState,
+  { candidates, inDoubt, nowMs, rng }: PartnerQuestion
+): readonly [PartnerState, PeerId | undefined] {
+  const after = refreshView(state, candidates, rng)
+  const rested = (peer: PeerId): boolean => (after.backoffs.get(peer)?.untilMs ?? Number.NEGATIVE_INFINITY) <= nowMs
+  const doubted = inDoubt.filter((peer) => candidates.includes(peer) && rested(peer))
+  return [after, pick(doubted, rng) ?? pick(after.view.filter(rested), rng)]
+}
+
+function backoffAfter(previous: Backoff | undefined, result: 'busy' | 'failed', nowMs: number, rng: Rng): Backoff {
+  if (result === 'busy')
+    return { untilMs: nowMs + BUSY_BACKOFF_MS * (1 + rng.uniform()), failures: previous?.failures ?? 0 }
+  const failures = (previous?.failures ?? 0) + 1
+  return { untilMs: nowMs + Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** (failures - 1)), failures }
+}
+
+/** Learns from an attempt we made. An exchange a peer made with us counts as `committed`, too. */
+export function noteAttempt(
+  state: PartnerState,
+  peer: PeerId,
+  result: AttemptResult,
+  { nowMs, rng }: { readonly nowMs: number; readonly rng: Rng }
+): PartnerState {
+  const backoffs = new Map(state.backoffs)
+  const previous = backoffs.get(peer)
+  backoffs.delete(peer)
+  if (result === 'committed') return { ...state, backoffs, sinceRefresh: state.sinceRefresh + 1 }
+  backoffs.set(peer, backoffAfter(previous, result, nowMs, rng))
+  if (backoffs.size > MAX_BACKOFFS) {
+    const [soonest] = [...backoffs].reduce((a, b) => (b[1].untilMs < a[1].untilMs ? b : a))
+    backoffs.delete(soonest)
+  }
+  return { ...state, backoffs }
+}

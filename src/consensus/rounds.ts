@@ -1,0 +1,97 @@
+import type { Phase } from '../codec/messages.js'
+
+/** When a peer trains, mixes and stops. Peers have no common clock: each counts its own steps and exchanges. */
+export interface RoundsConfig {
+  /** Local steps between exchanges (H). */
+  readonly localSteps: number
+  /** Local steps in all; then the learning rate is 0 and only gossip goes on. */
+  readonly totalSteps: number
+  /** Exchanges with settling or done partners after the last local step: 12 shrink disagreement 100-fold up to 64 peers. */
+  readonly settleExchanges: number
+  /** Local steps since the last exchange, as a multiple of `localSteps`, at which a peer that knows others waits. */
+  readonly isolationFactor: number
+  /** Milliseconds without a counted exchange after which a settling peer is done: the others are gone or far behind. */
+  readonly settleWaitMs?: number
+  /** The same while no other peer is known at all. */
+  readonly aloneWaitMs?: number
+  /** Milliseconds a done peer goes on answering others that still train or settle. */
+  readonly lingerMs?: number
+}
+
+/** Ten minutes: a partner with a tenth of our speed still finds us settling after a run of an hour. */
+export const SETTLE_WAIT_MS = 600_000
+/** Half a minute: time for a bootstrap address to be redialled a few times. */
+export const ALONE_WAIT_MS = 30_000
+/** As long as a peer that became done first may have to wait for the last to settle. */
+export const LINGER_MS = SETTLE_WAIT_MS
+
+/** Plain JSON, part of the checkpoint. Times are kept out of it: after a restart waiting starts anew. */
+export interface RoundsState {
+  readonly phase: Phase
+  /** Local steps taken. */
+  readonly step: number
+  /** `step` at the last exchange in either role. */
+  readonly lastExchangeStep: number
+  /** Exchanges committed in either role. */
+  readonly exchanges: number
+  /** Exchanges that count towards `settleExchanges`. */
+  readonly settled: number
+}
+
+export const initialRounds: RoundsState = { phase: 'training', step: 0, lastExchangeStep: 0, exchanges: 0, settled: 0 }
+
+/** A local optimiser step was taken. The last one starts settling. */
+export function stepTaken(state: RoundsState, { totalSteps }: RoundsConfig): RoundsState {
+  const step = state.step + 1
+  return { ...state, step, phase: state.phase === 'training' && step >= totalSteps ? 'settling' : state.phase }
+}
+
+/** An exchange was committed, in either role. Those with a partner that still trains do not settle anything. */
+export function exchangeMade(state: RoundsState, partnerPhase: Phase, { settleExchanges }: RoundsConfig): RoundsState {
+  const counts = state.phase === 'settling' && partnerPhase !== 'training'
+  const settled = state.settled + (counts ? 1 : 0)
+  const phase = state.phase === 'settling' && settled >= settleExchanges ? 'done' : state.phase
+  return { ...state, phase, settled, exchanges: state.exchanges + 1, lastExchangeStep: state.step }
+}
+
+/** A settling peer that has waited long enough is done. `waitedMs`: since settling began or the last counted exchange. */
+export function waited(
+  state: RoundsState,
+  { waitedMs, peersKnown }: { readonly waitedMs: number; readonly peersKnown: boolean },
+  { settleExchanges, settleWaitMs = SETTLE_WAIT_MS, aloneWaitMs = ALONE_WAIT_MS }: RoundsConfig
+): RoundsState {
+  if (state.phase !== 'settling') return state
+  const enough = state.settled >= settleExchanges || waitedMs >= (peersKnown ? settleWaitMs : aloneWaitMs)
+  return enough ? { ...state, phase: 'done' } : state
+}
+
+/** What a peer does next. Both may be true: local training goes on during an exchange. */
+export interface NextMove {
+  readonly train: boolean
+  readonly exchange: boolean
+}
+
+/**
+ * Training: an exchange is due `localSteps` after the last one in either role; a peer that knows others but reaches none
+ * stops training after `isolationFactor * localSteps`, since far from the others it only overfits. A peer that knows
+ * nobody trains on: there is nobody to stay close to. Settling: exchange whenever a partner is to be had.
+ */
+export function nextMove(state: RoundsState, peersKnown: boolean, config: RoundsConfig): NextMove {
+  if (state.phase !== 'training') return { train: false, exchange: state.phase === 'settling' && peersKnown }
+  const alone = state.step - state.lastExchangeStep
+  const isolated = peersKnown && alone >= config.isolationFactor * config.localSteps
+  return { train: !isolated, exchange: peersKnown && alone >= config.localSteps }
+}
+
+/** May a partner in `partnerPhase` be called now? A settling peer would only hold up one that still trains. */
+export const suits = (phase: Phase, partnerPhase: Phase | undefined): boolean =>
+  phase === 'training' ? partnerPhase !== 'done' : partnerPhase !== undefined && partnerPhase !== 'training'
+
+/** A done peer stays to answer those that still need partners, for at most `lingerMs`. */
+export function mayLeave(
+  state: RoundsState,
+  { doneForMs, others }: { readonly doneForMs: number; readonly others: readonly Phase[] },
+  { lingerMs = LINGER_MS }: RoundsConfig
+): boolean {
+  return state.phase === 'done' && (doneForMs >= lingerMs || others.every((phase) => phase === 'done'))
+}
