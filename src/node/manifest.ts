@@ -78,6 +78,6 @@ export async function checkModel(manifest: FederationManifest, modelPath: string
   const message = `${modelPath}: expected the federation's model (SHA-256 ${expected}), got another file (${got})`
   throw new PeertuneError('config/wrong-model', message, {
     facts: { file: modelPath, expected, got },
-    hint: `federation ${manifest.name} trains on one base model only; get that file, or change model in the configuration`
+    hint: `federation ${manifest.name} trains on one base model only: get that file, or name it in the configuration`
   })
 }

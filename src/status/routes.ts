@@ -15,8 +15,10 @@ export interface StatusRoutesOptions {
 
 /** Nothing from elsewhere, no frames, no forms: what a peer writes can at worst be read. */
 const SECURITY_HEADERS: Readonly<Record<string, string>> = {
-  'content-security-policy':
-    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  'content-security-policy': [
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'",
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+  ].join('; '),
   'x-content-type-options': 'nosniff',
   'referrer-policy': 'no-referrer',
   'cross-origin-resource-policy': 'same-origin',
@@ -60,7 +62,7 @@ const onlyGet: MiddlewareHandler = async (c, next) => {
   return c.json({ error: 'method-not-allowed', allow: ['GET'] }, 405, { allow: 'GET, HEAD' })
 }
 
-/** A page on a rebound name still sends that name: addresses, localhost and our own name are all that a browser of ours sends. */
+/** A page on a rebound name sends that name; one of ours sends localhost, an address or the name we were given. */
 const onlyKnownHosts =
   (own: string): MiddlewareHandler =>
   async (c, next) => {

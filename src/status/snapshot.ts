@@ -1,4 +1,4 @@
-/** What the node is doing: starting up, training, gossip only with learning rate 0, finished and still answering, leaving. */
+/** Settling: gossip only, learning rate 0. Done: all is finished, but it still answers others. */
 export type Phase = 'starting' | 'training' | 'settling' | 'done' | 'stopping'
 
 export interface PeerStatus {
@@ -36,7 +36,10 @@ export interface EvaluationStatus {
   readonly atStep: number
 }
 
-/** A read-only copy of everything a node says about itself. Units are in the names; times are milliseconds since the epoch. */
+/**
+ * A read-only copy of everything a node says about itself. Units are in the names; times are milliseconds since the
+ * epoch.
+ */
 export interface Status {
   readonly version: string
   readonly peerId: string
