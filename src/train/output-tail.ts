@@ -1,5 +1,6 @@
 import { StringDecoder } from 'node:string_decoder'
 import type { Readable } from 'node:stream'
+import { stripVTControlCharacters } from 'node:util'
 
 /** Lines kept to explain a death: a native stack trace and what led to it. */
 export const MAX_TAIL_LINES = 20
@@ -33,7 +34,8 @@ function followLines(stream: Readable, take: (line: string) => void): void {
   const decoder = new StringDecoder('utf8')
   let line = ''
   const flush = () => {
-    if (line.trim() !== '') take(line.trimEnd())
+    const plain = stripVTControlCharacters(line).trimEnd()
+    if (plain !== '') take(plain)
     line = ''
   }
   stream.on('data', (chunk: Buffer) => {

@@ -52,7 +52,7 @@ export interface TrainerProcessOptions {
 /** Throws `train/cannot-start` only when the system has no room for another process. */
 export function startTrainerProcess({ entry, clock, log }: TrainerProcessOptions): TrainerProcess {
   const child = spawnEntry(entry instanceof URL ? fileURLToPath(entry) : entry)
-  const tail = createOutputTail((line) => log.info({ pid: child.pid, line }, 'the trainer process says'))
+  const tail = createOutputTail((line) => log.debug({ pid: child.pid, line }, 'the trainer process says'))
   tail.follow(child.stdio[1] as Readable)
   tail.follow(child.stdio[2] as Readable)
 
@@ -65,7 +65,7 @@ export function startTrainerProcess({ entry, clock, log }: TrainerProcessOptions
     const why = child.pid === undefined ? 'not-started' : reason
     return { pid: child.pid, code, signal, ...(why === undefined ? {} : { reason: why }), lastLines: tail.lines() }
   })
-  const exchange = openExchange(child.stdio[3] as Duplex, (error) => {
+  const exchange = openExchange(child.stdio[3] as Duplex, exited, (error) => {
     if (child.exitCode !== null || child.signalCode !== null) return
     log.error({ pid: child.pid, error: error.message }, 'the pipe to the trainer process is unusable')
     kill('bad-frame')
@@ -75,10 +75,8 @@ export function startTrainerProcess({ entry, clock, log }: TrainerProcessOptions
     pid: child.pid,
     exited,
     async ask(question, timeoutMs) {
-      const replied = exchange.ask(question).then((reply): Outcome => ({ kind: 'reply', reply }))
-      const died = exited.then((exit): Outcome => ({ kind: 'died', exit }))
       const inTime = deadline(clock, timeoutMs, () => kill('timeout'))
-      const outcome = await Promise.race([replied, died])
+      const outcome = await exchange.ask(question)
       inTime()
       return outcome
     },
@@ -104,20 +102,30 @@ function spawnEntry(path: string): ChildProcess {
 }
 
 /** Questions and their answers over the pipe; `onBroken` when what arrives is not the answer to the question asked. */
-function openExchange(stream: Duplex, onBroken: (error: Error) => void) {
-  let waiting: { readonly id: number; readonly resolve: (reply: Reply) => void } | undefined
+function openExchange(stream: Duplex, exited: Promise<TrainerExit>, onBroken: (error: Error) => void) {
+  let waiting: { readonly id: number; readonly settle: (outcome: Outcome) => void } | undefined
+  const settle = (outcome: Outcome) => {
+    waiting?.settle(outcome)
+    waiting = undefined
+  }
+  // One listener for the whole life: a race of each answer against `exited` would keep all of them alive until then.
+  let end: Outcome | undefined
+  void exited.then((exit) => {
+    end = { kind: 'died', exit }
+    settle(end)
+  })
   const onFrame = (frame: Frame) => {
     const reply = parseReply(frame)
     if (waiting?.id !== frame.id) throw new Error(`an answer that nobody asked for: ${frame.id}`)
-    waiting.resolve(reply)
-    waiting = undefined
+    settle({ kind: 'reply', reply })
   }
   const pipe = openPipe(stream, { onFrame, onEnd: (error) => error !== undefined && onBroken(error) })
   // A write that fails means that the child is going; its exit tells why.
   const tell = ({ chunks }: Question) => void pipe.send(chunks).catch(() => undefined)
   const ask = (question: Question) =>
-    new Promise<Reply>((resolve) => {
-      waiting = { id: question.id, resolve }
+    new Promise<Outcome>((resolve) => {
+      if (end !== undefined) return resolve(end)
+      waiting = { id: question.id, settle: resolve }
       tell(question)
     })
   return { ask, tell }

@@ -22,6 +22,10 @@ describe('createOutputTail', () => {
     expect((await read([...bytes].map((byte) => Buffer.of(byte)))).kept).toEqual(expected)
   })
 
+  it('leaves colours out, and lines of nothing else', async () => {
+    expect((await read(['\u001b[1;31mno such device\u001b[0m\n\u001b[m\n'])).kept).toEqual(['no such device'])
+  })
+
   it('keeps the last lines and logs the first', async () => {
     const lines = Array.from({ length: 500 }, (_, i) => `line ${i}`)
     const { logged, kept } = await read([`${lines.join('\n')}\n`])
