@@ -3,7 +3,7 @@ import type { ElementType, Graph, Node } from '../onnx/graph.js'
 import { createEmitter } from './emit.js'
 import { createOps, type Ops } from './ops.js'
 import { collectPieces } from './pieces.js'
-import type { Cotangent, Derivative } from './rule.js'
+import type { Cotangent, Rule } from './rule.js'
 import { RULES, ruleKey } from './rules.js'
 import { unbroadcast } from './unbroadcast.js'
 
@@ -40,6 +40,8 @@ const MANY_OUTPUTS: ReadonlySet<string> = new Set(['Split'])
 export function differentiate(graph: Graph, { loss, parameters, seeds, keep = [] }: DifferentiateOptions): Graph {
   const op = createOps(createEmitter(graph))
   const active = activeValues(graph.nodes, op, parameters)
+  const consumers = consumersByValue(graph.nodes)
+  const consumersOf = (value: string): readonly Node[] => consumers.get(value) ?? []
   const cotangents = new Map<string, Cotangent[]>()
   for (const [value, cotangent] of seeds ?? [[loss, unitCotangent(op, loss)]]) cotangents.set(value, [cotangent])
 
@@ -60,7 +62,9 @@ export function differentiate(graph: Graph, { loss, parameters, seeds, keep = []
     if (!node.inputs.some((input) => active.has(input))) continue
     const dOs = node.outputs.map((output) => (active.has(output) ? read(output) : undefined))
     if (dOs.every((dO) => dO === undefined)) continue
-    for (const [index, derivative] of derivativesOf(op, node, dOs).entries()) {
+    const rule = ruleFor(node, dOs)
+    const context = { op, node, I: node.inputs, O: node.outputs, dO: dOs[0] ?? '', dOs, consumersOf, cotangentOf: read }
+    for (const [index, derivative] of rule(context).entries()) {
       const input = node.inputs[index]
       if (input === undefined || derivative === undefined || !active.has(input)) continue
       write(input, derivative())
@@ -80,13 +84,24 @@ function activeValues(nodes: readonly Node[], op: Ops, parameters: readonly stri
   return active
 }
 
-function derivativesOf(op: Ops, node: Node, dOs: readonly (string | undefined)[]): readonly (Derivative | undefined)[] {
+function consumersByValue(nodes: readonly Node[]): ReadonlyMap<string, readonly Node[]> {
+  const consumers = new Map<string, Node[]>()
+  for (const node of nodes)
+    for (const input of new Set(node.inputs)) {
+      const known = consumers.get(input)
+      if (known === undefined) consumers.set(input, [node])
+      else known.push(node)
+    }
+  return consumers
+}
+
+function ruleFor(node: Node, dOs: readonly (string | undefined)[]): Rule {
   const key = ruleKey(node)
   const rule = RULES[key]
-  const [dO] = dOs
   const extra = dOs.findIndex((cotangent, index) => index > 0 && cotangent !== undefined)
-  if (!rule || (extra > 0 && !MANY_OUTPUTS.has(key))) throw noRule(node, rule ? `output ${extra} of ` : '')
-  return rule({ op, node, I: node.inputs, O: node.outputs, dO: dO ?? '', dOs })
+  if (!rule) throw noRule(node, '')
+  if (extra > 0 && !MANY_OUTPUTS.has(key)) throw noRule(node, `output ${extra} of `)
+  return rule
 }
 
 const noRule = ({ op, domain, name, module }: Node, part: string): PeertuneError =>

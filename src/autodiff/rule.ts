@@ -25,6 +25,10 @@ export interface RuleContext {
   readonly dO: string
   /** Cotangents of all outputs; undefined where nothing downstream depends on one. */
   readonly dOs: readonly (string | undefined)[]
+  /** Forward nodes that read `value`. */
+  consumersOf(value: string): readonly Node[]
+  /** The whole cotangent of an output of a later forward node. */
+  cotangentOf(value: string): string | undefined
 }
 
 /** Makes the cotangent of one input; called only when that input is on a path from a parameter. */

@@ -16,7 +16,12 @@ export const activation: RuleTable = {
     () => op.mul(dO, op.scale(op.unary('Exp', op.unary('Neg', op.mul(x, x))), 2 / Math.sqrt(Math.PI)))
   ],
   Tanh: ({ op, O: [y = ''], dO }) => [() => op.sub(dO, op.mul(dO, op.mul(y, y)))],
-  Sigmoid: ({ op, O: [y = ''], dO }) => [() => op.mul(dO, op.mul(y, op.sub(op.scalar(1, y), y)))],
+  Sigmoid: ({ op, O: [y = ''], dO }) => [
+    () => {
+      const slope = op.mul(dO, y)
+      return op.sub(slope, op.mul(slope, y))
+    }
+  ],
   Relu: ({ op, O: [y = ''], dO }) => [() => op.where(op.compare('Greater', y, op.scalar(0, y)), dO, op.scalar(0, y))],
   LeakyRelu: ({ op, node, I: [x = ''], dO }) => [
     () => {

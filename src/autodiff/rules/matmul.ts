@@ -43,10 +43,19 @@ function batched(op: Ops, { a, b, dO, alpha }: Product) {
   return [
     () => op.scale(op.matmul(gradient(), transposeLast(op, right)), alpha),
     () => {
-      const dRight = op.scale(op.matmul(transposeLast(op, left), gradient()), alpha)
+      const dRight = op.scale(transposedProduct(op, left, gradient()), alpha)
       return isVector ? op.reshape(dRight, op.shape(dRight).slice(0, -1)) : dRight
     }
   ]
+}
+
+/** a^T b, or (b^T a)^T where that moves fewer elements: attention weights are wider than what they are multiplied by. */
+function transposedProduct(op: Ops, a: string, b: string): string {
+  const extent = (x: string, axis: number): number => op.shape(x).at(axis) ?? 1
+  const [rows, inner, columns] = [extent(a, -1), extent(a, -2), extent(b, -1)]
+  return rows * inner <= columns * (inner + rows)
+    ? op.matmul(transposeLast(op, a), b)
+    : transposeLast(op, op.matmul(transposeLast(op, b), a))
 }
 
 /** Y = alpha A' B' + beta C, where ' is an optional transpose. */
