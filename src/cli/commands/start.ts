@@ -1,11 +1,8 @@
 import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config.js'
 import { readRunFile } from '../../node/data-dir.js'
 import { createLogger } from '../../node/logger.js'
-import type { CreateNode } from '../../node/types.js'
 import { processHost, runNode } from '../lifecycle.js'
 import type { Output } from '../output.js'
-
-const NODE_MODULE = new URL('../../node/node.js', import.meta.url).href
 
 export interface StartOptions extends ConfigFlags {
   readonly config: string
@@ -19,7 +16,7 @@ export async function start(options: StartOptions, env: Environment, out: Output
   const { config } = resolved
   const log = createLogger({ level: config.logLevel })
   // Loaded only now: libp2p and the rest take longer than finding a mistake in the configuration.
-  const { createNode } = (await import(NODE_MODULE)) as { readonly createNode: CreateNode }
+  const { createNode } = await import('../../node/node.js')
   const node = await createNode(config, { log })
   const started = async () => {
     const { addresses, peerId } = node.status()

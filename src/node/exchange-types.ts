@@ -1,0 +1,86 @@
+import type { Clock } from '../base/clock.js'
+import type { Logger } from '../base/log.js'
+import type { Verdict } from '../base/verdict.js'
+import type { Phase, RefusalCode } from '../codec/messages.js'
+import type { ExchangeConfig, ExchangeOutcome, ExchangeRole, ExchangeVerdictCode } from '../consensus/exchange-types.js'
+import type { Journal, JournalDocument } from '../consensus/journal.js'
+import type { PeerId, Transport } from '../gossip/transport.js'
+
+/** Whoever owns the live parameters. Both methods are called between two ticks of training, never during one. */
+export interface ParameterHolder {
+  /** float32[schema.size]; read at once, not kept. */
+  parameters(): Float32Array
+  /** Adds an increment, float32[schema.size], to the live parameters. */
+  add(increment: Float32Array): void
+}
+
+export interface CommittedExchange {
+  readonly peer: PeerId
+  readonly role: ExchangeRole
+  readonly partnerPhase: Phase
+  readonly atMs: number
+}
+
+export interface ExchangeDriverComponents {
+  readonly transport: Transport
+  readonly clock: Clock
+  readonly holder: ParameterHolder
+  /** Our phase now. */
+  readonly phase: () => Phase
+  readonly logger?: Logger
+  /** Called after the increment was added, in the same tick. */
+  readonly onCommitted?: (exchange: CommittedExchange) => void
+  /** `reject` should cost the peer something; `ignore` (silence, bad timing) is for counting. */
+  readonly onVerdict?: (peer: PeerId, verdict: Verdict<ExchangeVerdictCode>) => void
+}
+
+export interface ExchangeDriverInit {
+  readonly config: ExchangeConfig
+  /** From the checkpoint; default: nothing in doubt, nothing remembered. */
+  readonly journal?: Journal
+  /** Milliseconds a peer may take for one frame. Default FRAME_TIMEOUT_MS. */
+  readonly frameTimeoutMs?: number
+  /** HELLOs one peer may send in a burst, and per second after that. Defaults HELLO_BURST, HELLOS_PER_SECOND. */
+  readonly helloBurst?: number
+  readonly hellosPerSecond?: number
+}
+
+/** `unreachable`: no channel could be opened; `code` is the transport's. */
+export type AttemptOutcome = ExchangeOutcome | { readonly kind: 'unreachable'; readonly code: string }
+
+/** Counters since the start, of fixed shape. */
+export interface ExchangeStats {
+  readonly committed: number
+  /** Exchanges in doubt now. */
+  readonly inDoubt: number
+  /** Given up as unknowable, MAX_IN_DOUBT being reached. */
+  readonly forgotten: number
+  /** What we told others, by code. */
+  readonly refusedByUs: Readonly<Partial<Record<RefusalCode, number>>>
+  /** What others told us, by code. */
+  readonly refusedByOthers: Readonly<Partial<Record<RefusalCode, number>>>
+  /** Judgements on what peers sent, by code. */
+  readonly verdicts: Readonly<Partial<Record<ExchangeVerdictCode, number>>>
+  /** Frames of the exchange protocol; the transport counts everything. */
+  readonly bytesSent: number
+  readonly bytesReceived: number
+}
+
+/** The exchange machine at work on a transport. */
+export interface ExchangeDriver {
+  /** Answers channels from now on. */
+  start(): void
+  /** Tries one exchange, settling an open doubt with that peer first. Rejects only for our own bugs. */
+  exchangeWith(peer: PeerId): Promise<AttemptOutcome>
+  /** True while an exchange is under way in either role. */
+  busy(): boolean
+  /** Peers we are in doubt with. */
+  inDoubt(): readonly PeerId[]
+  /** The last committed exchange with `peer`. */
+  lastExchange(peer: PeerId): CommittedExchange | undefined
+  stats(): ExchangeStats
+  /** For the checkpoint; belongs to the parameters of the same tick. */
+  journal(): JournalDocument
+  /** Lets an exchange under way end within STOP_GRACE_MS, then breaks every channel. Idempotent. */
+  stop(): Promise<void>
+}

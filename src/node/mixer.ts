@@ -1,0 +1,71 @@
+import type { Clock } from '../base/clock.js'
+import type { Rng } from '../base/rng.js'
+import type { Phase } from '../codec/messages.js'
+import {
+  type AttemptResult,
+  choosePartner,
+  initialPartnerState,
+  noteAttempt,
+  type PartnerState
+} from '../consensus/partner.js'
+import type { PeerId } from '../gossip/transport.js'
+import type { AttemptOutcome, ExchangeDriver } from './exchange-types.js'
+
+export interface MixerParts {
+  readonly driver: Pick<ExchangeDriver, 'exchangeWith' | 'busy' | 'inDoubt'>
+  /** Peers to choose from now. */
+  readonly candidates: (phase: Phase) => readonly PeerId[]
+  readonly phase: () => Phase
+  readonly clock: Clock
+  readonly rng: Rng
+}
+
+/** Chooses partners and asks them, one at a time. */
+export interface Mixer {
+  /** One attempt; an attempt under way is returned instead of starting another. `nobody`: no partner to be had now. */
+  attempt(): Promise<AttemptResult | 'nobody'>
+  /** A peer made an exchange with us. */
+  noteCommitted(peer: PeerId): void
+  /** Attempts that ended without an exchange, since the start. */
+  failures(): number
+}
+
+export function createMixer({ driver, candidates, phase, clock, rng }: MixerParts): Mixer {
+  let partners: PartnerState = initialPartnerState
+  let failures = 0
+  let underWay: Promise<AttemptResult | 'nobody'> | undefined
+
+  async function ask(): Promise<AttemptResult | 'nobody'> {
+    if (driver.busy()) return 'busy'
+    const question = { candidates: candidates(phase()), inDoubt: driver.inDoubt(), nowMs: clock.now(), rng }
+    const [next, partner] = choosePartner(partners, question)
+    partners = next
+    if (partner === undefined) return 'nobody'
+    const result = resultOf(await driver.exchangeWith(partner))
+    if (result === 'failed') failures++
+    // A committed exchange is noted where it was applied, whoever asked for it.
+    if (result !== 'committed') partners = noteAttempt(partners, partner, result, { nowMs: clock.now(), rng })
+    return result
+  }
+
+  return {
+    attempt() {
+      underWay ??= ask().finally(() => {
+        underWay = undefined
+      })
+      return underWay
+    },
+    noteCommitted: (peer) => {
+      partners = noteAttempt(partners, peer, 'committed', { nowMs: clock.now(), rng })
+    },
+    failures: () => failures
+  }
+}
+
+/** Busy and yielding are how a crowded network works, not faults of the partner. */
+export function resultOf(outcome: AttemptOutcome): AttemptResult {
+  if (outcome.kind === 'committed') return 'committed'
+  if (outcome.kind === 'yielded') return 'busy'
+  if (outcome.kind === 'refused') return outcome.code === 'busy' || outcome.code === 'rate-limited' ? 'busy' : 'failed'
+  return 'failed'
+}

@@ -1,0 +1,199 @@
+import '../base/polyfill.js'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { type Clock, systemClock } from '../base/clock.js'
+import { entryUrl } from '../base/entry.js'
+import { describeError } from '../base/errors.js'
+import { type FederationManifest, federationHash } from '../base/federation.js'
+import { type Logger, silentLogger } from '../base/log.js'
+import { seededRng } from '../base/rng.js'
+import type { Verdict } from '../base/verdict.js'
+import { createFileStore } from '../checkpoint/file-store.js'
+import { openDataset } from '../data/source.js'
+import { type Hello, startHello } from '../gossip/hello.js'
+import { createLibp2pTransport, type Libp2pTransport } from '../gossip/libp2p.js'
+import { federationTopics } from '../gossip/topics.js'
+import type { PeerId } from '../gossip/transport.js'
+import { writeAdapter } from '../peft/adapter-format.js'
+import { startStatusServer, type StatusServer } from '../status/server.js'
+import { type ChildTrainer, spawnTrainer } from '../train/child-trainer.js'
+import type { NodeConfig } from './config-schema.js'
+import { type DataDir, openDataDir } from './data-dir.js'
+import { type Identity, loadIdentity } from './identity.js'
+import { checkModel, readManifest } from './manifest.js'
+import { readNetworkKey } from './network-key.js'
+import { createParticipant, type Participant } from './participant.js'
+import { createRefusalBook, type RefusalBook } from './refusal-book.js'
+import { statusOf } from './status-view.js'
+import type { NodeDeps, PeertuneNode } from './types.js'
+import { packageVersion } from './version.js'
+
+/** The parts of a node, each made once. */
+interface Wiring {
+  readonly config: NodeConfig
+  readonly manifest: FederationManifest
+  readonly federation: string
+  readonly identity: Identity
+  readonly dataDir: DataDir
+  readonly transport: Libp2pTransport
+  readonly refusals: RefusalBook
+  readonly version: string
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+/**
+ * The composition root: takes the data directory, wires a node and gives it back ready to start. Throws `config/*` for
+ * everything the operator can put right before anything runs.
+ */
+export async function createNode(config: NodeConfig, deps: NodeDeps = {}): Promise<PeertuneNode> {
+  const { log = silentLogger, clock = systemClock } = deps
+  const manifest = await readManifest(config.federation)
+  const networkKey = config.networkKey === null ? undefined : await readNetworkKey(config.networkKey)
+  const dataDir = await openDataDir(config.dataDir)
+  try {
+    const identity = await loadIdentity(dataDir.identity)
+    const federation = federationHash(manifest)
+    const version = packageVersion()
+    const transport = createLibp2pTransport({
+      identity: identity.key,
+      listen: config.listen,
+      bootstrap: config.bootstrap,
+      ...(networkKey === undefined ? {} : { networkKey }),
+      topics: federationTopics(federation),
+      version,
+      knownPeersPath: join(dataDir.root, 'peers.json'),
+      clock,
+      rng: seededRng(config.training.seed, identity.peerId, 'transport'),
+      log
+    })
+    const refusals = createRefusalBook((peer, forMs) => transport.ban(peer, forMs))
+    return assemble({ config, manifest, federation, identity, dataDir, transport, refusals, version, clock, log })
+  } catch (error) {
+    await dataDir.release()
+    throw error
+  }
+}
+
+function assemble(wiring: Wiring): PeertuneNode {
+  const { config, dataDir, transport, clock, log } = wiring
+  const startedAtMs = clock.now()
+  const stopping = new AbortController()
+  const done = Promise.withResolvers<void>()
+  let server: StatusServer | undefined
+  let hello: Hello | undefined
+  let trainer: ChildTrainer | undefined
+  let participant: Participant | undefined
+  let working: Promise<void> = Promise.resolve()
+  let stopped: Promise<void> | undefined
+
+  const status = () =>
+    statusOf({
+      ...wiring,
+      peerId: wiring.identity.peerId,
+      addresses: transport.addresses(),
+      connected: transport.connected(),
+      traffic: transport.traffic,
+      bootstrap: transport.bootstrap(),
+      hellos: hello?.records() ?? [],
+      refusals: wiring.refusals.byPeer(),
+      trainer: trainer && { ...trainer.description, pid: trainer.pid, restarts: trainer.restarts },
+      participant: participant?.view(),
+      stopping: stopping.signal.aborted,
+      startedAtMs,
+      nowMs: clock.now()
+    })
+
+  /** The slow part of a start: by now the node listens and answers for its status. */
+  async function work(): Promise<void> {
+    await checkModel(wiring.manifest, config.model)
+    trainer = await startTrainer(wiring)
+    if (stopping.signal.aborted) return
+    participant = await openParticipant(wiring, trainer)
+    await participant.run(stopping.signal)
+  }
+
+  async function close(): Promise<void> {
+    stopping.abort(new Error('the node stops'))
+    await working.catch(() => undefined)
+    hello?.stop()
+    await trainer?.close()
+    await transport.stop()
+    await server?.close()
+    await dataDir.release()
+  }
+
+  const stop = (reason = 'asked to'): Promise<void> => {
+    stopped ??= close().then(
+      () => log.info({ reason }, 'stopped'),
+      (error) => log.error({ error: describeError(error) }, 'could not stop cleanly')
+    )
+    return stopped
+  }
+
+  return {
+    status,
+    done: done.promise,
+    async start() {
+      const { http } = config
+      server = await startStatusServer({ ...http, snapshot: status, log })
+      await transport.start()
+      hello = startHello({ transport, card: cardOf(wiring), clock, log })
+      await dataDir.announce({ pid: process.pid, url: server.url, addresses: transport.addresses() })
+      working = work()
+      working.then(done.resolve, (error) => {
+        void stop('training cannot go on').then(() => done.reject(error))
+      })
+    },
+    async stop(reason) {
+      await stop(reason)
+      done.resolve()
+    }
+  }
+}
+
+const cardOf = ({ federation, version, config }: Wiring) => ({ federation, version, name: config.label })
+
+async function startTrainer({ config, manifest, clock, log }: Wiring): Promise<ChildTrainer> {
+  const { model: modelPath, device, threads } = config
+  const { task, peft } = manifest
+  const trainer = await spawnTrainer({
+    entry: entryUrl('node/trainer-main.js'),
+    spec: { modelPath, task, peft, device, threads },
+    clock,
+    log
+  })
+  const { used, reason } = trainer.description.device
+  log.info({ device: used, reason, parameters: trainer.description.schema.size }, 'the trainer is ready')
+  return trainer
+}
+
+async function openParticipant(wiring: Wiring, trainer: ChildTrainer): Promise<Participant> {
+  const { config, manifest, dataDir, refusals, version, log } = wiring
+  const dataset = await openDataset(config.data, manifest.task, trainer.description)
+  return createParticipant({
+    ...wiring,
+    trainer,
+    dataset,
+    store: createFileStore({ directory: dataDir.checkpoints, log }),
+    software: `peertune/${version}`,
+    onVerdict: (peer: PeerId, verdict: Verdict) => refusals.note(peer, verdict),
+    onDone: (parameters) => saveAdapter(wiring, trainer, parameters)
+  })
+}
+
+/** The trained adapter as a Hugging Face PEFT folder in the data directory. */
+async function saveAdapter(
+  { manifest, dataDir, log }: Wiring,
+  trainer: ChildTrainer,
+  parameters: Float32Array
+): Promise<void> {
+  const { peft, task } = manifest
+  if (peft.method !== 'lora') return
+  const folder = join(dataDir.root, 'adapter')
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  const taskType =
+    task.kind === 'causal-lm' ? 'CAUSAL_LM' : task.kind === 'sequence-classification' ? 'SEQ_CLS' : undefined
+  await writeAdapter(folder, { schema: trainer.description.schema, parameters, spec: peft, taskType })
+  log.info({ folder }, 'wrote the adapter')
+}

@@ -1,0 +1,151 @@
+import type { FederationManifest } from '../base/federation.js'
+import type { BootstrapDiagnosis } from '../gossip/bootstrap.js'
+import type { HelloRecord } from '../gossip/hello.js'
+import type { PeerId, TrafficCounters } from '../gossip/transport.js'
+import type { BootstrapStatus, PeerStatus, Phase, Status } from '../status/snapshot.js'
+import type { TrainerDescription } from '../train/trainer.js'
+import type { NodeConfig } from './config-schema.js'
+import type { ParticipantView } from './participant.js'
+
+/** What a snapshot is made of, read at the moment of the question. */
+export interface StatusSources {
+  readonly version: string
+  readonly peerId: PeerId
+  readonly config: NodeConfig
+  readonly manifest: FederationManifest
+  readonly federation: string
+  readonly addresses: readonly string[]
+  readonly connected: readonly PeerId[]
+  readonly traffic: (peer?: PeerId) => TrafficCounters
+  readonly bootstrap: readonly BootstrapDiagnosis[]
+  readonly hellos: readonly HelloRecord[]
+  /** Refused messages by peer and code. */
+  readonly refusals: ReadonlyMap<PeerId, Readonly<Record<string, number>>>
+  readonly trainer: (TrainerDescription & { readonly pid: number | undefined; readonly restarts: number }) | undefined
+  readonly participant: ParticipantView | undefined
+  readonly stopping: boolean
+  readonly startedAtMs: number
+  readonly nowMs: number
+}
+
+/** Float32 bytes of one parameter. */
+const FLOAT32_BYTES = 4
+
+export function statusOf(sources: StatusSources): Status {
+  const { config, manifest, participant, trainer, startedAtMs, nowMs } = sources
+  const rounds = participant?.rounds
+  const evaluation = evaluationOf(sources)
+  return {
+    version: sources.version,
+    peerId: sources.peerId,
+    label: config.label,
+    addresses: sources.addresses,
+    federation: { name: manifest.name, hash: sources.federation },
+    model: { path: config.model, sha256: manifest.model.sha256, parameters: trainer?.schema.size ?? 0 },
+    task: manifest.task.kind,
+    device: trainer?.device ?? { used: 'none', reason: 'the trainer is starting' },
+    phase: phaseOf(sources),
+    steps: { done: rounds?.step ?? 0, total: config.training.steps, perSecond: participant?.stepsPerSecond ?? 0 },
+    loss: participant?.loss ?? {},
+    ...(evaluation === undefined ? {} : { evaluation }),
+    peers: peersOf(sources),
+    bytes: bytesOf(sources),
+    exchanges: {
+      completed: rounds?.exchanges ?? 0,
+      failed: participant?.failures ?? 0,
+      inDoubt: participant?.driver.stats().inDoubt ?? 0
+    },
+    refusals: refusalsOf(sources),
+    bootstrap: sources.bootstrap.map(bootstrapStatus),
+    trainer: { ...(trainer?.pid === undefined ? {} : { pid: trainer.pid }), restarts: trainer?.restarts ?? 0 },
+    ...(participant?.lastGoodRound === undefined ? {} : { lastGoodRound: participant.lastGoodRound }),
+    ...(participant?.saved === undefined ? {} : { checkpoint: participant.saved }),
+    startedAtMs,
+    uptimeSeconds: (nowMs - startedAtMs) / 1000
+  }
+}
+
+function phaseOf({ stopping, participant }: StatusSources): Phase {
+  if (stopping) return 'stopping'
+  if (participant === undefined) return 'starting'
+  // Done only once the final measurement and checkpoint are there: whoever waits for `done` wants those.
+  const { phase } = participant.rounds
+  return phase === 'done' && participant.evaluation === undefined ? 'settling' : phase
+}
+
+function evaluationOf({ participant, manifest }: StatusSources): Status['evaluation'] {
+  const result = participant?.evaluation
+  if (result === undefined) return undefined
+  return manifest.task.kind === 'causal-lm'
+    ? { metric: 'loss', value: result.loss, atStep: result.atStep }
+    : { metric: 'accuracy', value: result.accuracy, atStep: result.atStep }
+}
+
+function bytesOf({ participant, traffic, trainer }: StatusSources): Status['bytes'] {
+  const { bytesSent, bytesReceived } = traffic()
+  const sent = bytesSent + (participant?.bytesBefore.sent ?? 0)
+  const float32Equivalent = (participant?.rounds.exchanges ?? 0) * (trainer?.schema.size ?? 0) * FLOAT32_BYTES
+  return {
+    sent,
+    received: bytesReceived + (participant?.bytesBefore.received ?? 0),
+    float32Equivalent,
+    savedRatio: sent === 0 ? 0 : float32Equivalent / sent
+  }
+}
+
+/** What we refused and what was refused to us, by code. */
+function refusalsOf({ participant, refusals }: StatusSources): Record<string, number> {
+  const sum: Record<string, number> = {}
+  const add = (counts: Readonly<Record<string, number | undefined>>, prefix = '') => {
+    for (const [code, count] of Object.entries(counts)) sum[prefix + code] = (sum[prefix + code] ?? 0) + (count ?? 0)
+  }
+  for (const counts of refusals.values()) add(counts)
+  const stats = participant?.driver.stats()
+  if (stats === undefined) return sum
+  add(stats.refusedByUs, 'told/')
+  add(stats.refusedByOthers, 'heard/')
+  return sum
+}
+
+/** Everybody heard of, by announcement, hello, exchange or connection. */
+function peersOf(sources: StatusSources): PeerStatus[] {
+  const table = sources.participant?.membership.table()
+  const ids = new Set([
+    ...sources.connected,
+    ...sources.hellos.map(({ peer }) => peer),
+    ...(table?.records.keys() ?? []),
+    ...(table?.exchanged.keys() ?? [])
+  ])
+  return [...ids].sort().map((peer) => peerStatus(sources, peer))
+}
+
+function peerStatus(sources: StatusSources, peerId: PeerId): PeerStatus {
+  const { participant, traffic, nowMs } = sources
+  const announcement = participant?.membership.table().records.get(peerId)?.announcement
+  const hello = sources.hellos.find((record) => record.peer === peerId)
+  const exchanged = participant?.membership.table().exchanged.get(peerId)
+  const steps = participant?.stalenessSteps(peerId)
+  const label = announcement?.label ?? (hello !== undefined && 'card' in hello ? hello.card.name : undefined)
+  const same = announcement !== undefined || hello?.state === 'member'
+  const { bytesSent, bytesReceived } = traffic(peerId)
+  return {
+    peerId,
+    ...(label === undefined || label === '' ? {} : { label }),
+    connected: sources.connected.includes(peerId),
+    ...(same ? { sameFederation: true } : hello?.state === 'wrong-federation' ? { sameFederation: false } : {}),
+    ...(exchanged === undefined ? {} : { lastExchangeAtMs: exchanged.atMs, stalenessMs: nowMs - exchanged.atMs }),
+    ...(steps === undefined ? {} : { stalenessSteps: steps }),
+    exchanges: participant?.exchangesWith(peerId) ?? 0,
+    bytesOut: bytesSent,
+    bytesIn: bytesReceived,
+    refusals: Object.values(sources.refusals.get(peerId) ?? {}).reduce((sum, count) => sum + count, 0)
+  }
+}
+
+function bootstrapStatus({ address, state, attempts, lastFailure }: BootstrapDiagnosis): BootstrapStatus {
+  if (state === 'connected') return { address, state: 'connected', attempts, sentence: 'connected' }
+  if (state === 'self')
+    return { address, state: 'connected', attempts, sentence: 'this is the own address of the node' }
+  const sentence = lastFailure?.detail ?? 'dialling'
+  return { address, state: state === 'bad-address' ? 'failed' : 'trying', attempts, sentence }
+}
