@@ -118,10 +118,13 @@ type One = (op: string, inputs: readonly string[], output: TensorType, attribute
 
 function movement(emitter: Emitter, one: One) {
   const shapeOf = (x: string): Shape => emitter.typeOf(x).shape
-  const reshape = (x: string, shape: Shape): string =>
-    equalShapes(shapeOf(x), shape)
-      ? x
-      : one('Reshape', [x, emitter.ints(shape)], { type: emitter.typeOf(x).type, shape })
+  /** A reshape of a reshape is one reshape of the first's input. */
+  const reshape = (x: string, shape: Shape): string => {
+    const producer = emitter.producerOf(x)
+    const source = producer?.op === 'Reshape' ? (producer.inputs[0] ?? x) : x
+    if (equalShapes(shapeOf(source), shape)) return source
+    return one('Reshape', [source, emitter.ints(shape)], { type: emitter.typeOf(x).type, shape })
+  }
   const reduce =
     (op: 'ReduceSum' | 'ReduceMax') =>
     (x: string, axes: readonly number[]): string => {

@@ -1,3 +1,4 @@
+import { FLAT_GRADIENTS, flattenGradients } from '../autodiff/flatten.js'
 import { EVALUATION_OUTPUTS, LABELS, LOSS } from '../autodiff/loss.js'
 import { type ErrorFacts, PeertuneError } from '../base/errors.js'
 import type { Batch, BatchTensor } from '../data/batch.js'
@@ -14,7 +15,8 @@ export interface LocalTrainerComponents {
 }
 
 interface Compiled {
-  readonly program: Program
+  /** Graph inputs of the parameters, in schema order. */
+  readonly parameterInputs: readonly string[]
   readonly session: Session
 }
 
@@ -22,46 +24,34 @@ interface Compiled {
  * A trainer in this process. One session per kind and batch shape, built when first met and kept while among the most
  * recently used. A step blocks this thread while the runtime works; child-trainer.ts puts a process around it.
  *
- * Gradients are in a buffer that the next step fills again. Throws `train/wrong-parameters`, `train/wrong-input`,
- * `train/non-finite-loss`, `train/non-finite-gradient` and what building a program throws.
+ * Throws `train/wrong-parameters`, `train/wrong-input`, `train/non-finite-loss`, `train/non-finite-gradient` and what
+ * building a program throws.
  */
 export function createLocalTrainer({ description, buildProgram, session: options }: LocalTrainerComponents): Trainer {
   const { schema } = description
-  const gradients = new Float32Array(schema.size)
   const cache = createSessionCache<Compiled>({
-    open: async (kind, shapes) => {
-      const program = await buildProgram(kind, shapes)
-      const { externalDir } = program
-      const session = await createSession(program.graph, { ...options, ...(externalDir && { externalDir }) })
-      return { program, session }
-    },
+    open: async (kind, shapes) => compile(kind, await buildProgram(kind, shapes), options),
     close: ({ session }) => session.release()
   })
-  let turn: Promise<unknown> = Promise.resolve()
-  /** One at a time: a session must not be closed to make room while another call runs it. */
-  const run = (kind: ProgramKind, parameters: Float32Array, batch: Batch) => {
-    const result = turn.then(() => runNow(kind, parameters, batch))
-    turn = result.catch(() => undefined)
-    return result
-  }
-  const runNow = async (kind: ProgramKind, parameters: Float32Array, batch: Batch) => {
-    const tensors = batchTensors(batch)
-    checkNames(description, tensors)
-    const { program, session } = await cache.get(kind, shapesOf(tensors))
-    checkTensors(session, tensors)
-    return { program, results: await session.run({ ...parameterFeeds(program, schema, parameters), ...tensors }) }
-  }
+  const inTurn = createTurns()
+  const run = (kind: ProgramKind, parameters: Float32Array, batch: Batch) =>
+    inTurn(async () => {
+      const tensors = batchTensors(batch)
+      checkNames(description, tensors)
+      const { parameterInputs, session } = await cache.get(kind, shapesOf(tensors))
+      checkTensors(session, tensors)
+      return session.run({ ...parameterFeeds(parameterInputs, schema, parameters), ...tensors })
+    })
   return {
     description,
     async step(parameters, batch): Promise<StepResult> {
-      const { program, results } = await run('train', parameters, batch)
+      const results = await run('train', parameters, batch)
       const loss = scalarOf(results, LOSS)
       if (!Number.isFinite(loss)) throw nonFinite('loss', { loss })
-      collectGradients(program, schema, results, gradients)
-      return { loss, gradients }
+      return { loss, gradients: gradientsOf(results, schema) }
     },
     async evaluate(parameters, batch): Promise<EvaluationResult> {
-      const { results } = await run('evaluate', parameters, batch)
+      const results = await run('evaluate', parameters, batch)
       const { lossSum, count, correct } = EVALUATION_OUTPUTS
       return {
         lossSum: scalarOf(results, lossSum),
@@ -69,8 +59,29 @@ export function createLocalTrainer({ description, buildProgram, session: options
         correct: scalarOf(results, correct)
       }
     },
-    close: () => turn.then(() => cache.close())
+    close: () => inTurn(() => cache.close())
   }
+}
+
+/** One piece of work at a time: a session must not be closed to make room while another call runs it. */
+function createTurns() {
+  let last: Promise<unknown> = Promise.resolve()
+  return <T>(work: () => Promise<T>): Promise<T> => {
+    const result = last.then(work)
+    last = result.catch(() => undefined)
+    return result
+  }
+}
+
+async function compile(kind: ProgramKind, program: Program, options: SessionOptions = {}): Promise<Compiled> {
+  const { graph, externalDir, parameters: parameterInputs, gradients } = program
+  const session = await createSession(kind === 'train' ? flattenGradients(graph, gradients) : graph, {
+    ...options,
+    ...(externalDir && { externalDir }),
+    // The graph is canonical: the runtime's own rewriting would only make it start later.
+    optimization: 'disabled'
+  })
+  return { parameterInputs, session }
 }
 
 type Tensors = Readonly<Record<string, BatchTensor>>
@@ -81,14 +92,14 @@ const shapesOf = (tensors: Tensors): BatchShapes =>
   Object.fromEntries(Object.entries(tensors).map(([name, { shape }]) => [name, shape]))
 
 /** Views, not copies: the runtime reads the caller's vector where it lies. */
-function parameterFeeds(program: Program, schema: ParameterSchema, parameters: Float32Array) {
+function parameterFeeds(inputs: readonly string[], schema: ParameterSchema, parameters: Float32Array) {
   if (parameters.length !== schema.size)
     throw new PeertuneError('train/wrong-parameters', `${parameters.length} parameters for ${schema.size} places`, {
       facts: { got: parameters.length, expected: schema.size }
     })
   const feeds: Record<string, SessionTensor> = {}
   for (const [index, entry] of schema.entries.entries()) {
-    const input = program.parameters[index]
+    const input = inputs[index]
     if (input !== undefined) feeds[input] = { type: 'float32', shape: entry.shape, data: viewOf(parameters, entry) }
   }
   return feeds
@@ -124,17 +135,17 @@ type Results = Readonly<Record<string, SessionTensor>>
 
 const scalarOf = (results: Results, name: string): number => results[name]?.data[0] ?? Number.NaN
 
-/** Into one flat vector in schema order. Preallocated outputs would not save the copy: the runtime makes its own. */
-function collectGradients(program: Program, schema: ParameterSchema, results: Results, into: Float32Array): void {
-  for (const [index, entry] of schema.entries.entries()) {
-    const gradient = results[program.gradients[index] ?? '']
-    if (gradient?.data instanceof Float32Array) into.set(gradient.data, entry.offset)
-    else throw new PeertuneError('train/no-gradient', `no gradient of ${entry.name}`, { facts: { name: entry.name } })
-  }
-  const bad = into.findIndex((value) => !Number.isFinite(value))
-  if (bad < 0) return
+/** Fresh from the runtime, in schema order. */
+function gradientsOf(results: Results, schema: ParameterSchema): Float32Array {
+  const gradients = results[FLAT_GRADIENTS]?.data
+  if (!(gradients instanceof Float32Array) || gradients.length !== schema.size)
+    throw new PeertuneError('train/wrong-gradients', 'the graph and the schema disagree about the parameters', {
+      facts: { got: gradients?.length, expected: schema.size }
+    })
+  const bad = gradients.findIndex((value) => !Number.isFinite(value))
+  if (bad < 0) return gradients
   const entry = schema.entries.find(({ offset, size }) => bad >= offset && bad < offset + size)
-  throw nonFinite('gradient', { parameter: entry?.name, value: into[bad] })
+  throw nonFinite('gradient', { parameter: entry?.name, value: gradients[bad] })
 }
 
 const nonFinite = (what: 'loss' | 'gradient', facts: Record<string, string | number | undefined>): PeertuneError =>

@@ -7,7 +7,7 @@ export type ProgramKind = 'train' | 'evaluate'
 /** Shape of every batch tensor by graph input name, `labels` among them. */
 export type BatchShapes = Readonly<Record<string, Shape>>
 
-/** A graph of one batch shape, ready to run. Outputs are named as in autodiff/loss.ts. */
+/** A graph of one batch shape, ready to run. Other outputs are named as in autodiff/loss.ts. */
 export interface Program {
   readonly graph: Graph
   /** Folder of the files that the graph's external initializers name. */

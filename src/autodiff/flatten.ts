@@ -1,0 +1,23 @@
+import type { Graph } from '../onnx/graph.js'
+import { shapeSize } from '../tensor/schema.js'
+import { createEmitter } from './emit.js'
+import { createOps } from './ops.js'
+
+/** Output of a flattened graph: all gradients one behind the other. */
+export const FLAT_GRADIENTS = 'gradients'
+
+/**
+ * Joins the outputs `gradients` into one vector, FLAT_GRADIENTS, in the order given; other outputs stay in front. One
+ * output costs the runtime's binding one copy instead of one for every tensor, and a GPU one transfer.
+ */
+export function flattenGradients(graph: Graph, gradients: readonly string[]): Graph {
+  const op = createOps(createEmitter(graph, 'flat'))
+  const rows = gradients.map((name) => {
+    const producer = op.emitter.producerOf(name)
+    const source = producer?.op === 'Identity' ? (producer.inputs[0] ?? name) : name
+    return op.reshape(source, [shapeSize(op.shape(source))])
+  })
+  const joined = new Set(gradients)
+  const others = graph.outputs.map(({ name }) => name).filter((name) => !joined.has(name))
+  return op.emitter.finish([...others, op.emitter.alias(op.concat(rows, 0), FLAT_GRADIENTS)])
+}
