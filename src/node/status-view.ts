@@ -58,7 +58,7 @@ export function statusOf(sources: StatusSources): Status {
     refusals: refusalsOf(sources),
     bootstrap: sources.bootstrap.map(bootstrapStatus),
     trainer: { ...(trainer?.pid === undefined ? {} : { pid: trainer.pid }), restarts: trainer?.restarts ?? 0 },
-    ...(participant?.lastGoodRound === undefined ? {} : { lastGoodRound: participant.lastGoodRound }),
+    ...(rounds !== undefined && rounds.exchanges > 0 ? { lastGoodRound: rounds.lastExchangeStep } : {}),
     ...(participant?.saved === undefined ? {} : { checkpoint: participant.saved }),
     startedAtMs,
     uptimeSeconds: (nowMs - startedAtMs) / 1000
@@ -124,7 +124,7 @@ function peerStatus(sources: StatusSources, peerId: PeerId): PeerStatus {
   const announcement = participant?.membership.table().records.get(peerId)?.announcement
   const hello = sources.hellos.find((record) => record.peer === peerId)
   const exchanged = participant?.membership.table().exchanged.get(peerId)
-  const steps = participant?.stalenessSteps(peerId)
+  const step = participant?.rounds.step ?? 0
   const label = announcement?.label ?? (hello !== undefined && 'card' in hello ? hello.card.name : undefined)
   const same = announcement !== undefined || hello?.state === 'member'
   const { bytesSent, bytesReceived } = traffic(peerId)
@@ -133,8 +133,13 @@ function peerStatus(sources: StatusSources, peerId: PeerId): PeerStatus {
     ...(label === undefined || label === '' ? {} : { label }),
     connected: sources.connected.includes(peerId),
     ...(same ? { sameFederation: true } : hello?.state === 'wrong-federation' ? { sameFederation: false } : {}),
-    ...(exchanged === undefined ? {} : { lastExchangeAtMs: exchanged.atMs, stalenessMs: nowMs - exchanged.atMs }),
-    ...(steps === undefined ? {} : { stalenessSteps: steps }),
+    ...(exchanged === undefined
+      ? {}
+      : {
+          lastExchangeAtMs: exchanged.atMs,
+          stalenessMs: nowMs - exchanged.atMs,
+          stalenessSteps: step - exchanged.atStep
+        }),
     exchanges: participant?.exchangesWith(peerId) ?? 0,
     bytesOut: bytesSent,
     bytesIn: bytesReceived,
