@@ -12,7 +12,9 @@ export interface RoundsConfig {
   readonly isolationFactor: number
   /** Milliseconds without a counted exchange after which a settling peer is done: the others are gone or far behind. */
   readonly settleWaitMs?: number
-  /** The same while no other peer is known at all. */
+  /** Milliseconds a settling peer waits for those that still train before it settles with who is there. */
+  readonly settlePatienceMs?: number
+  /** As `settleWaitMs` while no other peer is known at all. */
   readonly aloneWaitMs?: number
   /** Milliseconds a done peer goes on answering others that still train or settle. */
   readonly lingerMs?: number
@@ -20,6 +22,8 @@ export interface RoundsConfig {
 
 /** Ten minutes: a partner with a tenth of our speed still finds us settling after a run of an hour. */
 export const SETTLE_WAIT_MS = 600_000
+/** Five minutes: time for a peer of half our speed to end a run of five. */
+export const SETTLE_PATIENCE_MS = 300_000
 /** Half a minute: time for a bootstrap address to be redialled a few times. */
 export const ALONE_WAIT_MS = 30_000
 /** As long as a peer that became done first may have to wait for the last to settle. */
@@ -57,7 +61,7 @@ export function exchangeMade(state: RoundsState, partnerPhase: Phase, { settleEx
 /** A settling peer that has waited long enough is done. `waitedMs`: since settling began or the last counted exchange. */
 export function waited(
   state: RoundsState,
-  { waitedMs, peersKnown }: { readonly waitedMs: number; readonly peersKnown: boolean },
+  { waitedMs, peersKnown }: Pick<Surroundings, 'waitedMs' | 'peersKnown'>,
   { settleExchanges, settleWaitMs = SETTLE_WAIT_MS, aloneWaitMs = ALONE_WAIT_MS }: RoundsConfig
 ): RoundsState {
   if (state.phase !== 'settling') return state
@@ -71,13 +75,30 @@ export interface NextMove {
   readonly exchange: boolean
 }
 
+/** The others, as far as they are known. */
+export interface Surroundings {
+  readonly peersKnown: boolean
+  /** Somebody present has local steps to take. */
+  readonly othersTraining: boolean
+  /** Milliseconds since this phase began or the last exchange that counted in it. */
+  readonly waitedMs: number
+}
+
 /**
  * Training: an exchange is due `localSteps` after the last one in either role; a peer that knows others but reaches none
  * stops training after `isolationFactor * localSteps`, since far from the others it only overfits. A peer that knows
- * nobody trains on: there is nobody to stay close to. Settling: exchange whenever a partner is to be had.
+ * nobody trains on: there is nobody to stay close to. Settling: exchange whenever a partner is to be had, but not before
+ * the others have arrived; two early peers that agree with each other a dozen times have agreed with nobody else.
  */
-export function nextMove(state: RoundsState, peersKnown: boolean, config: RoundsConfig): NextMove {
-  if (state.phase !== 'training') return { train: false, exchange: state.phase === 'settling' && peersKnown }
+export function nextMove(
+  state: RoundsState,
+  { peersKnown, othersTraining, waitedMs }: Surroundings,
+  config: RoundsConfig
+): NextMove {
+  if (state.phase !== 'training') {
+    const gathered = !othersTraining || waitedMs >= (config.settlePatienceMs ?? SETTLE_PATIENCE_MS)
+    return { train: false, exchange: state.phase === 'settling' && peersKnown && gathered }
+  }
   const alone = state.step - state.lastExchangeStep
   const isolated = peersKnown && alone >= config.isolationFactor * config.localSteps
   return { train: !isolated, exchange: peersKnown && alone >= config.localSteps }

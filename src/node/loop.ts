@@ -1,5 +1,12 @@
 import type { Clock } from '../base/clock.js'
-import { type NextMove, nextMove, type RoundsConfig, type RoundsState, waited } from '../consensus/rounds.js'
+import {
+  type NextMove,
+  nextMove,
+  type RoundsConfig,
+  type RoundsState,
+  type Surroundings,
+  waited
+} from '../consensus/rounds.js'
 
 /** Milliseconds until a peer with nothing to do looks again: for a partner that is free, for news of the others. */
 export const IDLE_MS = 60
@@ -12,9 +19,7 @@ export interface LoopParts {
   readonly localStep: () => Promise<void>
   /** Tries one exchange with a random partner; resolves when it has ended, well or not. */
   readonly mix: () => Promise<unknown>
-  readonly knowsOthers: () => boolean
-  /** Milliseconds since settling began or the last exchange that counted. */
-  readonly waitedMs: () => number
+  readonly surroundings: () => Surroundings
   /** Saves if enough has happened since the last time. Called between two steps only. */
   readonly maybeSave: () => void
   readonly onDone: () => Promise<void>
@@ -29,9 +34,8 @@ export async function runLoop(parts: LoopParts, signal: AbortSignal): Promise<vo
   const { config, rounds, clock } = parts
   let reported = false
   while (!signal.aborted) {
-    const peersKnown = parts.knowsOthers()
-    await makeMove(parts, nextMove(rounds.get(), peersKnown, config), signal)
-    rounds.set(waited(rounds.get(), { waitedMs: parts.waitedMs(), peersKnown }, config))
+    await makeMove(parts, nextMove(rounds.get(), parts.surroundings(), config), signal)
+    rounds.set(waited(rounds.get(), parts.surroundings(), config))
     parts.maybeSave()
     if (rounds.get().phase !== 'done') continue
     if (!reported && !signal.aborted) await parts.onDone()

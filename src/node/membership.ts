@@ -6,7 +6,7 @@ import type { Announcement, Phase } from '../codec/messages.js'
 import { decodeAnnouncement, encodeAnnouncement } from '../codec/wire.js'
 import { nextSequence } from '../consensus/announcement.js'
 import { emptyPeerTable, hear, judge, noteExchange, type PeerTable, phaseOf, present } from '../consensus/peers.js'
-import { suits } from '../consensus/rounds.js'
+import { type Surroundings, suits } from '../consensus/rounds.js'
 import { announceTopic } from '../gossip/topics.js'
 import type { PeerId, Transport } from '../gossip/transport.js'
 
@@ -90,6 +90,12 @@ export function createMembership(parts: MembershipParts): Membership {
   }
 }
 
-/** Members heard of lately: without any, a peer is alone and trains on. */
-export const knowsOthers = (membership: Membership, nowMs: number): boolean =>
-  membership.members().length > 0 || present(membership.table(), nowMs).length > 0
+/** Members connected or heard of lately, and whether one of them still trains; one not heard of yet may. */
+export function surroundingsOf(membership: Membership, nowMs: number): Omit<Surroundings, 'waitedMs'> {
+  const table = membership.table()
+  const others = new Set([...membership.members(), ...present(table, nowMs)])
+  return {
+    peersKnown: others.size > 0,
+    othersTraining: [...others].some((peer) => (phaseOf(table, peer) ?? 'training') === 'training')
+  }
+}

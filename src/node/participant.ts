@@ -20,7 +20,7 @@ import type { NodeConfig } from './config-schema.js'
 import { createExchangeDriver } from './exchange-driver.js'
 import type { ExchangeDriver } from './exchange-types.js'
 import { runLoop } from './loop.js'
-import { createMembership, knowsOthers, type Membership } from './membership.js'
+import { createMembership, type Membership, surroundingsOf } from './membership.js'
 import { createMixer, type Mixer } from './mixer.js'
 import { createProgress, type LossView, type Progress, restoreRounds, type SavedRounds } from './progress.js'
 
@@ -298,8 +298,7 @@ async function live(
     rounds: { get: progress.rounds, set: progress.setRounds },
     localStep: async () => progress.stepped(await optimiser.step()),
     mix: () => mixer.attempt().catch(fail),
-    knowsOthers: () => knowsOthers(membership, parts.clock.now()),
-    waitedMs: progress.waitedMs,
+    surroundings: () => ({ ...surroundingsOf(membership, parts.clock.now()), waitedMs: progress.waitedMs() }),
     maybeSave: () => void (keeper.isDue() && keeper.save().catch(fail))
   }
   try {

@@ -1,0 +1,215 @@
+import { describe, expect, it } from 'vitest'
+import { systemClock } from '../../src/base/clock.js'
+import type { FederationManifest } from '../../src/base/federation.js'
+import { federationHash } from '../../src/base/federation.js'
+import { silentLogger } from '../../src/base/log.js'
+import { createMemoryStore } from '../../src/checkpoint/memory-store.js'
+import type { Batch, Dataset } from '../../src/data/batch.js'
+import { createMemoryNetwork, type MemoryNetwork } from '../../src/gossip/memory.js'
+import { announceTopic } from '../../src/gossip/topics.js'
+import { createParticipant, type Participant, type ParticipantParts } from '../../src/node/participant.js'
+import { createSchema } from '../../src/tensor/schema.js'
+import type { Trainer } from '../../src/train/trainer.js'
+
+const SIZE = 300
+const BATCH: Batch = { inputs: {}, labels: { shape: [1], data: new Int32Array(1) } }
+
+const manifest = (mixing: Partial<FederationManifest['mixing']> = {}): FederationManifest => ({
+  peertune: 1,
+  name: 'quadratics',
+  model: { sha256: 'ab'.repeat(32) },
+  task: { kind: 'causal-lm' },
+  peft: { method: 'full', seed: 'x' },
+  mixing: { localSteps: 3, codec: 'int8', gamma: 1, settleExchanges: 12, isolationFactor: 10, ...mixing }
+})
+
+const IDENTITY = {
+  federationHash: federationHash(manifest()),
+  schemaHash: createSchema([{ name: 'w', shape: [SIZE] }]).hash
+}
+
+/** loss = |x - target|^2 / (2 SIZE): each peer alone would run to its own target. */
+function quadraticTrainer(target: (i: number) => number): Trainer {
+  const goal = Float32Array.from({ length: SIZE }, (_, i) => target(i))
+  const loss = (x: Float32Array) => x.reduce((sum, value, i) => sum + (value - goal[i]!) ** 2, 0) / (2 * SIZE)
+  return {
+    description: {
+      schema: createSchema([{ name: 'w', shape: [SIZE] }]),
+      initial: Float32Array.from({ length: SIZE }, (_, i) => 0.5 + (i % 7) / 10),
+      inputs: [],
+      modelSha256: 'ab'.repeat(32),
+      device: { used: 'cpu' }
+    },
+    step: async (x) => ({ loss: loss(x), gradients: x.map((value, i) => (value - goal[i]!) / SIZE) }),
+    evaluate: async (x) => ({ lossSum: 3 * loss(x), count: 3, correct: 1 }),
+    close: async () => undefined
+  }
+}
+
+function endless(size: number): Dataset {
+  return {
+    size,
+    batches: (_, start = { epoch: 0, position: 0 }) => {
+      let { position } = start
+      return {
+        next: () => {
+          position++
+          return BATCH
+        },
+        cursor: () => ({ epoch: 0, position })
+      }
+    },
+    evaluation: () => [BATCH]
+  }
+}
+
+interface PeerPlan {
+  readonly name: string
+  readonly target: (i: number) => number
+  readonly samples: number
+}
+
+const training = (steps: number): ParticipantParts['config'] => ({
+  label: '',
+  checkpointEvery: 3,
+  training: {
+    steps,
+    batchSize: 1,
+    learningRate: 0.05,
+    schedule: 'cosine',
+    warmupSteps: 0,
+    weightDecay: 0,
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-8,
+    seed: 'test'
+  }
+})
+
+async function join(
+  network: MemoryNetwork,
+  { name, target, samples }: PeerPlan,
+  overrides: Partial<ParticipantParts> = {}
+) {
+  const agreed = overrides.manifest ?? manifest()
+  const federation = federationHash(agreed)
+  const transport = network.join({ name, topics: [announceTopic(federation)] } as never)
+  await transport.start()
+  let final: Float32Array | undefined
+  const verdicts: string[] = []
+  const store = overrides.store ?? createMemoryStore()
+  const participant = await createParticipant({
+    config: training(60),
+    manifest: agreed,
+    federation,
+    transport,
+    trainer: quadraticTrainer(target),
+    dataset: endless(samples),
+    store,
+    software: 'peertune/test',
+    clock: systemClock,
+    log: silentLogger,
+    onVerdict: (_, verdict) => verdicts.push('code' in verdict ? verdict.code : ''),
+    onDone: async (parameters) => {
+      final = parameters.slice()
+    },
+    ...overrides
+  })
+  return { participant, transport, samples, verdicts, store, final: () => final }
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await systemClock.sleep(5)
+}
+
+const PLANS: readonly PeerPlan[] = [
+  { name: 'alice', target: (i) => (i % 2 === 0 ? 3 : -1), samples: 100 },
+  { name: 'bob', target: (i) => (i % 3 === 0 ? -2 : 1.5), samples: 300 },
+  { name: 'carol', target: (i) => (i % 5 === 0 ? 0.5 : 2), samples: 50 },
+  { name: 'dave', target: () => -0.75, samples: 250 }
+]
+
+const isDone = (participant: Participant) =>
+  participant.view().rounds.phase === 'done' && participant.view().evaluation !== undefined
+
+describe('participant', () => {
+  it('mixes with the others until all agree, although each alone would go its own way', async () => {
+    const network = createMemoryNetwork({ seed: 'agree', clock: systemClock })
+    const peers = await Promise.all(PLANS.map((plan) => join(network, plan)))
+    await network.connectAll()
+    const leave = new AbortController()
+    const lives = peers.map(({ participant }) => participant.run(leave.signal))
+    await until(() => peers.every(({ participant }) => isDone(participant)))
+    leave.abort()
+    await Promise.all(lives)
+
+    const states = await Promise.all(peers.map((peer) => peer.store.load(IDENTITY)))
+    const finals = states.map((state) => state!.parameters)
+    const farthest = Math.max(
+      ...finals[0]!.map((value, i) => Math.max(...finals.map((other) => Math.abs(other[i]! - value))))
+    )
+    // The targets lie up to 5 apart; int8 against the common start leaves under 1 % of the way travelled.
+    expect(farthest).toBeLessThan(0.1)
+    expect(finals.every((final) => final.every(Number.isFinite))).toBe(true)
+    for (const { participant, verdicts } of peers) {
+      expect(participant.view().rounds.step).toBe(60)
+      expect(participant.view().rounds.exchanges).toBeGreaterThan(12)
+      expect(verdicts.filter((code) => code.startsWith('exchange/'))).toEqual([])
+    }
+  })
+
+  it('trains on alone when there is nobody, and is done', async () => {
+    const network = createMemoryNetwork({ seed: 'alone', clock: systemClock })
+    const alone = manifest({ settleExchanges: 0 })
+    const { participant, final } = await join(network, PLANS[0]!, { manifest: alone })
+    const leave = new AbortController()
+    const life = participant.run(leave.signal)
+    await until(() => isDone(participant))
+    leave.abort()
+    await life
+    // Sixty AdamW steps of at most 0.05 with a cosine go about 1.5 towards the targets 3 and -1.
+    expect(final()![0]).toBeGreaterThan(1.5)
+    expect(final()![1]).toBeLessThan(-0.5)
+    expect(participant.view().rounds).toMatchObject({ phase: 'done', step: 60, exchanges: 0 })
+  })
+
+  it('goes on from its checkpoint: parameters, optimiser, step, cursor and random state', async () => {
+    const network = createMemoryNetwork({ seed: 'resume', clock: systemClock })
+    const store = createMemoryStore()
+    const first = await join(network, PLANS[1]!, { store, config: training(500) })
+    const other = await join(network, PLANS[2]!, { config: training(500) })
+    await network.connectAll()
+    const leave = new AbortController()
+    const lives = [first.participant.run(leave.signal), other.participant.run(leave.signal)]
+    await until(() => first.participant.view().rounds.exchanges >= 4)
+    leave.abort()
+    await Promise.all(lives)
+    const left = first.participant.view().rounds
+    const saved = await store.load(IDENTITY)
+    expect(saved).toMatchObject({ step: left.step, exchanges: left.exchanges, phase: 'training' })
+    expect(saved!.adam.step).toBe(left.step)
+    expect(saved!.cursor.position).toBe(left.step)
+
+    const again = await join(network, { ...PLANS[1]!, name: 'bob-again' }, { store, config: training(500) })
+    expect(again.participant.view().rounds).toEqual(left)
+    const stopAtOnce = AbortSignal.abort()
+    await again.participant.run(stopAtOnce)
+    const unchanged = await store.load(IDENTITY)
+    expect(unchanged!.parameters).toEqual(saved!.parameters)
+    expect(unchanged!.adam).toEqual(saved!.adam)
+    expect(unchanged!.rng).toEqual(saved!.rng)
+  })
+
+  it('refuses to mix with peers that agreed on something else', async () => {
+    const network = createMemoryNetwork({ seed: 'strangers', clock: systemClock })
+    const ours = await join(network, PLANS[0]!, { config: training(40) })
+    const theirs = await join(network, PLANS[1]!, { config: training(40), manifest: manifest({ gamma: 0.5 }) })
+    await network.connectAll()
+    const leave = new AbortController()
+    const lives = [ours, theirs].map(({ participant }) => participant.run(leave.signal))
+    await until(() => [ours, theirs].every(({ participant }) => participant.view().rounds.phase !== 'training'))
+    leave.abort()
+    await Promise.all(lives)
+    expect(ours.participant.view().rounds.exchanges + theirs.participant.view().rounds.exchanges).toBe(0)
+  })
+})
