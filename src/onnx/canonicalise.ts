@@ -1,6 +1,7 @@
 import type { Shape } from '../tensor/schema.js'
 import { fusePatterns } from './fuse.js'
 import type { Graph } from './graph.js'
+import { hoistScales } from './hoist-scale.js'
 import { canonicalLinears } from './linear.js'
 import { lowerOpset23 } from './lower.js'
 import { renameValues } from './rename.js'
@@ -26,7 +27,6 @@ export async function canonicalise(
 ): Promise<Graph> {
   const names = new Set(weights.keys())
   const folded = await specialise(graph, inputs, names)
-  const rewritten = canonicalLinears(fusePatterns(lowerOpset23(folded)))
-  const typed = await inferTypes(rewritten, names)
-  return renameValues(tidyReshapes(typed), names)
+  const typed = await inferTypes(canonicalLinears(fusePatterns(lowerOpset23(folded))), names)
+  return renameValues(tidyReshapes(hoistScales(typed)), names)
 }
