@@ -38,7 +38,7 @@ const THIRD_PARTY: readonly { readonly packages: RegExp; readonly files: RegExp 
   { packages: /^onnxruntime-node$/, files: /^onnx\/session\.ts$/ },
   {
     packages:
-      /^(libp2p|@libp2p\/.*|@chainsafe\/.*|@multiformats\/.*|it-.*|uint8arrays|uint8arraylist|datastore-level)(\/.*)?$/,
+      /^(libp2p|@libp2p\/.*|@chainsafe\/.*|@multiformats\/.*|it-.*|uint8arrays|uint8arraylist|datastore-core)(\/.*)?$/,
     files: /^gossip\/libp2p[a-z0-9-]*\.ts$/
   },
   { packages: /^@bufbuild\/protobuf(\/.*)?$/, files: /^(onnx\/(read|write|onnx_pb)|codec\/(wire[a-z-]*|.*_pb))\.ts$/ },

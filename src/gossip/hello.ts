@@ -79,8 +79,9 @@ export function decodeHello(bytes: Uint8Array): Decoded<HelloCard, HelloVerdictC
   }
   if (typeof value !== 'object' || value === null) return refused(reject('hello/malformed', 'no JSON object'))
   const { peertune, federation, version, name } = value as Record<string, unknown>
+  if (typeof peertune !== 'number') return refused(reject('hello/malformed', 'no version'))
   if (peertune !== VERSION) {
-    return refused(reject('hello/unsupported-version', `version ${String(peertune)}, this node speaks ${VERSION}`))
+    return refused(reject('hello/unsupported-version', `version ${peertune}, this node speaks ${VERSION}`))
   }
   if (typeof federation !== 'string' || !/^[0-9a-f]{64}$/.test(federation)) {
     return refused(reject('hello/malformed', 'the federation is no SHA-256'))
