@@ -76,5 +76,5 @@ export const wave = (index: number): number => Math.sin(1.7 * index + 0.3) * (1 
 
 export const largestDifference = (a: SessionTensor | undefined, b: SessionTensor | undefined): number => {
   if (a === undefined || b === undefined || a.shape.join() !== b.shape.join()) return Number.POSITIVE_INFINITY
-  return a.data.reduce((max: number, value, index) => Math.max(max, Math.abs(value - (b.data[index] as number))), 0)
+  return Array.from(a.data).reduce((max, value, index) => Math.max(max, Math.abs(value - (b.data[index] as number))), 0)
 }
