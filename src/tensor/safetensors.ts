@@ -46,13 +46,13 @@ function parseHeader(bytes: Uint8Array, source: string): Record<string, unknown>
 }
 
 function readEntry(name: string, entry: unknown, data: Uint8Array, source: string): SafetensorsEntry {
-  const { dtype, shape, data_offsets: offsets } = entry as Record<string, unknown>
+  const { dtype, shape, data_offsets: offsets } = (entry ?? {}) as Record<string, unknown>
   const [begin, end] = Array.isArray(offsets) ? (offsets as number[]) : []
   if (typeof dtype !== 'string' || !(dtype in ELEMENT_BYTES)) throw malformed(source, `${name} is of type ${dtype}`)
   if (!Array.isArray(shape) || begin === undefined || end === undefined)
     throw malformed(source, `${name} is incomplete`)
   const type = dtype as SafetensorsType
-  if (end - begin !== shapeSize(shape as number[]) * ELEMENT_BYTES[type] || end > data.length)
+  if (begin < 0 || end - begin !== shapeSize(shape as number[]) * ELEMENT_BYTES[type] || end > data.length)
     throw malformed(source, `${name} does not have the bytes of its shape`)
   return { type, shape: shape as number[], bytes: data.subarray(begin, end) }
 }
