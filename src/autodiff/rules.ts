@@ -10,11 +10,12 @@ import { normalization } from './rules/normalization.js'
 import { reduction } from './rules/reduction.js'
 
 /** No gradient flows through these: comparisons, logic, rounding, indices, shapes and constants. */
+// biome-ignore format: a list, not a column
 const NOT_DIFFERENTIABLE = [
   'And', 'ArgMax', 'ArgMin', 'BitShift', 'Ceil', 'Constant', 'ConstantOfShape', 'Equal', 'EyeLike', 'Floor', 'Greater',
   'GreaterOrEqual', 'IsInf', 'IsNaN', 'Less', 'LessOrEqual', 'NonZero', 'Not', 'OneHot', 'Or', 'Range', 'Round', 'Shape',
   'Sign', 'Size', 'Xor'
-] // biome-ignore format: a list, not a column
+]
 
 /** The derivative table: op -> rule, `null` where no gradient flows. Ops of other domains carry their domain's name. */
 export const RULES: RuleTable = {
