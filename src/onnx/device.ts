@@ -1,5 +1,5 @@
 import type { Graph } from './graph.js'
-import { createSession, type ExecutionDevice } from './session.js'
+import { createSession, type ExecutionDevice, isDeviceInstalled } from './session.js'
 
 /** What `auto` tries before the CPU. Measured on the CPU alone; the others prove themselves on a small product first. */
 const AUTO_CANDIDATES: Readonly<Partial<Record<NodeJS.Platform, readonly ExecutionDevice[]>>> = {
@@ -56,6 +56,7 @@ const PROBE: Graph = {
 const PROBE_RESULT = [-4.5, 2.5, -6, 3.25]
 
 async function probeDevice(device: ExecutionDevice): Promise<void> {
+  if (!isDeviceInstalled(device)) throw new Error('this installation of onnxruntime-node has no code for it')
   const session = await createSession(PROBE, { device })
   try {
     const { c } = await session.run({

@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import { fromBinary } from '@bufbuild/protobuf'
 import { PeertuneError } from '../base/errors.js'
 import { shapeSize } from '../tensor/schema.js'
-import { elementTypeOf } from './element-type.js'
+import { bytesOfElements, elementTypeOf } from './element-type.js'
 import type { Attribute, Dim, Graph, Initializer, Node, ValueInfo } from './graph.js'
 import { moduleOf } from './module-path.js'
 import {
@@ -141,7 +141,7 @@ function readTensor(tensor: TensorProto, file: string): Initializer {
   const entries = new Map(tensor.externalData.map(({ key, value }) => [key, value]))
   const location = entries.get('location')
   if (location === undefined) throw notAModel(file, `external tensor ${name} names no file`)
-  const length = Number(entries.get('length') ?? 0)
+  const length = Number(entries.get('length') ?? bytesOfElements(type, shapeSize(shape)))
   return { name, type, shape, data: { kind: 'external', location, offset: Number(entries.get('offset') ?? 0), length } }
 }
 

@@ -1,4 +1,7 @@
-import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node'
+import { existsSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
 import { PeertuneError } from '../base/errors.js'
 import type { Shape } from '../tensor/schema.js'
 import type { Dim, ElementType, Graph, ValueInfo } from './graph.js'
@@ -42,6 +45,21 @@ export interface Session {
   ): Promise<Record<string, SessionTensor>>
   /** Frees the runtime's memory. Idempotent. */
   release(): Promise<void>
+}
+
+/** Files that onnxruntime-node's install script fetches for CUDA, and that are absent where it was not run. */
+const CUDA_LIBRARIES = ['libonnxruntime_providers_cuda.so', 'onnxruntime_providers_cuda.dll']
+
+/**
+ * Whether this installation of the runtime has code for a device at all; whether the machine has the device is another
+ * question. Asked before the runtime is, as it prints its own failures to stderr.
+ */
+export function isDeviceInstalled(device: ExecutionDevice): boolean {
+  if (!listSupportedBackends().some(({ name }) => name === device)) return false
+  if (device !== 'cuda') return true
+  const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'))
+  const binaries = join(root, 'bin', 'napi-v6', process.platform, process.arch)
+  return CUDA_LIBRARIES.some((file) => existsSync(join(binaries, file)))
 }
 
 /** Warnings of the runtime (unused initializers and the like) are no news to the operator; errors throw. */
