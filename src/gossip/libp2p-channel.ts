@@ -7,7 +7,8 @@ import { describeError, PeertuneError } from '../base/errors.js'
 import { atMost, channelError, deadline, plainBytes } from './channel.js'
 import type { FrameBudget } from './frame-budget.js'
 import { CLOSE_LINGER_MS, RECEIVE_TIMEOUT_MS } from './limits.js'
-import type { Channel, PeerId } from './transport.js'
+import { createOutbox, type Outbox } from './libp2p-outbox.js'
+import type { Channel, PeerId, ReceiveOptions } from './transport.js'
 
 export interface StreamChannelOptions {
   readonly maxFrameBytes: number
@@ -19,110 +20,167 @@ export interface StreamChannelOptions {
 
 /** Frames with an unsigned varint length in front (it-length-prefixed), over one libp2p stream. */
 export function streamChannel(peer: PeerId, stream: Stream, options: StreamChannelOptions): Channel {
-  const { maxFrameBytes, budget, clock } = options
-  const outbox = createOutbox()
-  let state = 'open' as 'open' | 'closed' | 'broken'
-  const isClosed = () => state === 'closed'
-  let failure: PeertuneError | undefined
-  let ceiling = maxFrameBytes
-  let reserved = 0
-  let receiving = false
-  let pending: Promise<IteratorResult<Uint8ArrayList, void>> | undefined
-  let ended = false
-  const saidGoodbye = watchGoodbye(stream)
-
-  const end = () => {
-    budget.release(peer, reserved)
-    reserved = 0
-    if (!ended) options.onEnd?.()
-    ended = true
-  }
-  const fail = (error: PeertuneError): PeertuneError => {
-    if (state === 'open') {
-      state = 'broken'
-      failure = error
-      stream.abort(error)
-      outbox.fail(error)
-    }
-    end()
-    return failure ?? error
-  }
-
-  // Called with a length that nobody has checked, before a byte of the frame is kept.
-  const onLength = (bytes: number) => {
-    if (bytes > ceiling) {
-      throw channelError('gossip/frame-too-large', peer, `a frame of ${bytes} bytes, at most ${ceiling} are accepted`)
-    }
-    if (!budget.reserve(peer, bytes)) {
-      throw channelError('gossip/frame-too-large', peer, `a frame of ${bytes} bytes while too many are under way`)
-    }
-    reserved = bytes
-  }
-  const frames = pipe(stream.source, (source) =>
-    lengthPrefixed.decode(source, { maxDataLength: maxFrameBytes, onLength })
-  )
-  const sent = pipe(outbox, stream.sink).catch((error: unknown) => {
-    fail(broken(peer, error))
-  })
-
-  /** Waits a little for the other side's close, throwing away what still comes, and resets the stream otherwise. */
-  const linger = async () => {
-    const drain = async () => {
-      for await (const _ of stream.source) if (ended) return
-    }
-    await atMost(CLOSE_LINGER_MS, drain(), clock)
-    if (stream.status === 'open') stream.abort(channelError('gossip/channel-closed', peer, 'closed on this side'))
-    end()
-  }
-
+  const line = createLine(peer, stream, options)
   return {
     peer,
-    send: async (frame) => {
-      if (frame.length > maxFrameBytes) {
-        throw channelError('gossip/frame-too-large', peer, `a frame of ${frame.length} bytes, at most ${maxFrameBytes}`)
-      }
-      if (state === 'broken') throw failure
-      if (state === 'closed') throw channelError('gossip/channel-closed', peer, 'closed on this side')
-      await outbox.push(lengthPrefixed.encode.single(frame, { maxDataLength: maxFrameBytes }))
-    },
-    receive: async ({ timeoutMs = RECEIVE_TIMEOUT_MS, maxBytes = maxFrameBytes } = {}) => {
-      if (receiving) throw channelError('gossip/receive-overlap', peer, 'receive was called while another one waits')
-      if (state === 'closed') return undefined
-      if (state === 'broken') throw failure
-      ceiling = Math.min(maxBytes, maxFrameBytes)
-      receiving = true
-      try {
-        pending ??= frames.next()
-        // After a time-out nobody may be waiting when it fails.
-        pending.catch(() => undefined)
-        const result = await deadline(pending, { clock, ms: timeoutMs, peer })
-        pending = undefined
-        budget.release(peer, reserved)
-        reserved = 0
-        if (isClosed()) return undefined
-        if (result.done !== true) return plainBytes(result.value.subarray())
-        if (saidGoodbye()) return undefined
-        throw channelError('gossip/channel-broken', peer, 'the connection ended')
-      } catch (error) {
-        if (isClosed()) return undefined
-        if (error instanceof PeertuneError && error.code === 'gossip/receive-timeout') throw error
-        throw fail(broken(peer, error))
-      } finally {
-        receiving = false
-      }
-    },
-    close: async () => {
-      if (state !== 'open') return
-      state = 'closed'
-      outbox.end()
-      await atMost(CLOSE_LINGER_MS, sent, clock)
-      void linger()
-    },
+    send: (frame) => send(line, frame),
+    receive: (receiveOptions) => receive(line, receiveOptions),
+    close: () => close(line),
     abort: (reason) => {
-      fail(channelError('gossip/channel-broken', peer, describeError(reason), reason))
+      fail(line, channelError('gossip/channel-broken', peer, describeError(reason), reason))
     }
   }
 }
+
+/** One channel's state. */
+interface Line {
+  readonly peer: PeerId
+  readonly stream: Stream
+  readonly options: StreamChannelOptions
+  readonly outbox: Outbox
+  readonly frames: AsyncGenerator<Uint8ArrayList, void, unknown>
+  /** Settles when the stream took the last frame. */
+  readonly sent: Promise<void>
+  readonly saidGoodbye: () => boolean
+  status: 'open' | 'closed' | 'broken'
+  failure: PeertuneError | undefined
+  /** Largest frame accepted at the moment. */
+  ceiling: number
+  /** Bytes of the frame under way in the budget. */
+  reserved: number
+  receiving: boolean
+  /** The frame a timed-out `receive` left behind. */
+  pending: Promise<IteratorResult<Uint8ArrayList, void>> | undefined
+  ended: boolean
+}
+
+function createLine(peer: PeerId, stream: Stream, options: StreamChannelOptions): Line {
+  const { maxFrameBytes, budget } = options
+  const outbox = createOutbox()
+  // Called with a length that nobody has checked, before a byte of the frame is kept.
+  const onLength = (bytes: number) => {
+    if (bytes > line.ceiling) throw tooLarge(peer, bytes, line.ceiling)
+    if (!budget.reserve(peer, bytes)) {
+      throw channelError('gossip/frame-too-large', peer, `a frame of ${bytes} bytes while too many are under way`)
+    }
+    line.reserved = bytes
+  }
+  const line: Line = {
+    peer,
+    stream,
+    options,
+    outbox,
+    frames: pipe(stream.source, (source) => lengthPrefixed.decode(source, { maxDataLength: maxFrameBytes, onLength })),
+    sent: pipe(outbox, stream.sink).then(
+      // The link has gone under an open channel. Nothing can be sent any more, but frames that arrived are still here.
+      () => {
+        if (line.status === 'open') end(line)
+      },
+      (error: unknown) => {
+        fail(line, broken(peer, error))
+      }
+    ),
+    saidGoodbye: watchGoodbye(stream),
+    status: 'open',
+    failure: undefined,
+    ceiling: maxFrameBytes,
+    reserved: 0,
+    receiving: false,
+    pending: undefined,
+    ended: false
+  }
+  return line
+}
+
+async function send(line: Line, frame: Uint8Array): Promise<void> {
+  const { maxFrameBytes } = line.options
+  if (frame.length > maxFrameBytes) throw tooLarge(line.peer, frame.length, maxFrameBytes)
+  if (line.status === 'broken') throw line.failure
+  if (line.status === 'closed') throw channelError('gossip/channel-closed', line.peer, 'closed on this side')
+  await line.outbox.push(lengthPrefixed.encode.single(frame, { maxDataLength: maxFrameBytes }))
+}
+
+async function receive(line: Line, options: ReceiveOptions = {}): Promise<Uint8Array | undefined> {
+  const { maxFrameBytes, clock } = line.options
+  const { timeoutMs = RECEIVE_TIMEOUT_MS, maxBytes = maxFrameBytes } = options
+  if (line.receiving) {
+    throw channelError('gossip/receive-overlap', line.peer, 'receive was called while another one waits')
+  }
+  if (line.status === 'closed') return undefined
+  if (line.status === 'broken') throw line.failure
+  line.ceiling = Math.min(maxBytes, maxFrameBytes)
+  line.receiving = true
+  try {
+    line.pending ??= line.frames.next()
+    // After a time-out nobody may be waiting when it fails.
+    line.pending.catch(() => undefined)
+    return takeFrame(line, await deadline(line.pending, { clock, ms: timeoutMs, peer: line.peer }))
+  } catch (error) {
+    if (isClosed(line)) return undefined
+    if (error instanceof PeertuneError && error.code === 'gossip/receive-timeout') throw error
+    throw fail(line, broken(line.peer, error))
+  } finally {
+    line.receiving = false
+  }
+}
+
+function takeFrame(line: Line, result: IteratorResult<Uint8ArrayList, void>): Uint8Array | undefined {
+  const { peer, options, ceiling, saidGoodbye } = line
+  line.pending = undefined
+  options.budget.release(peer, line.reserved)
+  line.reserved = 0
+  if (isClosed(line)) return undefined
+  if (result.done === true) {
+    if (saidGoodbye()) return undefined
+    throw channelError('gossip/channel-broken', peer, 'the connection ended')
+  }
+  // Its length may have been read under the bound of an earlier call.
+  if (result.value.byteLength > ceiling) throw tooLarge(peer, result.value.byteLength, ceiling)
+  return plainBytes(result.value.subarray())
+}
+
+const isClosed = ({ status }: Line): boolean => status === 'closed'
+
+async function close(line: Line): Promise<void> {
+  if (line.status !== 'open') return
+  line.status = 'closed'
+  line.outbox.end()
+  await atMost(CLOSE_LINGER_MS, line.sent, line.options.clock)
+  void linger(line)
+}
+
+/** Waits a little for the other side's close, throwing away what still comes, and resets the stream otherwise. */
+async function linger(line: Line): Promise<void> {
+  const { peer, stream, options } = line
+  const drain = async () => {
+    for await (const _ of stream.source) if (line.ended) return
+  }
+  await atMost(CLOSE_LINGER_MS, drain(), options.clock)
+  if (stream.status === 'open') stream.abort(channelError('gossip/channel-closed', peer, 'closed on this side'))
+  end(line)
+}
+
+/** Breaks an open channel; the first reason is the one that is told. */
+function fail(line: Line, error: PeertuneError): PeertuneError {
+  if (line.status === 'open') {
+    line.status = 'broken'
+    line.failure = error
+    line.stream.abort(error)
+    line.outbox.fail(error)
+  }
+  end(line)
+  return line.failure ?? error
+}
+
+function end(line: Line): void {
+  line.options.budget.release(line.peer, line.reserved)
+  line.reserved = 0
+  if (!line.ended) line.options.onEnd?.()
+  line.ended = true
+}
+
+const tooLarge = (peer: PeerId, got: number, limit: number): PeertuneError =>
+  channelError('gossip/frame-too-large', peer, `a frame of ${got} bytes, at most ${limit} are accepted`)
 
 /**
  * Whether the other side closed its half of the stream. libp2p ends the source of a stream in the same way when the
@@ -154,76 +212,4 @@ const LINK_SENTENCES: Readonly<Record<string, string>> = {
   InvalidMessageLengthError: 'the length in front of a frame is not a number',
   InvalidDataLengthLengthError: 'the length in front of a frame is not a number',
   StreamResetError: 'the other side dropped the link'
-}
-
-interface Outbox extends AsyncIterableIterator<Uint8ArrayList> {
-  /** Resolves when the stream took the whole frame and asks for the next. */
-  push(frame: Uint8ArrayList): Promise<void>
-  end(): void
-  fail(error: Error): void
-}
-
-/**
- * What `send` hands to the stream's sink: one frame at a time, so that a slow link slows the sender. A plain iterator,
- * because `return()` of a generator would wait for its pending `next()` and the sink of a reset stream never end.
- */
-function createOutbox(): Outbox {
-  interface Parcel {
-    readonly frame: Uint8ArrayList
-    readonly resolve: () => void
-    readonly reject: (error: Error) => void
-  }
-  const queue: Parcel[] = []
-  let underWay: Parcel | undefined
-  let wake: ((result: IteratorResult<Uint8ArrayList>) => void) | undefined
-  let ended = false
-  let failure: Error | undefined
-
-  const take = (): IteratorResult<Uint8ArrayList> | undefined => {
-    underWay = queue.shift()
-    if (underWay !== undefined) return { done: false, value: underWay.frame }
-    return ended ? { done: true, value: undefined } : undefined
-  }
-  const hand = () => {
-    if (wake === undefined) return
-    const next = take()
-    if (next === undefined) return
-    wake(next)
-    wake = undefined
-  }
-  const fail = (error: Error) => {
-    failure ??= error
-    ended = true
-    for (const parcel of [...(underWay === undefined ? [] : [underWay]), ...queue.splice(0)]) parcel.reject(failure)
-    underWay = undefined
-    hand()
-  }
-
-  const outbox: Outbox = {
-    [Symbol.asyncIterator]: () => outbox,
-    next: () => {
-      underWay?.resolve()
-      const next = take()
-      if (next !== undefined) return Promise.resolve(next)
-      return new Promise((resolve) => {
-        wake = resolve
-      })
-    },
-    return: () => {
-      fail(new PeertuneError('gossip/channel-broken', 'The link is gone'))
-      return Promise.resolve({ done: true, value: undefined })
-    },
-    push: (frame) =>
-      new Promise((resolve, reject) => {
-        if (failure !== undefined) return reject(failure)
-        queue.push({ frame, resolve, reject })
-        hand()
-      }),
-    end: () => {
-      ended = true
-      hand()
-    },
-    fail
-  }
-  return outbox
 }

@@ -140,6 +140,8 @@ function assemble(options: Libp2pTransportOptions) {
     subscriptions: new Map<string, Subscription>(),
     handlers: new Map<string, ChannelHandler>(),
     node: undefined as Node | undefined,
+    /** Handlers added from now on are registered at once; earlier ones by `start`. */
+    answering: false,
     tasks: Promise.resolve() as Promise<unknown>
   }
   return parts
@@ -191,6 +193,7 @@ function lifecycle(options: Libp2pTransportOptions, parts: Parts): Pick<Transpor
         if (crowd > MAX_CONNECTIONS_PER_PEER) detail.abort(new Error('too many connections with one peer'))
       })
       for (const [protocol, handler] of handlers) await channels.answer(node, protocol, handler)
+      parts.answering = true
       await listenOn(node, listen).catch((error: unknown) => {
         parts.node = undefined
         throw error
@@ -290,7 +293,7 @@ function conversations({ log }: Libp2pTransportOptions, parts: Parts): Pick<Tran
     handle: (protocol, handler) => {
       if (handlers.has(protocol)) throw alreadyRegistered('protocol', protocol)
       handlers.set(protocol, handler)
-      if (parts.node === undefined) return
+      if (parts.node === undefined || !parts.answering) return
       channels.answer(parts.node, protocol, handler).catch((error: unknown) => {
         log.error({ protocol, error: describeError(error) }, 'Could not register a protocol')
       })

@@ -2,7 +2,7 @@ import type { Clock } from '../base/clock.js'
 import { describeError, type PeertuneError } from '../base/errors.js'
 import { channelError, deadline } from './channel.js'
 import { MAX_QUEUED_FRAMES, RECEIVE_TIMEOUT_MS } from './limits.js'
-import type { Channel, GossipErrorCode, PeerId } from './transport.js'
+import type { Channel, GossipErrorCode, PeerId, ReceiveOptions } from './transport.js'
 
 export interface ChannelPairOptions {
   /** Who opens, and who answers. */
@@ -117,103 +117,129 @@ interface End {
   onFinish(): void
 }
 
-function createEnd(end: End, options: ChannelPairOptions): Channel {
-  const { self, peer, inbox, outbox, side, link } = end
-  const { clock, onBytes } = options
-  const maxFrameBytes = options.maxFrameBytes[side]
-  const cutAfter = options.cutAfter?.[side] ?? Number.POSITIVE_INFINITY
-  let framesSent = 0
-  let closed = false
-  let failure: PeertuneError | undefined
-  let receiving = false
-  link.onBreak(() => {
-    inbox.notify()
-    wakeAll(outbox)
+/** One end with its state. */
+interface LiveEnd extends End {
+  readonly options: ChannelPairOptions
+  readonly maxFrameBytes: number
+  framesSent: number
+  closed: boolean
+  failure: PeertuneError | undefined
+  receiving: boolean
+}
+
+function createEnd(fixed: End, options: ChannelPairOptions): Channel {
+  const end: LiveEnd = {
+    ...fixed,
+    options,
+    maxFrameBytes: options.maxFrameBytes[fixed.side],
+    framesSent: 0,
+    closed: false,
+    failure: undefined,
+    receiving: false
+  }
+  end.link.onBreak(() => {
+    end.inbox.notify()
+    wakeAll(end.outbox)
   })
-
-  const broken = () => failure ?? channelError('gossip/channel-broken', peer, link.broken ?? 'the link is gone')
-  const fail = (code: GossipErrorCode, detail: string, cause?: unknown): PeertuneError => {
-    const error = channelError(code, peer, detail, cause)
-    if (failure === undefined && !closed) failure = error
-    link.break('the other side dropped the link')
-    return failure ?? error
-  }
-  const travel = (item: Uint8Array | typeof END) => {
-    const arrivesAt = Math.max(outbox.lastArrivalAt, clock.now() + options.latencyMs())
-    outbox.lastArrivalAt = arrivesAt
-    outbox.pending++
-    const arrive = () => {
-      if (link.broken !== undefined) return
-      if (item === END || !outbox.discarding) outbox.arrived.push(item)
-      if (item !== END) onBytes('received', peer, self, wireBytes(item))
-      outbox.notify()
-    }
-    if (arrivesAt <= clock.now()) arrive()
-    else void clock.sleep(arrivesAt - clock.now()).then(arrive)
-  }
-  /** The next item that arrived, or undefined when the link broke and nothing is left. */
-  const next = async (): Promise<Uint8Array | typeof END | undefined> => {
-    while (inbox.arrived.length === 0) {
-      if (link.broken !== undefined || closed) return undefined
-      await new Promise<void>((resolve) => {
-        inbox.notify = resolve
-      })
-    }
-    return inbox.arrived[0]
-  }
-
   return {
-    peer,
-    send: async (frame) => {
-      if (frame.length > maxFrameBytes) {
-        throw channelError('gossip/frame-too-large', peer, `a frame of ${frame.length} bytes, at most ${maxFrameBytes}`)
-      }
-      if (closed) throw channelError('gossip/channel-closed', peer, 'closed on this side')
-      if (link.broken !== undefined) throw broken()
-      while (outbox.pending >= MAX_QUEUED_FRAMES && !outbox.discarding) {
-        await new Promise<void>((resolve) => {
-          outbox.waiting.push(resolve)
-        })
-        if (link.broken !== undefined) throw broken()
-      }
-      onBytes('sent', self, peer, wireBytes(frame))
-      if (framesSent++ >= cutAfter) return link.break('the link was cut')
-      // A copy, as on a wire: the sender may reuse its buffer.
-      travel(frame.slice())
-    },
-    receive: async ({ timeoutMs = RECEIVE_TIMEOUT_MS, maxBytes = maxFrameBytes } = {}) => {
-      if (receiving) throw channelError('gossip/receive-overlap', peer, 'receive was called while another one waits')
-      if (closed) return undefined
-      if (failure !== undefined) throw failure
-      receiving = true
-      try {
-        const item = await deadline(next(), { clock, ms: timeoutMs, peer })
-        if (closed || item === END) return undefined
-        if (item === undefined) throw broken()
-        if (item.length > Math.min(maxBytes, maxFrameBytes)) {
-          throw fail('gossip/frame-too-large', `a frame of ${item.length} bytes, at most ${maxBytes} are accepted`)
-        }
-        inbox.arrived.shift()
-        inbox.pending--
-        wakeAll(inbox)
-        return item
-      } finally {
-        receiving = false
-      }
-    },
-    close: async () => {
-      if (closed || link.broken !== undefined) return
-      closed = true
-      travel(END)
-      inbox.notify()
-      inbox.discarding = true
-      wakeAll(inbox)
-      end.onFinish()
-    },
+    peer: end.peer,
+    send: (frame) => send(end, frame),
+    receive: (receiveOptions) => receive(end, receiveOptions),
+    close: async () => close(end),
     abort: (reason) => {
-      fail('gossip/channel-broken', describeError(reason), reason)
+      fail(end, 'gossip/channel-broken', describeError(reason), reason)
     }
   }
+}
+
+async function send(end: LiveEnd, frame: Uint8Array): Promise<void> {
+  const { self, peer, link, outbox, options, maxFrameBytes, side } = end
+  if (frame.length > maxFrameBytes) {
+    throw channelError('gossip/frame-too-large', peer, `a frame of ${frame.length} bytes, at most ${maxFrameBytes}`)
+  }
+  if (end.closed) throw channelError('gossip/channel-closed', peer, 'closed on this side')
+  if (link.broken !== undefined) throw broken(end)
+  while (outbox.pending >= MAX_QUEUED_FRAMES && !outbox.discarding) {
+    await new Promise<void>((resolve) => {
+      outbox.waiting.push(resolve)
+    })
+    if (link.broken !== undefined) throw broken(end)
+  }
+  options.onBytes('sent', self, peer, wireBytes(frame))
+  const cutAfter = options.cutAfter?.[side] ?? Number.POSITIVE_INFINITY
+  if (end.framesSent++ >= cutAfter) return link.break('the link was cut')
+  // A copy, as on a wire: the sender may reuse its buffer.
+  travel(end, frame.slice())
+}
+
+function travel({ self, peer, link, outbox, options }: LiveEnd, item: Uint8Array | typeof END): void {
+  const { clock, latencyMs, onBytes } = options
+  const arrivesAt = Math.max(outbox.lastArrivalAt, clock.now() + latencyMs())
+  outbox.lastArrivalAt = arrivesAt
+  outbox.pending++
+  const arrive = () => {
+    if (link.broken !== undefined) return
+    if (item === END || !outbox.discarding) outbox.arrived.push(item)
+    if (item !== END) onBytes('received', peer, self, wireBytes(item))
+    outbox.notify()
+  }
+  if (arrivesAt <= clock.now()) arrive()
+  else void clock.sleep(arrivesAt - clock.now()).then(arrive)
+}
+
+async function receive(end: LiveEnd, options: ReceiveOptions = {}): Promise<Uint8Array | undefined> {
+  const { peer, inbox, maxFrameBytes } = end
+  const { timeoutMs = RECEIVE_TIMEOUT_MS, maxBytes = maxFrameBytes } = options
+  if (end.receiving) throw channelError('gossip/receive-overlap', peer, 'receive was called while another one waits')
+  if (end.closed) return undefined
+  if (end.failure !== undefined) throw end.failure
+  end.receiving = true
+  try {
+    const item = await deadline(next(end), { clock: end.options.clock, ms: timeoutMs, peer })
+    if (end.closed || item === END) return undefined
+    if (item === undefined) throw broken(end)
+    if (item.length > Math.min(maxBytes, maxFrameBytes)) {
+      throw fail(end, 'gossip/frame-too-large', `a frame of ${item.length} bytes, at most ${maxBytes} are accepted`)
+    }
+    inbox.arrived.shift()
+    inbox.pending--
+    wakeAll(inbox)
+    return item
+  } finally {
+    end.receiving = false
+  }
+}
+
+/** The next item that arrived, left where it is; undefined when the link broke and nothing is left. */
+async function next(end: LiveEnd): Promise<Uint8Array | typeof END | undefined> {
+  const { inbox, link } = end
+  while (inbox.arrived.length === 0) {
+    if (link.broken !== undefined || end.closed) return undefined
+    await new Promise<void>((resolve) => {
+      inbox.notify = resolve
+    })
+  }
+  return inbox.arrived[0]
+}
+
+function close(end: LiveEnd): void {
+  if (end.closed || end.link.broken !== undefined) return
+  end.closed = true
+  travel(end, END)
+  end.inbox.notify()
+  end.inbox.discarding = true
+  wakeAll(end.inbox)
+  end.onFinish()
+}
+
+const broken = ({ failure, peer, link }: LiveEnd): PeertuneError =>
+  failure ?? channelError('gossip/channel-broken', peer, link.broken ?? 'the link is gone')
+
+function fail(end: LiveEnd, code: GossipErrorCode, detail: string, cause?: unknown): PeertuneError {
+  const error = channelError(code, end.peer, detail, cause)
+  if (end.failure === undefined && !end.closed) end.failure = error
+  end.link.break('the other side dropped the link')
+  return end.failure ?? error
 }
 
 /** Bytes of a frame with its unsigned varint length in front, as the libp2p transport frames it. */

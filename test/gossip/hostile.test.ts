@@ -14,7 +14,12 @@ import { ACCEPT } from '../../src/base/verdict.js'
 import { createNode } from '../../src/gossip/libp2p-config.js'
 import { createMeter } from '../../src/gossip/libp2p-meter.js'
 import { bindSubscription } from '../../src/gossip/libp2p-pubsub.js'
-import { MAX_ANNOUNCEMENT_BYTES, MAX_CHANNELS_PER_PEER, MAX_GOSSIP_RPC_BYTES } from '../../src/gossip/limits.js'
+import {
+  MAX_ANNOUNCEMENT_BYTES,
+  MAX_CHANNELS_PER_PEER,
+  MAX_CONNECTIONS_PER_PEER,
+  MAX_GOSSIP_RPC_BYTES
+} from '../../src/gossip/limits.js'
 import { libp2pNode, TOPIC } from './worlds.js'
 
 const PATIENCE = { timeout: 20_000, interval: 20 }
@@ -178,6 +183,21 @@ describe('a hostile channel peer', () => {
     expect(await channel.receive()).toEqual(Uint8Array.of(1))
     expect(outcomes[1]).toBe('frame of 10')
     await channel.close()
+  })
+
+  it('keeps only a few connections', async () => {
+    const target = await libp2pNode({ limits: { targetPeers: 0 } })
+    closers.push(() => target.stop())
+    await target.start()
+    const attacker = await hostile()
+    const address = multiaddr(target.addresses()[0] ?? '')
+    await Promise.allSettled(Array.from({ length: 12 }, () => attacker.node.dial(address, { force: true })))
+    for (let i = 0; i < 8; i++) await attacker.node.dial(address, { force: true }).catch(() => undefined)
+    await vi.waitFor(() => {
+      const open = attacker.node.getConnections().filter(({ status }) => status === 'open')
+      expect(open.length).toBeLessThanOrEqual(MAX_CONNECTIONS_PER_PEER)
+    }, PATIENCE)
+    expect(target.connected()).toEqual([attacker.node.peerId.toString()])
   })
 
   it('opens many streams: only so many reach the handler, and others are served', async () => {
