@@ -1,7 +1,6 @@
 import { scalarValue } from './constant.js'
 import type { Graph, Node } from './graph.js'
-import { constantInts } from './lower.js'
-import { type RewriteContext, rewriteGraph } from './rewrite.js'
+import { constantInts, type RewriteContext, rewriteGraph } from './rewrite.js'
 
 /**
  * Puts together what exporters take apart and the derivative table knows whole: fewer and cheaper nodes in both passes.

@@ -1,5 +1,4 @@
 import { PeertuneError } from '../base/errors.js'
-import { intValues } from './constant.js'
 import type { Graph, Node } from './graph.js'
 import { type RewriteContext, rewriteGraph } from './rewrite.js'
 
@@ -126,10 +125,4 @@ function causalMask(queries: number, keys: number, context: RewriteContext): str
   const column = (count: number) => context.ints(Array.from({ length: count }, (_, index) => index))
   const rows = context.emit({ op: 'Reshape', inputs: [column(queries), context.ints([queries, 1])] })
   return context.emit({ op: 'GreaterOrEqual', inputs: [rows, column(keys)] })
-}
-
-/** Integer values of a constant input, undefined where it is none. */
-export const constantInts = (value: string | undefined, context: RewriteContext): readonly number[] | undefined => {
-  const constant = value === undefined ? undefined : context.constantOf(value)
-  return constant?.data.kind === 'inline' ? intValues(constant) : undefined
 }

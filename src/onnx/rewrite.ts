@@ -1,6 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import type { Shape } from '../tensor/schema.js'
-import { floatConstant, intConstant } from './constant.js'
+import { floatConstant, intConstant, intValues } from './constant.js'
 import type { Attribute, ElementType, Graph, Initializer, Node, ValueInfo } from './graph.js'
 
 export interface NewNode {
@@ -104,6 +104,12 @@ export function staticShape(info: Pick<ValueInfo, 'shape'> | undefined, value: s
   throw new PeertuneError('onnx/no-shape', `value ${value} has no static shape`, {
     facts: { value, shape: info?.shape ?? [] }
   })
+}
+
+/** Integer values of a constant input, undefined where it is none. */
+export const constantInts = (value: string | undefined, context: RewriteContext): readonly number[] | undefined => {
+  const constant = value === undefined ? undefined : context.constantOf(value)
+  return constant?.data.kind === 'inline' ? intValues(constant) : undefined
 }
 
 /** Without the nodes and constants that no output needs. Graph inputs stay, read or not. */

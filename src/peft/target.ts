@@ -25,10 +25,13 @@ export function matchModules(modules: readonly LinearModule[], names: readonly s
     if (!modules.some(({ path }) => isMeant(path, name)))
       throw new PeertuneError('config/no-such-module', `the model has no linear layer called ${name}`, {
         facts: { name, available: [...new Set(modules.map(({ path }) => path))] },
-        hint: `it has ${suffixes(modules).join(', ')}`
+        hint: modules.length === 0 ? NO_MODULES : `it has ${suffixes(modules).join(', ')}`
       })
   return modules.filter(({ path }) => names.some((name) => isMeant(path, name)))
 }
+
+const NO_MODULES =
+  'its file names no modules: export it with torch.onnx.export, or name nodes /layer/path/MatMul or weights layer.path.weight'
 
 const isMeant = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`)
 
