@@ -23,8 +23,12 @@ export function createTallies() {
     verdict: verdicts.add,
     committed: () => void sums.committed++,
     forgotten: () => void sums.forgotten++,
-    sent: (bytes: number) => void (sums.bytesSent += bytes),
-    received: (bytes: number) => void (sums.bytesReceived += bytes),
+    sent(bytes: number) {
+      sums.bytesSent += bytes
+    },
+    received(bytes: number) {
+      sums.bytesReceived += bytes
+    },
     read: (inDoubt: number): ExchangeStats => ({
       ...sums,
       inDoubt,

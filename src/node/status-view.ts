@@ -41,7 +41,12 @@ export function statusOf(sources: StatusSources): Status {
     label: config.label,
     addresses: sources.addresses,
     federation: { name: manifest.name, hash: sources.federation },
-    model: { path: config.model, sha256: manifest.model.sha256, parameters: trainer?.schema.size ?? 0 },
+    model: {
+      path: config.model,
+      sha256: manifest.model.sha256,
+      parameters: trainer?.schema.size ?? 0,
+      schemaHash: trainer?.schema.hash ?? ''
+    },
     task: manifest.task.kind,
     device: trainer?.device ?? { used: 'none', reason: 'the trainer is starting' },
     phase: phaseOf(sources),

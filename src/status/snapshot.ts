@@ -47,7 +47,13 @@ export interface Status {
   /** Multiaddrs others can dial, peer id included. */
   readonly addresses: readonly string[]
   readonly federation: { readonly name: string; readonly hash: string }
-  readonly model: { readonly path: string; readonly sha256: string; readonly parameters: number }
+  /** `schemaHash`: of the trainable parameters' names and shapes; empty until the trainer is ready. */
+  readonly model: {
+    readonly path: string
+    readonly sha256: string
+    readonly parameters: number
+    readonly schemaHash: string
+  }
   readonly task: string
   /** The device that really runs the graph, and why it is not the one asked for where it differs. */
   readonly device: { readonly used: string; readonly reason?: string }

@@ -20,7 +20,7 @@ describe('failures', () => {
     })
     expect(failureText(error)).toBe('error: a.yaml:3: steps: expected 1, got 2 (write 1)')
     expect(failureText(error, { debug: true })).toMatch(
-      /^error: .*\nPeertuneError: .*\n {4}at [^]*caused by Error: inner\n/
+      /^error: .*\nPeertuneError: .*\n {4}at [\s\S]*caused by Error: inner\n/
     )
   })
 

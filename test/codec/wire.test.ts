@@ -146,7 +146,9 @@ describe('announcements', () => {
   })
 
   it('pins its bytes', () => {
-    expect(hex(encodeAnnouncement(announcement))).toMatchInlineSnapshot(`"08011220aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa18fbd8c1a28c34209003280231000000000000064038b00940254880e497d01250ffe397d0125a0e7065657274756e652f302e312e3062064bc3a4746865"`)
+    expect(hex(encodeAnnouncement(announcement))).toMatchInlineSnapshot(
+      `"08011220aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa18fbd8c1a28c34209003280231000000000000064038b00940254880e497d01250ffe397d0125a0e7065657274756e652f302e312e3062064bc3a4746865"`
+    )
   })
 
   it.each([

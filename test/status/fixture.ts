@@ -9,7 +9,7 @@ export const status = (changes: Partial<Status> = {}): Status => ({
   label: 'alice',
   addresses: ['/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWAlice'],
   federation: { name: 'letters', hash: 'ab'.repeat(32) },
-  model: { path: '/models/glyphs.onnx', sha256: 'cd'.repeat(32), parameters: 12_345 },
+  model: { path: '/models/glyphs.onnx', sha256: 'cd'.repeat(32), parameters: 12_345, schemaHash: 'cd' },
   task: 'image-classification',
   device: { used: 'cpu', reason: 'no CUDA library was found' },
   phase: 'training',

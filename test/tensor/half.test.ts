@@ -28,7 +28,7 @@ describe('binary16', () => {
     [1.0009765625, 0x3c01],
     [HALF_MAX, 0x7bff],
     [2 ** -14, 0x0400],
-    [0.000060975551605224609375, 0x03ff],
+    [1023 * 2 ** -24, 0x03ff],
     [HALF_MIN_POSITIVE, 0x0001],
     [Infinity, 0x7c00],
     [-Infinity, 0xfc00],
