@@ -100,7 +100,7 @@ export type ExchangeRole = 'initiator' | 'responder'
 export type ExchangeOutcome =
   | { readonly kind: 'committed' }
   | { readonly kind: 'in-doubt' }
-  /** A partner with a smaller id called while we were still waiting for ours to answer. */
+  /** A partner called while we were opening a channel, or one with a smaller id while we waited for an answer. */
   | { readonly kind: 'yielded' }
   | { readonly kind: 'refused'; readonly code: RefusalCode }
   | { readonly kind: 'failed'; readonly code: ExchangeVerdictCode | 'exchange/broken-link' | 'exchange/superseded' }

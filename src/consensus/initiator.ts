@@ -1,7 +1,7 @@
 import { reject } from '../base/verdict.js'
 import type { AcceptMessage, CommitMessage, HelloMessage } from '../codec/messages.js'
 import { payloadHeader } from '../codec/payload.js'
-import type { ExchangeEffect, ExchangeOutcome, ExchangeState, Session, Step } from './exchange-types.js'
+import type { ExchangeEffect, ExchangeState, Session, Step } from './exchange-types.js'
 import type { InDoubt } from './journal.js'
 import { doubtWith, enterDoubt } from './journal.js'
 import type { Turn } from './session.js'
@@ -9,16 +9,11 @@ import { penalise, refuse, refuseSide, send, sessionOf, unexpected, withEffects 
 import { isSaneWeight, mixSides, nextExchangeId, ownSide, partnerSide } from './sides.js'
 
 export function onInitiate(turn: Turn, state: ExchangeState): Step {
+  // A partner called while the channel was being opened: its exchange goes first.
   if (state.active !== undefined) {
-    const outcome: ExchangeOutcome = { kind: 'refused', code: 'busy' }
     const { link, peer } = turn
-    return [
-      state,
-      [
-        { type: 'finished', link, peer, role: 'initiator', outcome },
-        { type: 'close', link }
-      ]
-    ]
+    const finished: ExchangeEffect = { type: 'finished', link, peer, role: 'initiator', outcome: { kind: 'yielded' } }
+    return [state, [finished, { type: 'close', link }]]
   }
   const doubt = doubtWith(state.journal, turn.peer)
   if (doubt === undefined) return greet(turn, state)

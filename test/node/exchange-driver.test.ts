@@ -170,8 +170,10 @@ describe('eight peers of unequal weight, 200 exchanges, one in five cut at a ran
     const total = weights.reduce((sum, weight) => sum + weight, 0)
     const spreadBefore = spreadOf(members)
     const outcomes: Record<string, number> = {}
-    let attempts = 0
-    while (attempts < 200) {
+    let rounds = 0
+    // Calls answered with `busy` or given up for another's are no exchanges.
+    const made = () => (outcomes.committed ?? 0) + (outcomes['in-doubt'] ?? 0) + (outcomes.failed ?? 0)
+    while (made() < 200) {
       // Two or three peers start at once, as in a network; local training goes on meanwhile, here as known noise.
       const starters = rng.shuffle(members).slice(0, 2 + rng.integer(2))
       const tries = starters.map((one) => {
@@ -179,18 +181,16 @@ describe('eight peers of unequal weight, 200 exchanges, one in five cut at a ran
         return one.driver.exchangeWith(others[rng.integer(others.length)]!.name)
       })
       const trainer = rng.integer(members.length)
-      const step = randomVector(0.02, 'step', attempts)
+      const step = randomVector(0.02, 'step', rounds++)
       members[trainer]!.live.forEach((value, i) => {
         const after = Math.fround(value + step[i]!)
         members[trainer]!.live[i] = after
         expected[i] = expected[i]! + (weights[trainer]! / total) * (after - value)
       })
       for (const { kind } of await Promise.all(tries)) outcomes[kind] = (outcomes[kind] ?? 0) + 1
-      attempts += tries.length
     }
-    expect(outcomes.committed).toBeGreaterThan(80)
-    expect(outcomes['in-doubt']).toBeGreaterThan(5)
-    expect(outcomes.failed).toBeGreaterThan(5)
+    expect(outcomes['in-doubt']).toBeGreaterThan(10)
+    expect(outcomes.failed).toBeGreaterThan(10)
 
     network.setFaults({})
     for (const one of members)
@@ -207,7 +207,6 @@ describe('eight peers of unequal weight, 200 exchanges, one in five cut at a ran
     expect(pairs('initiator')).toEqual(pairs('responder'))
 
     const drift = relativeDrift(expected, meanOf(members))
-    console.log(drift, spreadOf(members) / spreadBefore, outcomes)
     expect(drift).toBeLessThan(1e-5)
     expect(spreadOf(members) / spreadBefore).toBeLessThan(0.2)
   })
