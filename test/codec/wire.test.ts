@@ -1,5 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { MAX_ANNOUNCEMENT_BYTES as GOSSIP_LIMIT } from '../../src/gossip/limits.js'
 import type { Decoded } from '../../src/base/verdict.js'
 import type { Announcement, ExchangeMessage } from '../../src/codec/messages.js'
 import {
@@ -160,6 +161,10 @@ describe('announcements', () => {
     ['a long label', { label: 'x'.repeat(MAX_LABEL_LENGTH + 1) }]
   ])('refuse %s', (_, change) => {
     expect(codeOf(decodeAnnouncement(encodeAnnouncement({ ...announcement, ...change })))).toBe('codec/malformed')
+  })
+
+  it('have the limit of the room that carries them', () => {
+    expect(MAX_ANNOUNCEMENT_BYTES).toBe(GOSSIP_LIMIT)
   })
 
   it('refuse more than 64 KB, theirs by verdict and ours by exception', () => {
