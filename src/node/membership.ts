@@ -10,8 +10,10 @@ import { type Surroundings, suits } from '../consensus/rounds.js'
 import { announceTopic } from '../gossip/topics.js'
 import type { PeerId, Transport } from '../gossip/transport.js'
 
+/** Milliseconds between the first announcements, doubled each time: the first may be lost before the mesh has formed. */
+export const FIRST_ANNOUNCE_INTERVAL_MS = 1_000
 /** Milliseconds between two announcements without news; a silent peer counts as gone after a minute. */
-export const ANNOUNCE_INTERVAL_MS = 2_000
+export const ANNOUNCE_INTERVAL_MS = 8_000
 
 /** What this peer says of itself; the rest of an announcement follows from it. */
 export type OwnNews = Omit<Announcement, 'federation' | 'sequence'>
@@ -82,9 +84,11 @@ export function createMembership(parts: MembershipParts): Membership {
     candidates: (phase) => members().filter((peer) => suits(phase, phaseOf(table, peer))),
     async run(signal) {
       transport.subscribe(topic, validate, deliver)
+      let pauseMs = FIRST_ANNOUNCE_INTERVAL_MS
       while (!signal.aborted) {
         await announce()
-        await clock.sleep(ANNOUNCE_INTERVAL_MS, signal).catch(() => undefined)
+        await clock.sleep(pauseMs, signal).catch(() => undefined)
+        pauseMs = Math.min(2 * pauseMs, ANNOUNCE_INTERVAL_MS)
       }
     }
   }
