@@ -10,7 +10,8 @@ export interface Bench {
 }
 
 const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
-  conformance: () => import('./conformance.js')
+  conformance: () => import('./conformance.js'),
+  mixing: () => import('./mixing.js')
 }
 
 const [name = '', ...args] = process.argv.slice(2)
