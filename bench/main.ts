@@ -11,6 +11,7 @@ export interface Bench {
 
 const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   conformance: () => import('./conformance.js'),
+  start: () => import('./start.js'),
   mixing: () => import('./mixing.js')
 }
 
