@@ -34,13 +34,14 @@ export interface WriteOptions {
  * weights weigh; `Node.module` is left out, as runtimes have no use for it.
  */
 export function writeModel(graph: Graph, { untypedOutputs = [] }: WriteOptions = {}): Uint8Array {
+  const taken = new Set<string>()
   const model = create(ModelProtoSchema, {
     irVersion: IR_VERSION,
     producerName: 'peertune',
     opsetImport: Object.entries(graph.opsets).map(([domain, version]) => ({ domain, version: BigInt(version) })),
     graph: {
       name: graph.name,
-      node: graph.nodes.map(writeNode),
+      node: graph.nodes.map((node) => writeNode(node, taken)),
       initializer: Array.from(graph.initializers.values(), writeInitializer),
       input: graph.inputs.map(writeValueInfo),
       output: [
@@ -52,15 +53,19 @@ export function writeModel(graph: Graph, { untypedOutputs = [] }: WriteOptions =
   return toBinary(ModelProtoSchema, model)
 }
 
-const writeNode = (node: Node): NodeProto =>
-  create(NodeProtoSchema, {
+/** Runtimes want node names unique or empty; parts of one exported node share its name here. */
+function writeNode(node: Node, taken: Set<string>): NodeProto {
+  const name = taken.has(node.name) ? '' : node.name
+  taken.add(node.name)
+  return create(NodeProtoSchema, {
     opType: node.op,
     domain: node.domain,
-    name: node.name,
+    name,
     input: [...node.inputs],
     output: [...node.outputs],
     attribute: Object.entries(node.attributes).map(([name, attribute]) => writeAttribute(name, attribute))
   })
+}
 
 function writeAttribute(name: string, attribute: Attribute): AttributeProto {
   switch (attribute.type) {

@@ -102,7 +102,7 @@ describe('naming weights', () => {
       inputs: { x: [2] },
       nodes: [{ op: 'Relu', in: ['x'], out: ['y'] }],
       output: 'y',
-      opset: 11
+      opset: 8
     })
     expect(() => nameModel(graph)).toThrowError(expect.objectContaining({ code: 'onnx/unsupported-opset' }))
   })
