@@ -1,7 +1,8 @@
 import type { Verdict } from '../base/verdict.js'
 import type { CodecVerdictCode, VectorCodec } from '../codec/codec.js'
 import type { ExchangeId, ExchangeMessage, HelloMessage, Phase, RefusalCode } from '../codec/messages.js'
-import type { Journal, PeerId } from './journal.js'
+import type { LogEntry } from './exchange-log.js'
+import type { ExchangeRole, Journal, PeerId } from './journal.js'
 import type { MixingRule } from './mixing.js'
 
 /** A conversation with one peer; the driver numbers them and never uses a number twice. */
@@ -94,8 +95,6 @@ export type ExchangeEvent =
   /** The link has ended, by either side or by accident. */
   | { readonly type: 'broken'; readonly link: LinkId; readonly peer: PeerId }
 
-export type ExchangeRole = 'initiator' | 'responder'
-
 /** How a session ended. `in-doubt` is settled at the next contact with the peer. */
 export type ExchangeOutcome =
   | { readonly kind: 'committed' }
@@ -107,6 +106,8 @@ export type ExchangeOutcome =
 
 /** What the driver must do, in this order. `apply` must not be separated from the state it came with. */
 export type ExchangeEffect =
+  /** Must be safe from a crash before anything is sent that was asked for after it. */
+  | { readonly type: 'record'; readonly entry: LogEntry }
   | {
       readonly type: 'send'
       readonly link: LinkId

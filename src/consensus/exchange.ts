@@ -91,7 +91,7 @@ function onDecision(
   const settled: ExchangeState = { ...state, journal: leaveDoubt(state.journal, record) }
   const settling: ExchangeEffect =
     fate === 'committed' ? applied(record) : { type: 'undone', peer: turn.peer, exchangeId }
-  return andThen([settled, [settling]], (after) => goOn(turn, after, exchangeId, fate))
+  return andThen([settled, [settledEntry(record, fate), settling]], (after) => goOn(turn, after, exchangeId, fate))
 }
 
 /** What the session at hand does once its doubt is settled. */
@@ -107,6 +107,11 @@ function goOn(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, fate: Ex
     fate === 'committed' ? { kind: 'committed' } : { kind: 'refused', code: 'unknown-exchange' }
   return [free, [finished(active, outcome), { type: 'close', link: active.link }]]
 }
+
+const settledEntry = ({ peer, exchangeId }: InDoubt, fate: ExchangeFate): ExchangeEffect => ({
+  type: 'record',
+  entry: { kind: 'settled', peer, exchangeId, fate }
+})
 
 const applied = (record: InDoubt): ExchangeEffect => ({
   type: 'apply',
@@ -124,7 +129,7 @@ function onRefuse(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, code
   const record = session.stage === 'committing' ? doubtAbout(state.journal, turn.peer, exchangeId) : undefined
   const journal = record === undefined ? state.journal : leaveDoubt(state.journal, record)
   const undone: readonly ExchangeEffect[] =
-    record === undefined ? [] : [{ type: 'undone', peer: turn.peer, exchangeId }]
+    record === undefined ? [] : [settledEntry(record, 'undone'), { type: 'undone', peer: turn.peer, exchangeId }]
   return [
     { ...state, active: undefined, journal },
     [...undone, finished(session, { kind: 'refused', code }), { type: 'close', link: turn.link }]

@@ -61,5 +61,6 @@ export function onAccept(turn: Turn, state: ExchangeState, message: AcceptMessag
   })
   const commit: CommitMessage = { type: 'commit', exchangeId, payload: payloadHeader(own.payload) }
   const active: Session = { stage: 'committing', link, peer, exchangeId }
-  return [{ ...state, active, journal }, [...forgotten, send(turn, commit, own.payload)]]
+  const recorded: ExchangeEffect = { type: 'record', entry: { kind: 'in-doubt', ...record } }
+  return [{ ...state, active, journal }, [...forgotten, recorded, send(turn, commit, own.payload)]]
 }

@@ -4,6 +4,9 @@ import type { ExchangeFate, ExchangeId, Phase } from '../codec/messages.js'
 /** What gossip calls a peer id. Rooms of one layer do not import each other; to this room it is an opaque, ordered text. */
 export type PeerId = string
 
+/** Who asked for an exchange, and who decides about it. */
+export type ExchangeRole = 'initiator' | 'responder'
+
 /**
  * Exchanges whose fate we do not know, each with a whole vector: 16 of them are 16 partners that vanished between two
  * messages. The oldest is forgotten as undone when a seventeenth comes; its partner has then been gone for long.

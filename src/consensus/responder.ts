@@ -78,17 +78,12 @@ export function onCommit(turn: Turn, state: ExchangeState, message: CommitMessag
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
   const increment = mixSides(config, session.own, partner.value, session.hello.weight)
   if (!increment.ok) return refuseSide(turn, state, exchangeId, increment.verdict)
+  const made = { peer, exchangeId, partnerPhase: session.hello.phase, increment: increment.value }
   return [
     { ...state, active: undefined, journal: noteCommitted(state.journal, peer, exchangeId) },
     [
-      {
-        type: 'apply',
-        peer,
-        exchangeId,
-        role: 'responder',
-        partnerPhase: session.hello.phase,
-        increment: increment.value
-      },
+      { type: 'record', entry: { kind: 'committed', ...made } },
+      { type: 'apply', role: 'responder', ...made },
       send(turn, { type: 'ack', exchangeId }),
       finished(session, { kind: 'committed' })
     ]

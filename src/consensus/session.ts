@@ -5,7 +5,6 @@ import type {
   ExchangeConfig,
   ExchangeEffect,
   ExchangeOutcome,
-  ExchangeRole,
   ExchangeState,
   ExchangeVerdictCode,
   LinkId,
@@ -13,7 +12,7 @@ import type {
   Session,
   Step
 } from './exchange-types.js'
-import type { PeerId } from './journal.js'
+import type { ExchangeRole, PeerId } from './journal.js'
 import { doubtAbout } from './journal.js'
 
 /** What every handler needs to know about the event at hand. */

@@ -2,8 +2,8 @@ import type { Clock } from '../base/clock.js'
 import type { Logger } from '../base/log.js'
 import type { Verdict } from '../base/verdict.js'
 import type { Phase, RefusalCode } from '../codec/messages.js'
-import type { ExchangeConfig, ExchangeOutcome, ExchangeRole, ExchangeVerdictCode } from '../consensus/exchange-types.js'
-import type { Journal, JournalDocument } from '../consensus/journal.js'
+import type { ExchangeConfig, ExchangeOutcome, ExchangeVerdictCode } from '../consensus/exchange-types.js'
+import type { ExchangeRole, Journal, JournalDocument } from '../consensus/journal.js'
 import type { PeerId, Transport } from '../gossip/transport.js'
 
 /** Whoever owns the live parameters. Both methods are called between two ticks of training, never during one. */
