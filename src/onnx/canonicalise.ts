@@ -3,7 +3,7 @@ import { fusePatterns } from './fuse.js'
 import type { Graph } from './graph.js'
 import { hoistScales } from './hoist-scale.js'
 import { canonicalLinears } from './linear.js'
-import { lowerOpset23 } from './lower.js'
+import { lowerOperators } from './lower.js'
 import { renameValues } from './rename.js'
 import { tidyReshapes } from './reshapes.js'
 import { foldConstantsAndAliases } from './simplify.js'
@@ -18,7 +18,7 @@ export const nameModel = (graph: Graph): NamedWeights => nameWeights(upgradeOpse
 /**
  * One graph for one shape of batch, the same whatever the exporter: every value has a type and a static shape, shape
  * arithmetic is folded away, linear layers are `Gemm` on matrices with the weight as second input under its Hugging Face
- * name, and opset 23's compound operators are spelled out. Frozen weights stay references. Costs 50 to 400 ms.
+ * name, and compound operators are spelled out. Frozen weights stay references. Costs 50 to 400 ms.
  *
  * @param inputs concrete shape of every graph input, e.g. `input_ids` [batch, seq].
  */
@@ -28,6 +28,8 @@ export async function canonicalise(
 ): Promise<Graph> {
   const names = new Set(weights.keys())
   const folded = await specialise(graph, inputs, names)
-  const typed = await inferTypes(canonicalLinears(fusePatterns(lowerOpset23(folded))), names)
+  const lowered = lowerOperators(folded)
+  const spelled = lowered === folded ? folded : await inferTypes(lowered, names)
+  const typed = await inferTypes(canonicalLinears(fusePatterns(spelled)), names)
   return renameValues(tidyReshapes(hoistScales(typed)), names)
 }

@@ -1,8 +1,9 @@
 import type { Graph } from './graph.js'
 
 /**
- * Gives every intermediate a fresh short name (`gemm_12`); graph inputs, outputs and the names in `keep` stay. The
- * runtime can trip over names that an earlier run of its own optimiser made ("attempt to replace the existing tensor").
+ * Gives every intermediate value a fresh short name (`gemm_12`); graph inputs, outputs and the names in `keep` stay, and
+ * so do the names of nodes, which error messages are about. The runtime can trip over names that an earlier run of
+ * its own optimiser made ("attempt to replace the existing tensor").
  */
 export function renameValues(graph: Graph, keep: ReadonlySet<string>): Graph {
   const names = new Map<string, string>()
@@ -15,10 +16,11 @@ export function renameValues(graph: Graph, keep: ReadonlySet<string>): Graph {
   const renamed = (name: string): string => names.get(name) ?? name
   return {
     ...graph,
-    nodes: graph.nodes.map((node) => {
-      const outputs = node.outputs.map(renamed)
-      return { ...node, name: outputs[0] ?? node.name, inputs: node.inputs.map(renamed), outputs }
-    }),
+    nodes: graph.nodes.map((node) => ({
+      ...node,
+      inputs: node.inputs.map(renamed),
+      outputs: node.outputs.map(renamed)
+    })),
     initializers: new Map(
       Array.from(graph.initializers.values(), (constant) => {
         const name = renamed(constant.name)

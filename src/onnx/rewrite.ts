@@ -29,10 +29,12 @@ export interface RewriteContext {
   alias(value: string, replacement: string): void
   /** Where `value` reads from now on. */
   resolve(value: string): string
-  /** Adds a node and returns its first output. */
+  /** Adds a node, under the name and module of the one being visited, and returns its first output. */
   emit(node: NewNode): string
   ints(values: readonly number[]): string
   scalar(value: number): string
+  /** Adds a constant under its own (fresh) name. */
+  constant(initializer: Initializer): string
 }
 
 /**
@@ -42,7 +44,10 @@ export interface RewriteContext {
  */
 export function rewriteGraph(graph: Graph, rule: (node: Node, context: RewriteContext) => boolean): Graph {
   const work = startRewrite(graph)
-  for (const node of graph.nodes) if (!rule(node, work.context)) work.push(node)
+  for (const node of graph.nodes) {
+    work.visit(node)
+    if (!rule(node, work.context)) work.push(node)
+  }
   return pruneGraph({ ...graph, nodes: work.nodes, initializers: work.initializers, values: work.values })
 }
 
@@ -76,6 +81,7 @@ function startRewrite(graph: Graph) {
     constants.set(key, initializer.name)
     return initializer.name
   }
+  let visited: Node | undefined
   const context: RewriteContext = {
     producerOf: (value) => producers.get(value),
     consumersOf: (value) => consumers.get(value) ?? [],
@@ -88,14 +94,25 @@ function startRewrite(graph: Graph) {
     alias: (value, replacement) => void aliases.set(value, resolve(replacement)),
     emit({ op, inputs, attributes = {}, outputs: names = [fresh(op.toLowerCase())], type = 'float32', shape }) {
       const first = names[0] as string
-      push({ op, domain: '', name: first, inputs, outputs: names, attributes })
+      const module = visited?.module
+      const from = { name: visited?.name ?? first, ...(module === undefined ? {} : { module }) }
+      push({ op, domain: '', ...from, inputs, outputs: names, attributes })
       if (shape !== undefined) values.set(first, { name: first, type, shape })
       return first
+    },
+    constant(initializer) {
+      const { name, type, shape } = initializer
+      initializers.set(name, initializer)
+      values.set(name, { name, type, shape })
+      return name
     },
     ints: (list) => constant(`int64 ${list.join()}`, (name) => intConstant(name, list)),
     scalar: (value) => constant(`float32 ${value}`, (name) => floatConstant(name, value))
   }
-  return { context, push, nodes, initializers, values }
+  const visit = (node: Node): void => {
+    visited = node
+  }
+  return { context, push, visit, nodes, initializers, values }
 }
 
 /** Throws `onnx/no-shape` unless every dimension is a number. */

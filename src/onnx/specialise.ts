@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { PeertuneError } from '../base/errors.js'
 import { type Shape, shapeSize } from '../tensor/schema.js'
 import { bytesOfElements } from './element-type.js'
-import type { Graph, Initializer, ValueInfo } from './graph.js'
+import type { Graph, Initializer, Node, ValueInfo } from './graph.js'
 import { parseModel } from './read.js'
 import { pruneGraph, staticShape } from './rewrite.js'
 import { createSession } from './session.js'
@@ -28,8 +28,22 @@ export async function specialise(
 ): Promise<Graph> {
   const held = Array.from(graph.initializers.values()).filter((initializer) => isHeld(initializer, weights))
   const skeleton = detach({ ...graph, inputs: graph.inputs.map((input) => concrete(input, inputs)) }, held)
-  const folded = await foldByRuntime(skeleton)
+  const folded = withModules(await foldByRuntime(skeleton), graph)
   return attachHeld(await inferTypes(folded), graph, held)
+}
+
+/** The runtime keeps the names of nodes, or at least of what they make, but not the exporter's notes on them. */
+function withModules(folded: Graph, original: Graph): Graph {
+  const modules = new Map<string, string>()
+  for (const { name, outputs, module } of original.nodes)
+    if (module !== undefined) for (const key of [`node ${name}`, ...outputs]) modules.set(key, module)
+  const moduleOf = ({ name, outputs }: Node): string | undefined =>
+    modules.get(`node ${name}`) ?? outputs.map((output) => modules.get(output)).find((found) => found !== undefined)
+  const nodes = folded.nodes.map((node): Node => {
+    const module = node.module ?? moduleOf(node)
+    return module === undefined ? node : { ...node, module }
+  })
+  return { ...folded, nodes }
 }
 
 const isHeld = (initializer: Initializer, weights: ReadonlySet<string>): boolean =>

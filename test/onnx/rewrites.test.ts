@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import { boolConstant, floatConstant, intConstant } from '../../src/onnx/constant.js'
+import { floatConstant, intConstant } from '../../src/onnx/constant.js'
 import { fusePatterns } from '../../src/onnx/fuse.js'
 import type { Graph } from '../../src/onnx/graph.js'
 import { hoistScales } from '../../src/onnx/hoist-scale.js'
 import { canonicalLinears } from '../../src/onnx/linear.js'
-import { lowerOpset23 } from '../../src/onnx/lower.js'
 import { printGraph } from '../../src/onnx/print.js'
 import { tidyReshapes } from '../../src/onnx/reshapes.js'
 import {
@@ -276,74 +275,5 @@ describe('a scale behind a product', () => {
     expect(ops).toEqual([op, 'MatMul'])
     expect(after.nodes[0]?.inputs).toEqual(['q', 'scale'])
     expect(difference).toBeLessThan(2e-6)
-  })
-})
-
-describe('opset 23 operators in smaller ones', () => {
-  it('RotaryEmbedding', async () => {
-    const { ops, difference } = await compare(
-      {
-        inputs: { x: [2, 3, 5, 8], cos: [2, 5, 4], sin: [2, 5, 4] },
-        nodes: [{ op: 'RotaryEmbedding', in: ['x', 'cos', 'sin'], out: ['y'] }],
-        output: 'y',
-        opset: 23
-      },
-      lowerOpset23
-    )
-    expect(ops).not.toContain('RotaryEmbedding')
-    expect(difference).toBeLessThan(1e-6)
-  })
-
-  it('RMSNormalization', async () => {
-    const { difference } = await compare(
-      {
-        inputs: { x: [2, 3, 5], w: [5] },
-        nodes: [
-          { op: 'RMSNormalization', in: ['x', 'w'], out: ['y'], attributes: { epsilon: { type: 'float', value: 0.1 } } }
-        ],
-        output: 'y',
-        opset: 23
-      },
-      lowerOpset23
-    )
-    expect(difference).toBeLessThan(1e-6)
-  })
-
-  // Row 3 of the mask has nothing allowed but column 0, so that the causal mask and it meet.
-  const mask = boolConstant(
-    'mask',
-    Array.from({ length: 25 }, (_, i) => i % 5 === 0 || (i < 15 && i % 3 !== 1)),
-    [5, 5]
-  )
-  it.each([
-    ['plain', [], {}],
-    ['causal', [], { is_causal: { type: 'int', value: 1 } }],
-    ['masked, scaled', ['mask'], { scale: { type: 'float', value: 0.21 } }],
-    ['causal and masked', ['mask'], { is_causal: { type: 'int', value: 1 } }]
-  ] as const)('Attention with grouped queries: %s', async (_name, extra, attributes) => {
-    const { ops, difference } = await compare(
-      {
-        inputs: { q: [2, 4, 5, 3], k: [2, 2, 5, 3], v: [2, 2, 5, 3] },
-        constants: [mask],
-        nodes: [{ op: 'Attention', in: ['q', 'k', 'v', ...extra], out: ['y'], attributes }],
-        output: 'y',
-        opset: 23
-      },
-      lowerOpset23
-    )
-    expect(ops).not.toContain('Attention')
-    expect(difference).toBeLessThan(2e-6)
-  })
-
-  it('refuses what it cannot spell out, by name', async () => {
-    const graph = await typedGraph({
-      inputs: { q: [2, 4, 5, 3], k: [2, 4, 5, 3], v: [2, 4, 5, 3] },
-      nodes: [
-        { op: 'Attention', in: ['q', 'k', 'v'], out: ['y'], attributes: { softcap: { type: 'float', value: 3 } } }
-      ],
-      output: 'y',
-      opset: 23
-    })
-    expect(() => lowerOpset23(graph)).toThrowError(/Attention y uses softcap/)
   })
 })

@@ -4,6 +4,7 @@ import { inferTypes } from '../../src/onnx/specialise.js'
 
 export interface SmallNode {
   readonly op: string
+  readonly domain?: string
   readonly in: readonly string[]
   readonly out: readonly string[]
   readonly attributes?: Readonly<Record<string, Attribute>>
@@ -28,13 +29,13 @@ export function smallGraph({ inputs, constants = [], nodes, output, opset = 20, 
   )
   return {
     name: 'small',
-    opsets: { '': opset },
+    opsets: { '': opset, ...(nodes.some(({ domain }) => domain === 'com.microsoft') && { 'com.microsoft': 1 }) },
     inputs: infos,
     outputs: [{ name: output, type: 'float32', shape: [] }],
     nodes: nodes.map(
-      ({ op, in: from, out, attributes = {}, module, name = out[0] as string }): Node => ({
+      ({ op, domain = '', in: from, out, attributes = {}, module, name = out[0] as string }): Node => ({
         op,
-        domain: '',
+        domain,
         name,
         inputs: from,
         outputs: out,
