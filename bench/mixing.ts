@@ -3,14 +3,16 @@ import { PeertuneError } from '../src/base/errors.js'
 import type { Rng } from '../src/base/rng.js'
 import { seededRng } from '../src/base/rng.js'
 import type { CodecName } from '../src/codec/codec.js'
-import { CODEC_NAMES, codecByName } from '../src/codec/registry.js'
+import { codecByName } from '../src/codec/registry.js'
 import { createMemoryNetwork, type MemoryNetwork } from '../src/gossip/memory.js'
 import { createExchangeDriver } from '../src/node/exchange-driver.js'
 import type { ExchangeDriver } from '../src/node/exchange-types.js'
 import { addInto, distance2, weightedMean } from '../src/tensor/linear.js'
 
 /** Bytes per parameter a codec may cost; int8: one byte, and two of scale for each block of 256. */
-const BYTES_BOUND: Readonly<Record<CodecName, number>> = { float32: 4, int8: 1 + 2 / 256 }
+const BYTES_BOUND = { float32: 4, int8: 1 + 2 / 256 } as const
+
+type MeasuredCodec = keyof typeof BYTES_BOUND & CodecName
 
 const PEERS = 16
 /** Elements per peer: two blocks and a part of one. */
@@ -94,7 +96,7 @@ async function contraction(codec: CodecName) {
   return { measured, expected: Math.sqrt((1 - 1 / (PEERS - 1)) ** (PEERS / 2)) }
 }
 
-function bytesPerParameter(codec: CodecName) {
+function bytesPerParameter(codec: MeasuredCodec) {
   const count = 2 ** 20
   const rng = seededRng('bench', 'bytes')
   const bytes = codecByName(codec).encode(randomVector(count, 1, rng), rng).length
@@ -135,7 +137,7 @@ function exchangesFrom(args: readonly string[]): number {
 export async function run(args: readonly string[]): Promise<object> {
   const exchanges = exchangesFrom(args)
   const codecs: Record<string, object> = {}
-  for (const name of CODEC_NAMES) {
+  for (const name of Object.keys(BYTES_BOUND) as MeasuredCodec[]) {
     const result = {
       contractionPerExchange: await contraction(name),
       bytesPerParameter: bytesPerParameter(name),

@@ -14,6 +14,8 @@ export interface Rng {
   uint32(): number
   /** Uniform in [0, 1) with 32 bits. */
   uniform(): number
+  /** The same numbers as one `uint32()` for each element, several times faster: for vectors of a million. */
+  fill(out: Uint32Array): void
   /** Uniform integer in [0, bound); `bound` from 1 to 2^32. */
   integer(bound: number): number
   /** Fisher-Yates, returns a new array. */
@@ -46,6 +48,29 @@ class Xoshiro implements Rng {
     this.#c ^= t
     this.#d = rotl(this.#d >>> 0, 11)
     return result
+  }
+
+  fill(out: Uint32Array): void {
+    // Local 32-bit integers stay in registers; the fields do not.
+    let a = this.#a | 0
+    let b = this.#b | 0
+    let c = this.#c | 0
+    let d = this.#d | 0
+    for (let i = 0; i < out.length; i++) {
+      const x = Math.imul(b, 5)
+      out[i] = Math.imul((x << 7) | (x >>> 25), 9)
+      const t = b << 9
+      c ^= a
+      d ^= b
+      b ^= c
+      a ^= d
+      c ^= t
+      d = (d << 11) | (d >>> 21)
+    }
+    this.#a = a
+    this.#b = b
+    this.#c = c
+    this.#d = d
   }
 
   uniform(): number {

@@ -25,20 +25,26 @@ export interface PayloadAssembler {
   add(chunk: Uint8Array): Decoded<Uint8Array | undefined, CodecVerdictCode>
 }
 
+/** What the agreed codec needs for the agreed schema: exactly `bytes`, or up to it where the length varies. */
+export interface PayloadBound {
+  readonly bytes: number
+  readonly variableLength?: boolean
+}
+
 /**
- * Makes room for the payload a header announces, once its length is the one expected: `expectedBytes` is what the agreed
- * codec needs for the agreed schema, so a peer cannot make us allocate anything else. Chunk sizes are fixed by the
+ * Makes room for the payload a header announces, once its length is one that the bound allows, so a peer cannot make us
+ * allocate anything else. Chunk sizes are fixed by the
  * length, so an empty or oversized chunk is refused and a payload ends after a known number of frames.
  */
 export function payloadAssembler(
   header: PayloadHeader,
-  expectedBytes: number
+  bound: PayloadBound
 ): Decoded<PayloadAssembler, CodecVerdictCode> {
   const { sizeBytes } = header
   if (sizeBytes > MAX_PAYLOAD_BYTES)
     return refused(reject('codec/too-large', `payload of ${sizeBytes} bytes, at most ${MAX_PAYLOAD_BYTES}`))
-  if (sizeBytes !== expectedBytes)
-    return refused(reject('codec/wrong-length', `payload of ${sizeBytes} bytes, expected ${expectedBytes}`))
+  const fits = bound.variableLength ? sizeBytes >= 1 && sizeBytes <= bound.bytes : sizeBytes === bound.bytes
+  if (!fits) return refused(reject('codec/wrong-length', `payload of ${sizeBytes} bytes, expected ${bound.bytes}`))
   const whole = new Uint8Array(sizeBytes)
   let filled = 0
   return decoded({

@@ -3,6 +3,7 @@ import type { Verdict } from '../base/verdict.js'
 import { ignore, reject } from '../base/verdict.js'
 import type { ExchangeMessage } from '../codec/messages.js'
 import { payloadOf } from '../codec/messages.js'
+import type { PayloadBound } from '../codec/payload.js'
 import { PAYLOAD_CHUNK_BYTES, payloadAssembler, payloadChunks } from '../codec/payload.js'
 import { decodeExchangeMessage, encodeExchangeMessage, MAX_MESSAGE_BYTES } from '../codec/wire.js'
 import type { ExchangeVerdictCode } from '../consensus/exchange-types.js'
@@ -17,7 +18,7 @@ export type Incoming =
 
 export interface ReadOptions {
   /** What the agreed codec needs for the agreed schema; no other payload is made room for. */
-  readonly payloadBytes: number
+  readonly payload: PayloadBound
   /** Milliseconds for each frame. */
   readonly timeoutMs: number
   readonly onBytes: (count: number) => void
@@ -54,7 +55,7 @@ export async function readMessage(channel: Channel, options: ReadOptions): Promi
   if (!message.ok) return unreadable(message.verdict)
   const header = payloadOf(message.value)
   if (header === undefined) return { kind: 'message', message: message.value }
-  const assembler = payloadAssembler(header, options.payloadBytes)
+  const assembler = payloadAssembler(header, options.payload)
   if (!assembler.ok) return unreadable(assembler.verdict)
   for (;;) {
     const chunk = await readFrame(channel, PAYLOAD_CHUNK_BYTES, options)

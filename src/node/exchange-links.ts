@@ -2,6 +2,7 @@ import type { Clock } from '../base/clock.js'
 import type { Verdict } from '../base/verdict.js'
 import { ignore, reject } from '../base/verdict.js'
 import type { ExchangeMessage } from '../codec/messages.js'
+import type { PayloadBound } from '../codec/payload.js'
 import type { ExchangeVerdictCode, LinkId } from '../consensus/exchange-types.js'
 import type { Channel } from '../gossip/transport.js'
 import { readMessage, writeMessage } from './exchange-channel.js'
@@ -31,7 +32,7 @@ export interface Link {
 export interface LinksInit {
   readonly clock: Clock
   /** What the agreed codec needs for the agreed schema. */
-  readonly payloadBytes: number
+  readonly payload: PayloadBound
   readonly frameTimeoutMs: number
   readonly onBytesSent: (count: number) => void
   readonly onBytesReceived: (count: number) => void
@@ -106,9 +107,9 @@ function giveUp(init: LinksInit, link: Link, verdict: Verdict<ExchangeVerdictCod
 
 /** Reads until the channel ends. Rejects only for our own bugs. */
 async function read(init: LinksInit, link: Link): Promise<void> {
-  const { payloadBytes, frameTimeoutMs: timeoutMs, onBytesReceived: onBytes } = init
+  const { payload, frameTimeoutMs: timeoutMs, onBytesReceived: onBytes } = init
   for (let messages = 0; ; messages++) {
-    const incoming = await readMessage(link.channel, { payloadBytes, timeoutMs, onBytes })
+    const incoming = await readMessage(link.channel, { payload, timeoutMs, onBytes })
     if (link.closing || incoming.kind === 'end') return
     if (incoming.kind === 'unreadable') return giveUp(init, link, incoming.verdict)
     if (messages >= MAX_MESSAGES_PER_CHANNEL) return giveUp(init, link, reject('exchange/too-many-messages'))
@@ -118,7 +119,7 @@ async function read(init: LinksInit, link: Link): Promise<void> {
 
 /** A conversation from its first frame to its end, within its time. */
 async function converse(init: LinksInit, link: Link, forget: () => void): Promise<void> {
-  const deadlineMs = CONVERSATION_MS + (2 * init.payloadBytes * 1000) / SLOWEST_BYTES_PER_SECOND
+  const deadlineMs = CONVERSATION_MS + (2 * init.payload.bytes * 1000) / SLOWEST_BYTES_PER_SECOND
   const done = new AbortController()
   const late = init.clock.sleep(deadlineMs, done.signal).then(
     () => giveUp(init, link, ignore('exchange/timeout', `a conversation of more than ${deadlineMs} ms`)),

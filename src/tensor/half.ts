@@ -39,6 +39,29 @@ export function toHalf(value: number): number {
   return sign | (((exponent + 15) << 10) + (significand - 1024))
 }
 
+/**
+ * `toHalf` for a finite float32 given by its 32 bits, without leaving integers: several times faster, for whole vectors.
+ */
+export function float32ToHalf(pattern: number): number {
+  const sign = (pattern >>> 16) & 0x8000
+  const magnitude = pattern & 0x7fffffff
+  // 0x477ff000 is 65520, where rounding reaches infinity; 0x38800000 is 2^-14, the smallest normal binary16.
+  if (magnitude >= 0x477ff000) return sign | HALF_INFINITY
+  if (magnitude >= 0x38800000) {
+    // Exponents differ by 112; 13 bits are cut off, ties to even.
+    const odd = (magnitude >>> 13) & 1
+    return sign | ((magnitude - 0x38000000 + 0xfff + odd) >>> 13)
+  }
+  // Below 2^-25, and at it, the nearest is zero.
+  if (magnitude <= 0x33000000) return sign
+  const shift = 126 - (magnitude >>> 23)
+  const significand = (magnitude & 0x7fffff) | 0x800000
+  const kept = significand >>> shift
+  const rest = significand & ((1 << shift) - 1)
+  const half = 1 << (shift - 1)
+  return sign | (kept + (rest > half || (rest === half && (kept & 1) === 1) ? 1 : 0))
+}
+
 /** The value of a 16-bit pattern; every binary16 is exact in float32 and float64. */
 export function fromHalf(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1

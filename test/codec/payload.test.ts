@@ -11,7 +11,7 @@ import {
 const bytes = (length: number): Uint8Array => Uint8Array.from({ length }, (_, i) => (i * 31) % 251)
 
 const assemblerFor = (payload: Uint8Array) => {
-  const result = payloadAssembler(payloadHeader(payload), payload.length)
+  const result = payloadAssembler(payloadHeader(payload), { bytes: payload.length })
   if (!result.ok) throw new Error(JSON.stringify(result.verdict))
   return result.value
 }
@@ -34,12 +34,25 @@ describe('payload frames', () => {
 
   it('makes no room for a length other than the expected one', () => {
     const header = { sizeBytes: 2 ** 32 - 1, sha256: '' }
-    expect(payloadAssembler(header, 1000)).toMatchObject({ ok: false, verdict: { code: 'codec/too-large' } })
-    expect(payloadAssembler({ ...header, sizeBytes: 999 }, 1000)).toMatchObject({
+    expect(payloadAssembler(header, { bytes: 1000 })).toMatchObject({ ok: false, verdict: { code: 'codec/too-large' } })
+    expect(payloadAssembler({ ...header, sizeBytes: 999 }, { bytes: 1000 })).toMatchObject({
       ok: false,
       verdict: { verdict: 'reject', code: 'codec/wrong-length' }
     })
-    expect(payloadAssembler({ ...header, sizeBytes: MAX_PAYLOAD_BYTES + 1 }, MAX_PAYLOAD_BYTES + 1).ok).toBe(false)
+    expect(payloadAssembler({ ...header, sizeBytes: MAX_PAYLOAD_BYTES + 1 }, { bytes: MAX_PAYLOAD_BYTES + 1 }).ok).toBe(
+      false
+    )
+  })
+
+  it("takes any length up to the bound where the codec's length varies", () => {
+    const bound = { bytes: 1000, variableLength: true }
+    for (const [sizeBytes, ok] of [
+      [0, false],
+      [1, true],
+      [1000, true],
+      [1001, false]
+    ] as const)
+      expect(payloadAssembler({ sizeBytes, sha256: '' }, bound).ok).toBe(ok)
   })
 
   it('refuses an empty, a short and a long frame', () => {

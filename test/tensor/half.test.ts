@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { seededRng } from '../../src/base/rng.js'
-import { fromHalf, HALF_MAX, HALF_MIN_POSITIVE, toHalf, toHalfRoundedUp } from '../../src/tensor/half.js'
+import { float32ToHalf, fromHalf, HALF_MAX, HALF_MIN_POSITIVE, toHalf, toHalfRoundedUp } from '../../src/tensor/half.js'
 
 const isNanPattern = (bits: number): boolean => (bits & 0x7c00) === 0x7c00 && (bits & 0x3ff) !== 0
 
@@ -77,6 +77,24 @@ describe('binary16', () => {
       }
       expect(fromHalf(bits)).toBeGreaterThanOrEqual(value)
       if (bits > 0) expect(fromHalf(bits - 1)).toBeLessThan(value)
+    }
+  })
+})
+
+describe('float32ToHalf', () => {
+  const bitsOf = (value: number): number => new Uint32Array(Float32Array.of(value).buffer)[0]!
+
+  it('agrees with toHalf on every kind of finite float32', () => {
+    const rng = seededRng('half', 'patterns')
+    for (let i = 0; i < 50_000; i++) {
+      const pattern = rng.uint32()
+      const value = new Float32Array(Uint32Array.of(pattern).buffer)[0]!
+      if (Number.isFinite(value)) expect(float32ToHalf(pattern)).toBe(toHalf(value))
+    }
+    // Around the range of binary16, where random patterns seldom fall, with ties.
+    for (let i = 0; i < 50_000; i++) {
+      const value = Math.fround(2 ** (rng.integer(50) - 30) * (1 + rng.integer(1 << 13) / (1 << 12)) * (i % 2 ? 1 : -1))
+      expect(float32ToHalf(bitsOf(value))).toBe(toHalf(value))
     }
   })
 })

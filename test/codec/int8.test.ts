@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { seededRng } from '../../src/base/rng.js'
 import type { CodecVerdictCode } from '../../src/codec/codec.js'
 import { INT8_BLOCK, INT8_MAX_MAGNITUDE, int8Codec } from '../../src/codec/int8.js'
-import { CODEC_NAMES, codecByName, isCodecName } from '../../src/codec/registry.js'
+import { codecByName } from '../../src/codec/registry.js'
 import type { Decoded } from '../../src/base/verdict.js'
 import { fromHalf } from '../../src/tensor/half.js'
 
@@ -19,69 +19,6 @@ const through = (vector: Float32Array, seed: string | number = 'seed'): Float32A
   accepted(int8Codec.decode(int8Codec.encode(vector, seededRng(seed)), vector.length))
 
 const vectors = fc.float32Array({ maxLength: 700, noNaN: true, min: -1e6, max: 1e6 })
-
-describe.each(CODEC_NAMES)('every vector codec: %s', (name) => {
-  const codec = codecByName(name)
-
-  it('gives back as many elements as went in, in the bytes it promised', () => {
-    fc.assert(
-      fc.property(vectors, fc.string(), (vector, seed) => {
-        const bytes = codec.encode(vector, seededRng(seed))
-        expect(bytes.length).toBe(codec.encodedBytes(vector.length))
-        expect(accepted(codec.decode(bytes, vector.length)).length).toBe(vector.length)
-      })
-    )
-  })
-
-  it('writes the same bytes for the same seed', () => {
-    const vector = Float32Array.from({ length: 600 }, (_, i) => Math.sin(i) * 3)
-    expect(codec.encode(vector, seededRng('a', 7))).toEqual(codec.encode(vector, seededRng('a', 7)))
-  })
-
-  it('decodes from the middle of a larger buffer', () => {
-    const vector = Float32Array.of(0.5, -3, 2)
-    const bytes = codec.encode(vector, seededRng('view'))
-    const padded = new Uint8Array(bytes.length + 7)
-    padded.set(bytes, 3)
-    expect(accepted(codec.decode(padded.subarray(3, 3 + bytes.length), 3))).toEqual(accepted(codec.decode(bytes, 3)))
-  })
-
-  it('throws on our own NaN and infinities', () => {
-    for (const bad of [Number.NaN, Infinity, -Infinity])
-      expect(() => codec.encode(Float32Array.of(1, bad), seededRng('bad'))).toThrow(
-        expect.objectContaining({ code: 'codec/not-finite' })
-      )
-  })
-
-  it('gives a verdict on any bytes, and finite numbers where it accepts', () => {
-    fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 600 }), fc.nat(600), (bytes, count) => {
-        const result = codec.decode(bytes, count)
-        if (result.ok) expect(result.value.every(Number.isFinite)).toBe(true)
-        else expect(codeOf(result)).toMatch(/^codec\//)
-      })
-    )
-  })
-
-  it('gives a verdict on right-sized random bytes', () => {
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 300 }), fc.string(), (count, seed) => {
-        const rng = seededRng(seed)
-        const bytes = Uint8Array.from({ length: codec.encodedBytes(count) }, () => rng.integer(256))
-        const result = codec.decode(bytes, count)
-        if (result.ok) expect(result.value.every(Number.isFinite)).toBe(true)
-        else expect(codeOf(result)).toMatch(/^codec\/(not-finite|malformed)$/)
-      })
-    )
-  })
-
-  it('refuses every truncation and one byte too many', () => {
-    const bytes = codec.encode(Float32Array.of(0.5, -3, 2), seededRng('cut'))
-    for (let length = 0; length < bytes.length; length++)
-      expect(codeOf(codec.decode(bytes.subarray(0, length), 3))).toBe('codec/wrong-length')
-    expect(codeOf(codec.decode(Uint8Array.of(...bytes, 0), 3))).toBe('codec/wrong-length')
-  })
-})
 
 describe('float32', () => {
   const codec = codecByName('float32')
@@ -197,14 +134,5 @@ describe('int8', () => {
     ['the code -128', [0x00, 0x3c, 0x80], 'codec/malformed']
   ])('refuses %s', (_, bytes, code) => {
     expect(codeOf(int8Codec.decode(Uint8Array.from(bytes), 1))).toBe(code)
-  })
-})
-
-describe('the registry', () => {
-  it('knows its names and no others', () => {
-    expect(isCodecName('int8')).toBe(true)
-    expect(isCodecName('toString')).toBe(false)
-    expect(isCodecName('int4')).toBe(false)
-    for (const name of CODEC_NAMES) expect(codecByName(name).name).toBe(name)
   })
 })

@@ -1,0 +1,46 @@
+/** Bits of a float32 without its sign are ordered like the magnitudes, so a radix histogram finds the k largest. */
+const MAGNITUDE = 0x7fffffff
+const HIGH_SHIFT = 16
+const HIGH_BINS = 1 << 15
+const LOW_MASK = 0xffff
+
+/**
+ * Indices of the k elements of largest magnitude, rising; zeros are left out, so there may be fewer. Of equal ones the
+ * first win. Linear time: three passes over the vector, no sorting. `vector` holds finite numbers only.
+ */
+export function largestMagnitudes(vector: Float32Array, k: number): Uint32Array {
+  const bits = new Uint32Array(vector.buffer, vector.byteOffset, vector.length)
+  const high = new Uint32Array(HIGH_BINS)
+  for (let i = 0; i < bits.length; i++) high[(bits[i]! & MAGNITUDE) >>> HIGH_SHIFT]!++
+  const top = binHolding(high, k)
+  const low = new Uint32Array(LOW_MASK + 1)
+  for (let i = 0; i < bits.length; i++) {
+    const magnitude = bits[i]! & MAGNITUDE
+    if (magnitude >>> HIGH_SHIFT === top.bin) low[magnitude & LOW_MASK]!++
+  }
+  const rest = binHolding(low, k - top.above)
+  const threshold = Math.max(1, top.bin * 2 ** HIGH_SHIFT + rest.bin)
+  return gather(bits, threshold, k, k - top.above - rest.above)
+}
+
+/** The bin in which the k-th largest lies, and how many lie above that bin; bin 0 where there are fewer than k. */
+function binHolding(counts: Uint32Array, k: number): { readonly bin: number; readonly above: number } {
+  let above = 0
+  for (let bin = counts.length - 1; bin > 0; bin--) {
+    if (above + counts[bin]! >= k) return { bin, above }
+    above += counts[bin]!
+  }
+  return { bin: 0, above }
+}
+
+/** Everything above the threshold, and the first `ties` that equal it. */
+function gather(bits: Uint32Array, threshold: number, k: number, ties: number): Uint32Array {
+  const indices = new Uint32Array(Math.min(k, bits.length))
+  let kept = 0
+  let equal = 0
+  for (let i = 0; i < bits.length && kept < indices.length; i++) {
+    const magnitude = bits[i]! & MAGNITUDE
+    if (magnitude > threshold || (magnitude === threshold && equal++ < ties)) indices[kept++] = i
+  }
+  return indices.subarray(0, kept)
+}
