@@ -2,6 +2,9 @@ import { floatConstant, intConstant } from '../../src/onnx/constant.js'
 import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../../src/onnx/graph.js'
 import type { Shape } from '../../src/tensor/schema.js'
 
+const OPSET = 18
+const LAYER_NORM_EPSILON = 1e-12
+
 /** A vision transformer (Dosovitskiy et al. 2021, https://arxiv.org/abs/2010.11929) with mean pooling. */
 export interface VitConfig {
   /** Pixels along a side of the grey image. */
@@ -26,11 +29,25 @@ export const GLYPH_VIT: VitConfig = {
   labels: 10
 }
 
+/** The config.json of Hugging Face's ViTForImageClassification, for what such a model has and this one has too. */
+export const huggingFaceConfig = (config: VitConfig, labels: readonly string[]) => ({
+  model_type: 'vit',
+  image_size: config.imageSide,
+  patch_size: config.patchSide,
+  num_channels: 1,
+  hidden_size: config.hidden,
+  num_hidden_layers: config.layers,
+  num_attention_heads: config.heads,
+  intermediate_size: config.intermediate,
+  hidden_act: 'gelu',
+  layer_norm_eps: LAYER_NORM_EPSILON,
+  qkv_bias: true,
+  id2label: Object.fromEntries(labels.map((label, id) => [id, label])),
+  label2id: Object.fromEntries(labels.map((label, id) => [label, id]))
+})
+
 /** float32 tensors by Hugging Face name; linear weights are [out, in], as PyTorch keeps them. */
 export type VitWeights = (name: string, shape: Shape) => Float32Array
-
-const OPSET = 18
-const LAYER_NORM_EPSILON = 1e-12
 
 /** Collects nodes and initializers; every method returns the name of the value it makes. */
 interface Builder {
