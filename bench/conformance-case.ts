@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import type { PeftSpec, TaskSpec } from '../src/base/federation.js'
 import { type Batch, type BatchTensor, IGNORED_LABEL } from '../src/data/batch.js'
 import { loadTrainableModel } from '../src/node/program.js'
-import { parameterName, parametersFrom, specFromConfig } from '../src/peft/adapter-format.js'
+import { specFromConfig } from '../src/peft/adapter-config.js'
+import { parametersFrom } from '../src/peft/adapter-format.js'
+import { parameterName } from '../src/peft/adapter-keys.js'
 import { floatsOf, intsOf, readSafetensors, type SafetensorsEntry } from '../src/tensor/safetensors.js'
 import { type ParameterSchema, viewOf } from '../src/tensor/schema.js'
 import { adamw, createAdamW } from '../src/train/adamw.js'
@@ -44,7 +46,8 @@ export async function runCase(options: CaseOptions): Promise<CaseResult> {
   const { weightsDir } = options
   const model = await loadTrainableModel({ modelPath, task, peft }, weightsDir === undefined ? {} : { weightsDir })
   const parameters = parametersFrom(start, model.schema)
-  const batch = batchOf(await readTensors(join(directory, 'inputs.safetensors')), task)
+  const inputs = await readTensors(join(directory, 'inputs.safetensors'))
+  const batch = batchOf(inputs, task, method === 'prompt')
   const { buildProgram, ...facts } = model
   const trainer = createLocalTrainer({
     description: { ...facts, device: { used: 'cpu' } },
@@ -76,11 +79,12 @@ async function startOf(directory: string, method: string): Promise<{ peft: PeftS
     return { peft: { method: 'full', seed: '' }, start: await readTensors(join(directory, 'state.safetensors')) }
   const adapter = join(directory, method, 'adapter')
   const start = await readTensors(join(adapter, 'adapter_model.safetensors'))
-  const config = await readJson(join(adapter, 'adapter_config.json')).catch(() => ({ peft_type: method }))
-  return { peft: specFromConfig(config, [...start.keys()]), start }
+  if (method === 'bitfit') return { peft: { method, targets: [], head: [], seed: '' }, start }
+  return { peft: specFromConfig(await readJson(join(adapter, 'adapter_config.json')), start), start }
 }
 
-function batchOf(tensors: Tensors, task: TaskSpec): Batch {
+/** `first`: the label of the first token is one more column in front, for methods that predict it. */
+function batchOf(tensors: Tensors, task: TaskSpec, first: boolean): Batch {
   const inputs: Record<string, BatchTensor> = {}
   for (const [name, entry] of tensors)
     if (name !== 'labels')
@@ -91,15 +95,21 @@ function batchOf(tensors: Tensors, task: TaskSpec): Batch {
   const labels = tensors.get('labels')
   if (labels === undefined) throw new Error('inputs.safetensors has no labels')
   const data = intsOf(labels, 'labels')
-  return {
-    inputs,
-    labels: { shape: labels.shape, data: task.kind === 'causal-lm' ? shifted(data, labels.shape) : data }
-  }
+  const [rows = 0, sequence = 1] = labels.shape
+  if (task.kind !== 'causal-lm') return { inputs, labels: { shape: labels.shape, data } }
+  const columns = sequence + (first ? 1 : 0)
+  return { inputs, labels: { shape: [rows, columns], data: shifted(data, rows, columns) } }
 }
 
-/** logits[t] are scored against the token at t + 1. */
-const shifted = (labels: Int32Array, [, sequence = 1]: readonly number[]): Int32Array =>
-  labels.map((_, index) => ((index + 1) % sequence === 0 ? IGNORED_LABEL : (labels[index + 1] as number)))
+/** logits[t] are scored against the token at t + 1; a column more starts at the token itself. */
+function shifted(labels: Int32Array, rows: number, columns: number): Int32Array {
+  const sequence = labels.length / rows
+  const ahead = sequence + 1 - columns
+  return Int32Array.from({ length: rows * columns }, (_, index) => {
+    const [row, column] = [Math.floor(index / columns), (index % columns) + ahead]
+    return column < sequence ? (labels[row * sequence + column] as number) : IGNORED_LABEL
+  })
+}
 
 interface Comparison {
   readonly schema: ParameterSchema

@@ -17,6 +17,8 @@ export interface DifferentiateOptions {
    * starts at the loss with 1; a loss with a closed-form derivative (loss.ts) starts further up.
    */
   readonly seeds?: ReadonlyMap<string, string>
+  /** Values that no gradient flows through, whatever they are made of. */
+  readonly constants?: readonly string[]
   /** Further values to return, behind the gradients. */
   readonly keep?: readonly string[]
 }
@@ -37,9 +39,12 @@ const MANY_OUTPUTS: ReadonlySet<string> = new Set(['Split'])
  *
  * Throws `autodiff/no-rule`, naming node, op and module, if an op between a parameter and the loss has no derivative.
  */
-export function differentiate(graph: Graph, { loss, parameters, seeds, keep = [] }: DifferentiateOptions): Graph {
+export function differentiate(
+  graph: Graph,
+  { loss, parameters, seeds, constants = [], keep = [] }: DifferentiateOptions
+): Graph {
   const op = createOps(createEmitter(graph))
-  const active = activeValues(graph.nodes, op, parameters)
+  const active = activeValues(graph.nodes, op, parameters, new Set(constants))
   const consumers = consumersByValue(graph.nodes)
   const consumersOf = (value: string): readonly Node[] => consumers.get(value) ?? []
   const cotangents = new Map<string, Cotangent[]>()
@@ -75,11 +80,17 @@ export function differentiate(graph: Graph, { loss, parameters, seeds, keep = []
 }
 
 /** Every floating-point value that depends smoothly on a parameter. */
-function activeValues(nodes: readonly Node[], op: Ops, parameters: readonly string[]): ReadonlySet<string> {
+function activeValues(
+  nodes: readonly Node[],
+  op: Ops,
+  parameters: readonly string[],
+  constants: ReadonlySet<string>
+): ReadonlySet<string> {
   const active = new Set(parameters)
   for (const node of nodes) {
     if (RULES[ruleKey(node)] === null || !node.inputs.some((input) => active.has(input))) continue
-    for (const output of node.outputs) if (output !== '' && FLOATING.has(op.type(output))) active.add(output)
+    for (const output of node.outputs)
+      if (output !== '' && !constants.has(output) && FLOATING.has(op.type(output))) active.add(output)
   }
   return active
 }

@@ -1,4 +1,7 @@
 import { canonicalJson, sha256Hex } from './bytes.js'
+import type { PeftPlan } from './peft-spec.js'
+
+export type { PeftPlan, PeftSpec } from './peft-spec.js'
 
 /** What the model is trained to do; decides the loss, the labels and the metric. */
 export type TaskSpec =
@@ -8,21 +11,6 @@ export type TaskSpec =
   | { readonly kind: 'sequence-classification'; readonly labels: readonly string[] }
   /** One label per image. Metric: accuracy. */
   | { readonly kind: 'image-classification'; readonly labels: readonly string[] }
-
-/** Which parameters train, and from which start. Every peer derives the same start from `seed`. */
-export type PeftSpec =
-  | {
-      readonly method: 'lora'
-      readonly rank: number
-      /** The update is scaled by alpha / rank. */
-      readonly alpha: number
-      /** Module path suffixes or whole paths, e.g. `q_proj` or `model.layers.0.self_attn.q_proj`. */
-      readonly targets: readonly string[]
-      /** Module path suffixes of linear layers trained whole (a classification head), e.g. `classifier`. */
-      readonly head: readonly string[]
-      readonly seed: string
-    }
-  | { readonly method: 'full'; readonly seed: string }
 
 /** How peers mix. */
 export interface MixingSpec {
@@ -47,7 +35,11 @@ export interface FederationManifest {
   /** SHA-256 (hex) of the base model's ONNX file and, where it has one, its external data file. */
   readonly model: { readonly sha256: string }
   readonly task: TaskSpec
-  readonly peft: PeftSpec
+  readonly peft: PeftPlan
+  /** SHA-256 (hex) of the `adapter_model.safetensors` that all peers start from; without it, the seeded start. */
+  readonly startFrom?: { readonly sha256: string }
+  /** Patterns of parameter names that are exchanged, e.g. `lora_A`; the others never leave the node. All without it. */
+  readonly share?: readonly string[]
   readonly mixing: MixingSpec
 }
 

@@ -93,6 +93,22 @@ export function list<Item extends z.ZodType>(
     : bounded
 }
 
+/** A mapping with keys of the operator's choice. */
+export function mapping<Value extends z.ZodType>(value: Value, { of, max }: { of: string; max: number }) {
+  const error = `a mapping of at most ${max} ${of}`
+  return z.record(z.string(), value, { error }).refine((record) => Object.keys(record).length <= max, { error })
+}
+
+/** One, or a list of several. */
+export const oneOrMore = <Item extends z.ZodType>(item: Item, { of, max }: { of: string; max: number }) =>
+  z.unknown().transform((value, context): z.output<Item> | z.output<Item>[] => {
+    const schema = Array.isArray(value) ? list(item, { of, min: 1, max }) : item
+    const result = schema.safeParse(value)
+    if (result.success) return result.data as z.output<Item> | z.output<Item>[]
+    for (const issue of result.error.issues) context.issues.push({ ...issue, input: value } as never)
+    return z.NEVER
+  })
+
 export const nullable = <Field extends z.ZodType>(field: Field) => z.nullable(field)
 
 /** What a value came from, to be named in a sentence: `a.yaml:12: training.steps`, or `--http-port`. */

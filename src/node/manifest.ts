@@ -3,16 +3,15 @@ import { PeertuneError } from '../base/errors.js'
 import * as f from './config-fields.js'
 import { fieldName } from './config.js'
 import { modelSha256 } from './model-hash.js'
+import { peftMethod } from './peft-fields.js'
 import { type YamlFile, printYaml, readYamlFile } from './yaml-file.js'
 
 const MAX_LABELS = 10_000
-const MAX_TARGETS = 10_000
-const MAX_RANK = 1024
+/** Methods on one model. */
+const MAX_METHODS = 8
+const MAX_PATTERNS = 1000
 
 const labels = f.list(f.text('a label', { max: 256 }), { of: 'labels', min: 2, max: MAX_LABELS, distinct: true })
-const modules = (what: string, min: number) =>
-  f.list(f.text(what, { max: 256 }), { of: 'module names', min, max: MAX_TARGETS, distinct: true })
-const seed = () => f.text('a seed text that all peers share', { max: 256 })
 
 const task = f.variants('kind', [
   f.section({ kind: f.exactly('causal-lm') }),
@@ -20,17 +19,7 @@ const task = f.variants('kind', [
   f.section({ kind: f.exactly('image-classification'), labels })
 ])
 
-const peft = f.variants('method', [
-  f.section({
-    method: f.exactly('lora'),
-    rank: f.wholeNumber(1, MAX_RANK).default(8),
-    alpha: f.number({ above: 0, max: 65_536 }).default(16),
-    targets: modules('a module such as q_proj', 1),
-    head: modules('a module such as classifier', 0).default([]),
-    seed: seed()
-  }),
-  f.section({ method: f.exactly('full'), seed: seed() })
-])
+const peft = f.oneOrMore(peftMethod, { of: 'methods', max: MAX_METHODS })
 
 const mixing = f.section({
   localSteps: f.wholeNumber(1, 1_000_000).default(10),
@@ -48,6 +37,16 @@ const manifestSchema = f.section({
   }),
   task,
   peft,
+  startFrom: f
+    .section({ sha256: f.matching(/^[0-9a-f]{64}$/, 'the SHA-256 of adapter_model.safetensors') })
+    .exactOptional(),
+  share: f
+    .list(f.text('part of a parameter name such as lora_A', { max: 256 }), {
+      of: 'patterns',
+      min: 1,
+      max: MAX_PATTERNS
+    })
+    .exactOptional(),
   mixing: mixing.prefault({})
 })
 

@@ -14,11 +14,12 @@ import { type Hello, startHello } from '../gossip/hello.js'
 import { createLibp2pTransport, type Libp2pTransport } from '../gossip/libp2p.js'
 import { federationTopics } from '../gossip/topics.js'
 import type { PeerId } from '../gossip/transport.js'
-import { writeAdapter } from '../peft/adapter-format.js'
 import { startStatusServer, type StatusServer } from '../status/server.js'
+import type { ParameterSchema } from '../tensor/schema.js'
 import { type ChildTrainer, spawnTrainer } from '../train/child-trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import { type DataDir, openDataDir } from './data-dir.js'
+import { exportAdapter } from './export-adapter.js'
 import { type Identity, loadIdentity } from './identity.js'
 import { checkModel, readManifest } from './manifest.js'
 import { readNetworkKey } from './network-key.js'
@@ -178,22 +179,19 @@ async function openParticipant(wiring: Wiring, trainer: ChildTrainer): Promise<P
     store: createFileStore({ directory: dataDir.checkpoints, log }),
     software: `peertune/${version}`,
     onVerdict: (peer: PeerId, verdict: Verdict) => refusals.note(peer, verdict),
-    onDone: (parameters) => saveAdapter(wiring, trainer, parameters)
+    onDone: (parameters) => saveAdapter(wiring, trainer.description.schema, parameters)
   })
 }
 
 /** The trained adapter as a Hugging Face PEFT folder in the data directory. */
 async function saveAdapter(
-  { manifest, dataDir, log }: Wiring,
-  trainer: ChildTrainer,
+  { config, manifest, dataDir, log }: Wiring,
+  schema: ParameterSchema,
   parameters: Float32Array
 ): Promise<void> {
-  const { peft, task } = manifest
-  if (peft.method !== 'lora') return
   const folder = join(dataDir.root, 'adapter')
   await mkdir(folder, { recursive: true, mode: 0o700 })
-  const taskType =
-    task.kind === 'causal-lm' ? 'CAUSAL_LM' : task.kind === 'sequence-classification' ? 'SEQ_CLS' : undefined
-  await writeAdapter(folder, { schema: trainer.description.schema, parameters, spec: peft, taskType })
+  const { task, peft } = manifest
+  await exportAdapter(folder, { modelPath: config.model, task, peft, schema, parameters })
   log.info({ folder }, 'wrote the adapter')
 }

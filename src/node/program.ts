@@ -32,28 +32,43 @@ export interface LoadOptions {
 const defaultWeightsDir = (): string =>
   join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'peertune', 'weights')
 
-/**
- * The story of a training graph, in order: read the exporter's file, name its weights by module, share them, put the
- * PEFT method on it, and then for each shape of batch: canonicalise, adapt, add the loss, differentiate.
- * Throws `onnx/*` errors for the file and `config/no-such-module` for the method.
- */
-export async function loadTrainableModel(
+/** A base model and the method on it, apart from any shape of batch. */
+export interface AdaptedModel extends Parts {
+  readonly modelSha256: string
+}
+
+/** Reads the exporter's file, names its weights by module, shares them, and puts the PEFT method on it. */
+export async function loadAdaptedModel(
   { modelPath, task, peft }: Pick<TrainerSpec, 'modelPath' | 'task' | 'peft'>,
   { weightsDir = defaultWeightsDir() }: LoadOptions = {}
-): Promise<TrainableModel> {
+): Promise<AdaptedModel> {
   const sha256 = await modelSha256(modelPath)
   const named = nameModel(await readModel(modelPath))
   const shared = await shareWeights(named.graph, { modelPath, sha256, cacheDir: weightsDir })
   const weights = relocate(named.weights, shared)
-  const base = { weights, read: (weight: Weight['initializer']) => readWeight(weight, shared.externalDir) }
+  const { graph, externalDir } = shared
+  const base = { weights, graph, read: (weight: Weight['initializer']) => readWeight(weight, externalDir) }
   const method = createMethod(peft, base, task)
-  const model: NamedWeights = { graph: shared.graph, weights }
+  return { modelSha256: sha256, model: { graph, weights }, method, externalDir }
+}
+
+/**
+ * The story of a training graph, in order: read the exporter's file, name its weights by module, share them, put the
+ * PEFT method on it, and then for each shape of batch: canonicalise, adapt, add the loss, differentiate.
+ * Throws `onnx/*` errors for the file and `config/*` for what the method does not find in it.
+ */
+export async function loadTrainableModel(
+  spec: Pick<TrainerSpec, 'modelPath' | 'task' | 'peft'>,
+  options: LoadOptions = {}
+): Promise<TrainableModel> {
+  const { modelSha256, ...parts } = await loadAdaptedModel(spec, options)
+  const { schema, initial } = parts.method
   return {
-    modelSha256: sha256,
-    schema: method.schema,
-    initial: method.initial,
-    inputs: model.graph.inputs,
-    buildProgram: (kind, shapes) => build(kind, shapes, { model, method, externalDir: shared.externalDir })
+    modelSha256,
+    schema,
+    initial,
+    inputs: parts.model.graph.inputs,
+    buildProgram: (kind, shapes) => build(kind, shapes, parts)
   }
 }
 
@@ -75,15 +90,15 @@ interface Parts {
 
 async function build(
   kind: ProgramKind,
-  { [LABELS]: _labels, ...inputs }: Parameters<BuildProgram>[1],
+  { [LABELS]: labels, ...inputs }: Parameters<BuildProgram>[1],
   { model, method, externalDir }: Parts
 ): Promise<Program> {
-  const adapted = method.rewrite(await canonicalise(model, inputs))
+  const adapted = method.rewrite(await canonicalise(model, method.graphInputs(inputs)), labels)
   const parameters = method.schema.entries.map(({ name }) => name)
   if (kind === 'evaluate') return { graph: attachEvaluation(adapted), externalDir, parameters, gradients: [] }
   const { graph, loss, seeds } = attachLoss(adapted)
   return {
-    graph: differentiate(graph, { loss, seeds, parameters }),
+    graph: differentiate(graph, { loss, seeds, parameters, constants: method.detached }),
     externalDir,
     parameters,
     gradients: parameters.map(gradientName)

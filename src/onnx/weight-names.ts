@@ -74,7 +74,7 @@ function linearOf(node: Node, slot: string, { shape }: Initializer): Pick<Weight
   const [first = 0, second = 0] = shape
   const outFirst = node.op === 'Transpose' || node.attributes.transB?.value === 1
   const [inFeatures, outFeatures] = outFirst ? [second, first] : [first, second]
-  return { linear: { inFeatures, outFeatures } }
+  return { linear: { inFeatures, outFeatures, outFirst } }
 }
 
 function placeOf(node: Node, index: number, initializer: Initializer): { module: string; slot: string } | undefined {

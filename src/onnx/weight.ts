@@ -11,7 +11,12 @@ export interface Weight {
   readonly transposed: boolean
   readonly initializer: Initializer
   /** Present on the weight of a linear layer. */
-  readonly linear?: { readonly inFeatures: number; readonly outFeatures: number }
+  readonly linear?: {
+    readonly inFeatures: number
+    readonly outFeatures: number
+    /** The tensor is [out, in]; otherwise [in, out]. */
+    readonly outFirst: boolean
+  }
 }
 
 export interface NamedWeights {

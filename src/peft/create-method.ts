@@ -1,33 +1,61 @@
-import type { PeftSpec, TaskSpec } from '../base/federation.js'
-import { createSchema } from '../tensor/schema.js'
-import { createFull } from './full.js'
-import { createHead } from './head.js'
-import { createLora } from './lora.js'
-import type { Adapter, BaseModel, PeftMethod } from './method.js'
-import { linearModules, matchModules } from './target.js'
+import type { TaskSpec } from '../base/federation.js'
+import { PeertuneError } from '../base/errors.js'
+import { type PeftPlan, specsOf } from '../base/peft-spec.js'
+import { createSchema, viewOf } from '../tensor/schema.js'
+import { createMergeTarget } from './merge-target.js'
+import type { Adapter, BaseModel, NamedTensor, PeftMethod } from './method.js'
+import { adaptersOf, headAdapters } from './methods.js'
+import { makeRoom, putInFront } from './virtual-tokens.js'
 
 /**
- * The method that a federation's manifest asks for, on this base model. Every peer gets the same schema and the same
- * start from the same manifest. Throws `config/no-such-module`.
+ * The method (or methods) that a federation's manifest asks for, on this base model. Every peer gets the same schema and
+ * the same start from the same manifest. Throws `config/no-such-module`, `config/nothing-to-train` and other `config/*`
+ * errors for what this model does not have.
  */
-export function createMethod(spec: PeftSpec, base: BaseModel, task: TaskSpec): PeftMethod {
-  const adapters = spec.method === 'full' ? [createFull(base)] : loraAdapters(spec, base, task)
+export function createMethod(plan: PeftPlan, base: BaseModel, task: TaskSpec): PeftMethod {
+  const specs = specsOf(plan)
+  const adapters = [...specs.flatMap((one) => adaptersOf(one, base)), ...headAdapters(specs, base, task)]
   const tensors = adapters.flatMap((adapter) => adapter.tensors)
   const schema = createSchema(tensors)
   const initial = new Float32Array(schema.size)
-  for (const [index, { offset }] of schema.entries.entries()) initial.set(tensors[index]?.initial ?? [], offset)
+  for (const [index, entry] of schema.entries.entries()) initial.set(tensors[index]?.initial ?? [], entry.offset)
+  const virtualTokens = virtualTokensOf(adapters)
+  const frozen = adapters.flatMap((adapter) =>
+    (adapter.frozen ?? []).map(({ name, shape, initial: values }) => ({ name, shape, values }))
+  )
+  const valuesOf = (parameters: Float32Array): ReadonlyMap<string, Float32Array> =>
+    new Map([
+      ...schema.entries.map((entry) => [entry.name, viewOf(parameters, entry)] as const),
+      ...frozen.map(({ name, values }) => [name, values] as const)
+    ])
   return {
     schema,
     initial,
-    rewrite: (graph) => adapters.reduce((rewritten, adapter) => adapter.rewrite(rewritten), graph)
+    frozen,
+    detached: adapters.flatMap((adapter) => adapter.detached ?? []),
+    graphInputs: (batch) => makeRoom(batch, base.graph, virtualTokens),
+    rewrite: (graph, labels) =>
+      adapters.reduce((rewritten, adapter) => adapter.rewrite(rewritten), putInFront(graph, virtualTokens, labels)),
+    exported(parameters) {
+      const values = valuesOf(parameters)
+      return adapters.flatMap((adapter) => adapter.exported?.(values) ?? asTheyAre(adapter, values))
+    },
+    merge(parameters) {
+      if (adapters.some(({ merge }) => merge === undefined)) return undefined
+      const target = createMergeTarget(base)
+      for (const adapter of adapters) adapter.merge?.(target, valuesOf(parameters))
+      return target.changed()
+    }
   }
 }
 
-function loraAdapters(spec: Extract<PeftSpec, { method: 'lora' }>, base: BaseModel, task: TaskSpec): Adapter[] {
-  const linears = linearModules(base.weights)
-  const heads = matchModules(linears, spec.head)
-  const targets = matchModules(linears, spec.targets).filter((target) => !heads.includes(target))
-  const labels = task.kind === 'causal-lm' ? undefined : task.labels.length
-  const lora = createLora({ modules: targets, rank: spec.rank, alpha: spec.alpha, seed: spec.seed })
-  return [lora, ...heads.map((module) => createHead({ module, base, labels, seed: spec.seed }))]
+const asTheyAre = ({ tensors, frozen = [] }: Adapter, values: ReadonlyMap<string, Float32Array>): NamedTensor[] =>
+  [...tensors, ...frozen].map(({ name, shape }) => ({ name, shape, values: values.get(name) as Float32Array }))
+
+function virtualTokensOf(adapters: readonly Adapter[]): number {
+  const counts = adapters.flatMap(({ virtualTokens }) => virtualTokens ?? [])
+  if (counts.length <= 1) return counts[0] ?? 0
+  throw new PeertuneError('config/two-prompts', 'only one method can put tokens in front of the sequence', {
+    hint: 'choose prompt or prefix'
+  })
 }

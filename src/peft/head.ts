@@ -1,9 +1,9 @@
 import { PeertuneError } from '../base/errors.js'
 import { seededRng } from '../base/rng.js'
-import type { Graph, Node } from '../onnx/graph.js'
+import type { RewriteContext } from '../onnx/rewrite.js'
 import { huggingFaceValues } from './layout.js'
 import type { Adapter, AdapterTensor, BaseModel } from './method.js'
-import { float32Value, type LinearReplacement, rewriteLinears, rowsOf } from './rewrite-linear.js'
+import { int, type LinearUse, rewriteLinears, withTensors } from './rewrite-linear.js'
 import type { LinearModule } from './target.js'
 
 export interface HeadOptions {
@@ -15,9 +15,10 @@ export interface HeadOptions {
 }
 
 /**
- * A linear layer trained whole (PEFT's `modules_to_save`): weight float32[labels, hidden] and bias float32[labels], laid
- * out as Hugging Face stores them. With the base's number of classes it starts from the base's values, otherwise from a
- * seeded start (weight uniform in +-1/sqrt(hidden), bias zero) and the logits get the new width.
+ * A linear layer trained whole beside another method (PEFT's `modules_to_save`): weight float32[labels, hidden] and bias
+ * float32[labels], laid out as Hugging Face stores them. Selective. With the base's number of classes it starts from the
+ * base's values, otherwise from a seeded start (weight uniform in +-1/sqrt(hidden), bias zero) and the logits get the new
+ * width. Linear in its parameters: mixing is exact.
  */
 export function createHead({ module, base, labels = module.outFeatures, seed }: HeadOptions): Adapter {
   const biasName = `${module.path}.bias`
@@ -37,20 +38,22 @@ export function createHead({ module, base, labels = module.outFeatures, seed }: 
   return {
     tensors,
     rewrite(graph) {
-      const inputs = tensors.map(({ name, shape }) => float32Value(name, shape))
-      return rewriteLinears(graph, inputs, (gemm, weight) =>
-        weight === module.weight.name ? widened(graph, gemm, { labels, resized: fresh, weightName }) : undefined
+      const rewritten = rewriteLinears(withTensors(graph, tensors), [module], (use, context) =>
+        emitHead(use, context, { labels, resized: fresh, weightName })
       )
+      return { ...rewritten, outputs: graph.outputs.map((output) => rewritten.values.get(output.name) ?? output) }
+    },
+    merge(target, values) {
+      target.replaceLinear(module, values.get(weightName) as Float32Array)
+      if (bias !== undefined) target.replace(biasName, values.get(biasName) as Float32Array, [labels])
     }
   }
 }
 
 /** The base's weight as [out, in]; a graph may hold it either way round. */
-function weightRows({ weight, inFeatures, outFeatures }: LinearModule, base: BaseModel): Float32Array {
-  const [rows] = weight.initializer.shape
+function weightRows({ weight, inFeatures, outFeatures, outFirst }: LinearModule, base: BaseModel): Float32Array {
   const values = base.read(weight.initializer)
-  if (rows === outFeatures && !weight.transposed) return values
-  return huggingFaceValues(values, { transposed: true, shape: [inFeatures, outFeatures] })
+  return huggingFaceValues(values, { transposed: !outFirst, shape: [inFeatures, outFeatures] })
 }
 
 function freshWeight(seed: string, { path, inFeatures }: LinearModule, labels: number): Float32Array {
@@ -65,17 +68,18 @@ interface Widening {
   readonly weightName: string
 }
 
-function widened(graph: Graph, gemm: Node, { labels, resized, weightName }: Widening): LinearReplacement {
-  const [output = ''] = gemm.outputs
-  if (resized && !graph.outputs.some(({ name }) => name === output))
+function emitHead(use: LinearUse, context: RewriteContext, { labels, resized, weightName }: Widening): void {
+  const { gemm, y, rows } = use
+  if (resized && !context.isOutput(y))
     throw new PeertuneError('config/head-not-last', `${weightName} is not the last layer, so its width cannot change`, {
       facts: { weight: weightName, labels },
       hint: 'name the layer that makes the logits as head, or give the task as many labels as the base model has'
     })
-  const inputs = [gemm.inputs[0] as string, weightName, ...gemm.inputs.slice(2)]
-  const attributes: Node['attributes'] = { ...gemm.attributes, transB: { type: 'int', value: 1 } }
-  return {
-    nodes: [{ ...gemm, inputs, attributes }],
-    values: [float32Value(output, [rowsOf(graph, gemm), labels])]
-  }
+  context.emit({
+    op: 'Gemm',
+    inputs: [gemm.inputs[0] as string, weightName, ...gemm.inputs.slice(2)],
+    attributes: { ...gemm.attributes, transB: int(1) },
+    outputs: [y],
+    shape: [rows, labels]
+  })
 }

@@ -1,37 +1,71 @@
-import type { Graph, Node, ValueInfo } from '../onnx/graph.js'
-import { staticShape } from '../onnx/rewrite.js'
+import { floatConstant } from '../onnx/constant.js'
+import type { Attribute, Graph, Node, ValueInfo } from '../onnx/graph.js'
+import { type RewriteContext, rewriteGraph } from '../onnx/rewrite.js'
+import type { AdapterTensor } from './method.js'
+import type { LinearModule } from './target.js'
 
-/** Nodes that take the place of one linear node, and the types of the values they add or change. */
-export interface LinearReplacement {
-  readonly nodes: readonly Node[]
-  readonly values?: readonly ValueInfo[]
+/** One use of a linear layer in a canonical graph: y = x W + bias on matrices. */
+export interface LinearUse<M extends LinearModule = LinearModule> {
+  readonly module: M
+  readonly gemm: Node
+  /** [rows, in] */
+  readonly x: string
+  /** [rows, out]; the replacement must make it under this name. */
+  readonly y: string
+  readonly weight: string
+  readonly bias: string | undefined
+  readonly rows: number
 }
 
-/**
- * Visits every use of a linear layer's weight in a canonical graph (`Gemm` with that weight as second input) and
- * declares `inputs` as graph inputs; a weight that thereby becomes an input stops being a constant.
- */
-export function rewriteLinears(
+/** A graph with these trained tensors as inputs, and these frozen ones as constants. A weight of that name is gone. */
+export function withTensors(
   graph: Graph,
-  inputs: readonly ValueInfo[],
-  replace: (gemm: Node, weightName: string) => LinearReplacement | undefined
+  tensors: readonly AdapterTensor[],
+  frozen: readonly AdapterTensor[] = []
 ): Graph {
-  const values = new Map(graph.values)
-  for (const input of inputs) values.set(input.name, input)
-  const nodes = graph.nodes.flatMap((node) => {
-    const weight = node.op === 'Gemm' ? node.inputs[1] : undefined
-    const replacement = weight === undefined ? undefined : replace(node, weight)
-    for (const value of replacement?.values ?? []) values.set(value.name, value)
-    return replacement?.nodes ?? [node]
-  })
+  const inputs = tensors.map(({ name, shape }) => float32Value(name, shape))
+  const constants = frozen.map(({ name, shape, initial }) => floatConstant(name, initial, shape))
   const initializers = new Map(graph.initializers)
   for (const { name } of inputs) initializers.delete(name)
-  const outputs = graph.outputs.map((output) => values.get(output.name) ?? output)
-  return { ...graph, inputs: [...graph.inputs, ...inputs], outputs, nodes, initializers, values }
+  for (const constant of constants) initializers.set(constant.name, constant)
+  const values = new Map(graph.values)
+  for (const { name, type, shape } of [...inputs, ...constants]) values.set(name, { name, type, shape })
+  return { ...graph, inputs: [...graph.inputs, ...inputs], initializers, values }
 }
 
-/** Rows of a canonical linear's matrix input. */
-export const rowsOf = (graph: Graph, gemm: Node): number =>
-  staticShape(graph.values.get(gemm.outputs[0] as string), gemm.name)[0] as number
+/** Visits every use of the modules' weights; `adapt` emits what takes its place. */
+export function rewriteLinears<M extends LinearModule>(
+  graph: Graph,
+  modules: readonly M[],
+  adapt: (use: LinearUse<M>, context: RewriteContext) => void
+): Graph {
+  const byWeight = new Map(modules.map((module) => [module.weight.name, module]))
+  return rewriteGraph(graph, (gemm, context) => {
+    const [x = '', weight = '', bias = ''] = gemm.inputs
+    const module = gemm.op === 'Gemm' ? byWeight.get(weight) : undefined
+    if (module === undefined) return false
+    const y = gemm.outputs[0] as string
+    const rows = context.shapeOf(y)[0] as number
+    adapt({ module, gemm, x, y, weight, bias: bias === '' ? undefined : bias, rows }, context)
+    return true
+  })
+}
+
+/** The layer as it was, under a fresh name unless `output` is given; other inputs and attributes where they differ. */
+export const emitBase = (
+  { gemm, module, rows }: LinearUse,
+  context: RewriteContext,
+  { inputs = gemm.inputs, output }: { readonly inputs?: readonly string[]; readonly output?: string } = {}
+): string =>
+  context.emit({
+    op: 'Gemm',
+    inputs,
+    attributes: gemm.attributes,
+    shape: [rows, module.outFeatures],
+    ...(output === undefined ? {} : { outputs: [output] })
+  })
+
+export const int = (value: number): Attribute => ({ type: 'int', value })
+export const real = (value: number): Attribute => ({ type: 'float', value })
 
 export const float32Value = (name: string, shape: readonly number[]): ValueInfo => ({ name, type: 'float32', shape })

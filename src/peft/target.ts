@@ -8,6 +8,8 @@ export interface LinearModule {
   readonly weight: Weight
   readonly inFeatures: number
   readonly outFeatures: number
+  /** The weight lies as [out, in]; otherwise [in, out]. */
+  readonly outFirst: boolean
 }
 
 /** Linear layers in graph order. */

@@ -1,5 +1,5 @@
 import type { Batch } from '../data/batch.js'
-import type { PeftSpec, TaskSpec } from '../base/federation.js'
+import type { PeftPlan, TaskSpec } from '../base/federation.js'
 import type { ParameterSchema } from '../tensor/schema.js'
 
 export type Device = 'auto' | 'cpu' | 'cuda' | 'webgpu' | 'coreml' | 'dml'
@@ -9,7 +9,7 @@ export interface TrainerSpec {
   /** Path of the base model's .onnx file. */
   readonly modelPath: string
   readonly task: TaskSpec
-  readonly peft: PeftSpec
+  readonly peft: PeftPlan
   readonly device: Device
   /** Threads of one operator (intra-op); 1 is right when several peers share a machine. */
   readonly threads: number

@@ -28,6 +28,20 @@ describe('gradients and ten AdamW steps are PyTorch’s', () => {
     expectPyTorch(join(golden, name), 'lora')
   )
 
+  it.each([
+    ['bert-torchscript', 'rslora'],
+    ['bert-torchscript', 'dora'],
+    ['bert-torchscript', 'ia3'],
+    ['bert-torchscript', 'bitfit'],
+    ['bert-torchscript', 'lntuning'],
+    ['bert-torchscript', 'prompt'],
+    ['llama-dynamo', 'dora'],
+    ['llama-dynamo', 'ia3'],
+    ['llama-dynamo', 'prefix'],
+    ['llama-dynamo', 'prompt'],
+    ['gpt2-dynamo', 'prefix']
+  ])('%s, %s', (name, method) => expectPyTorch(join(golden, name), method))
+
   // The tied embedding, per-use norm weights and opset 23's operators: kept out of the repository for their size.
   it.skipIf(!existsSync(shared)).each([
     ['llama-dynamo-opset23', 'lora-all'],

@@ -53,7 +53,7 @@ describe('readManifest', () => {
       'an unknown key',
       MANIFEST.replace('targets', 'target'),
       'config/unknown-key',
-      ':10: peft.target: expected one of method, rank, alpha, targets, head, seed, got the unknown key "target"'
+      ':10: peft.target: expected one of method, rank, alpha, targets, head, seed, ranks, got the unknown key "target"'
     ],
     [
       'a key of another method',

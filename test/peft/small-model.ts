@@ -46,6 +46,10 @@ export async function smallModel() {
     data: { kind: 'inline', bytes: Uint8Array.of(1, 0, 0, 0, 0, 0, 0, 0) }
   } as const
   const named = nameModel({ ...graph, initializers: new Map([...graph.initializers, ['one', one]]) })
-  const base: BaseModel = { weights: named.weights, read: (initializer) => readWeight(initializer, '') }
+  const base: BaseModel = {
+    weights: named.weights,
+    graph: named.graph,
+    read: (initializer) => readWeight(initializer, '')
+  }
   return { base, canonical: await canonicalise(named, { x: [2, 3, 4] }) }
 }

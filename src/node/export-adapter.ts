@@ -1,0 +1,57 @@
+import type { TaskSpec } from '../base/federation.js'
+import { type PeftPlan, type PeftSpec, specsOf } from '../base/peft-spec.js'
+import { canonicalise } from '../onnx/canonicalise.js'
+import type { TaskType } from '../peft/adapter-config.js'
+import { writeAdapter } from '../peft/adapter-format.js'
+import { attentionLayers } from '../peft/attention.js'
+import { TOKENS } from '../peft/virtual-tokens.js'
+import { type ParameterSchema, viewOf } from '../tensor/schema.js'
+import { type AdaptedModel, type LoadOptions, loadAdaptedModel } from './program.js'
+
+export interface TrainedAdapter {
+  readonly modelPath: string
+  readonly task: TaskSpec
+  readonly peft: PeftPlan
+  readonly schema: ParameterSchema
+  readonly parameters: Float32Array
+}
+
+/** Methods whose files hold more than the parameters: frozen factors, or facts of the model. */
+const NEED_MODEL: ReadonlySet<PeftSpec['method']> = new Set(['ffa-lora', 'prompt', 'prefix'])
+
+/**
+ * Writes a folder for Hugging Face PEFT; see peft/adapter-format.ts for the methods it does not have. The base model is
+ * read only for methods that need it.
+ */
+export async function exportAdapter(folder: string, trained: TrainedAdapter, options: LoadOptions = {}): Promise<void> {
+  const { task, peft: plan, schema, parameters } = trained
+  const taskType = taskTypeOf(task)
+  if (!specsOf(plan).some(({ method }) => NEED_MODEL.has(method))) {
+    const tensors = schema.entries.map((entry) => ({ ...entry, values: viewOf(parameters, entry) }))
+    return writeAdapter(folder, { tensors, plan, taskType })
+  }
+  const adapted = await loadAdaptedModel(trained, options)
+  await writeAdapter(folder, {
+    tensors: adapted.method.exported(parameters),
+    plan,
+    taskType,
+    attentionHeads: await attentionHeads(plan, adapted)
+  })
+}
+
+export const taskTypeOf = ({ kind }: TaskSpec): TaskType | undefined =>
+  kind === 'causal-lm' ? 'CAUSAL_LM' : kind === 'sequence-classification' ? 'SEQ_CLS' : undefined
+
+/** Any short sequence tells how many heads the keys have. */
+const PROBE_LENGTH = 4
+
+/** PEFT must be told for prefix tuning, and the tensors do not tell. */
+async function attentionHeads(peft: PeftPlan, { model }: AdaptedModel): Promise<number | undefined> {
+  if (!specsOf(peft).some(({ method }) => method === 'prefix' || method === 'prompt')) return undefined
+  const tokens = model.graph.inputs.find(({ name }) => name === TOKENS)
+  if (tokens === undefined) return undefined
+  const [layer] = attentionLayers(
+    await canonicalise(model, Object.fromEntries(model.graph.inputs.map(({ name }) => [name, [1, PROBE_LENGTH]])))
+  )
+  return layer?.keys.shape[layer.keys.axes.indexOf('head')]
+}

@@ -1,0 +1,55 @@
+import * as f from './config-fields.js'
+
+const MAX_TARGETS = 10_000
+const MAX_RANK = 1024
+const MAX_VIRTUAL_TOKENS = 4096
+
+const modules = (what: string, min: number) =>
+  f.list(f.text(what, { max: 256 }), { of: 'module names', min, max: MAX_TARGETS, distinct: true })
+
+const common = {
+  head: modules('a module such as classifier', 0).default([]),
+  seed: f.text('a seed text that all peers share', { max: 256 })
+}
+const targets = modules('a module such as q_proj', 1)
+/** None: all there are. */
+const anyTargets = modules('a module such as LayerNorm', 0).default([])
+
+const lowRank = {
+  rank: f.wholeNumber(1, MAX_RANK).default(8),
+  alpha: f.number({ above: 0, max: 65_536 }).default(16),
+  targets,
+  ...common
+}
+
+const lora = <const Name extends string>(method: Name) =>
+  f.section({
+    method: f.exactly(method),
+    ...lowRank,
+    ranks: f.mapping(f.wholeNumber(1, MAX_RANK), { of: 'ranks by module', max: MAX_TARGETS }).exactOptional()
+  })
+
+const selective = <const Name extends string>(method: Name) =>
+  f.section({ method: f.exactly(method), targets: anyTargets, ...common })
+
+const virtualTokens = <const Name extends string>(method: Name) =>
+  f.section({ method: f.exactly(method), tokens: f.wholeNumber(1, MAX_VIRTUAL_TOKENS).default(16), ...common })
+
+/** One method of a manifest's `peft`; what the fields mean stands in base/peft-spec.ts. */
+export const peftMethod = f.variants('method', [
+  lora('lora'),
+  lora('rslora'),
+  lora('dora'),
+  lora('ffa-lora'),
+  f.section({
+    method: f.exactly('ia3'),
+    targets,
+    feedforward: modules('a module such as down_proj', 0).default([]),
+    ...common
+  }),
+  selective('bitfit'),
+  selective('layernorm'),
+  virtualTokens('prompt'),
+  virtualTokens('prefix'),
+  f.section({ method: f.exactly('full'), seed: common.seed })
+])

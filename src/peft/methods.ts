@@ -1,0 +1,130 @@
+import type { LoraSpec, PeftMethodName, PeftSpec, SelectiveSpec } from '../base/peft-spec.js'
+import type { TaskSpec } from '../base/federation.js'
+import { PeertuneError } from '../base/errors.js'
+import type { Weight } from '../onnx/weight.js'
+import { biasesOf, createBitfit } from './bitfit.js'
+import { createDora } from './dora.js'
+import { createFull } from './full.js'
+import { createHead } from './head.js'
+import { createIa3 } from './ia3.js'
+import { createLayerNorm, normalisationsOf } from './layer-norm.js'
+import { createLora } from './lora.js'
+import { rankedModules } from './low-rank.js'
+import type { Adapter, BaseModel } from './method.js'
+import { createPrefix, keyWidths } from './prefix.js'
+import { createPrompt } from './prompt.js'
+import { isMeantBy } from './pattern.js'
+import { type LinearModule, linearModules, matchModules } from './target.js'
+
+/** The three families of the survey by Bian et al. (https://arxiv.org/abs/2504.21099). */
+export type Family = 'additive' | 'selective' | 'reparameterized'
+
+/** What a method is, and how its adapters come about. */
+interface MethodEntry<Name extends PeftMethodName> {
+  readonly family: Family
+  /** The model is linear in what each layer trains, so that the mean of parameters is the mean of effective weights. */
+  readonly linear: boolean
+  create(spec: Extract<PeftSpec, { method: Name }>, context: MethodContext): Adapter[]
+}
+
+export interface MethodContext {
+  readonly base: BaseModel
+  /** Linear layers that a method may touch: all but the heads. */
+  readonly linears: readonly LinearModule[]
+}
+
+const lora = <Name extends 'lora' | 'rslora' | 'ffa-lora'>(linear: boolean, freezeA: boolean): MethodEntry<Name> => ({
+  family: 'reparameterized',
+  linear,
+  create: (spec: LoraSpec, { linears }) => [
+    createLora({ modules: rankedModules(spec, linears), seed: spec.seed, freezeA })
+  ]
+})
+
+/** Every method of a name of PeftMethodName. */
+type Table = { readonly [Name in PeftMethodName]: MethodEntry<Name> }
+
+export const METHODS: Table = {
+  lora: lora(false, false),
+  rslora: lora(false, false),
+  'ffa-lora': lora(true, true),
+  dora: {
+    family: 'reparameterized',
+    linear: false,
+    create: (spec, { base, linears }) => [createDora({ modules: rankedModules(spec, linears), base, seed: spec.seed })]
+  },
+  ia3: {
+    family: 'additive',
+    linear: true,
+    create({ targets, feedforward }, { linears }) {
+      const inputs = feedforward.length === 0 ? [] : matchModules(linears, feedforward)
+      return [
+        createIa3(matchModules(linears, targets).map((module) => ({ ...module, feedforward: inputs.includes(module) })))
+      ]
+    }
+  },
+  bitfit: {
+    family: 'selective',
+    linear: true,
+    create: (spec, { base }) => [createBitfit(chosen(spec, biasesOf(base), 'bias'), base)]
+  },
+  layernorm: {
+    family: 'selective',
+    linear: true,
+    create: (spec, { base }) => [createLayerNorm(chosen(spec, normalisationsOf(base), 'normalisation'), base)]
+  },
+  prompt: {
+    family: 'additive',
+    linear: true,
+    create: ({ tokens, seed }, { base }) => [createPrompt({ tokens, base, seed })]
+  },
+  prefix: {
+    family: 'additive',
+    linear: true,
+    create({ tokens, seed }, { linears }) {
+      const widths = keyWidths(linears)
+      return [createPrefix({ tokens, layers: widths.length, width: widths[0] ?? 0, seed })]
+    }
+  },
+  full: { family: 'selective', linear: true, create: (_spec, { base }) => [createFull(base)] }
+}
+
+/** Those of the weights that the targets name; all without targets. The heads' own are left to the heads. */
+function chosen({ targets, head, method }: SelectiveSpec, all: readonly Weight[], what: string): Weight[] {
+  const free = all.filter(({ module }) => !head.some((name) => module === name || module.endsWith(`.${name}`)))
+  for (const target of targets)
+    if (!free.some(({ module }) => isMeantBy(target, module)))
+      throw new PeertuneError('config/no-such-module', `the model has no ${what} in a module called ${target}`, {
+        facts: { name: target, available: [...new Set(free.map(({ module }) => module))] }
+      })
+  const meant = targets.length === 0 ? free : free.filter(({ module }) => targets.some((t) => isMeantBy(t, module)))
+  if (meant.length > 0) return meant
+  throw new PeertuneError('config/nothing-to-train', `${method}: the model has no ${what}`, {
+    hint: 'choose another method for this model'
+  })
+}
+
+/** The adapters of one method, in the order in which they are put into the graph; heads are made apart. */
+export function adaptersOf(spec: PeftSpec, base: BaseModel): Adapter[] {
+  const linears = linearModules(base.weights)
+  const heads = matchModules(linears, headsOf(spec))
+  const context = { base, linears: linears.filter((module) => !heads.includes(module)) }
+  const { create } = METHODS[spec.method] as MethodEntry<PeftMethodName>
+  return create(spec, context)
+}
+
+export const headsOf = (spec: PeftSpec): readonly string[] => (spec.method === 'full' ? [] : spec.head)
+
+/** The heads of all methods, each once. */
+export function headAdapters(specs: readonly PeftSpec[], base: BaseModel, task: TaskSpec): Adapter[] {
+  const labels = task.kind === 'causal-lm' ? undefined : task.labels.length
+  const linears = linearModules(base.weights)
+  const seen = new Set<LinearModule>()
+  return specs.flatMap((spec) =>
+    matchModules(linears, headsOf(spec)).flatMap((module) => {
+      if (seen.has(module)) return []
+      seen.add(module)
+      return createHead({ module, base, labels, seed: spec.seed })
+    })
+  )
+}
