@@ -18,6 +18,8 @@ export interface GemmOptions {
 /** The standard ONNX ops that derivatives are written in. Every method appends at most a few nodes. */
 export interface Ops extends Record<'add' | 'sub' | 'mul' | 'div' | 'pow' | 'max', Binary> {
   readonly emitter: Emitter
+  /** One node of an op that has no method of its own here. */
+  node(op: string, inputs: readonly string[], output: TensorType, attributes?: Record<string, Attribute>): string
   shape(x: string): Shape
   type(x: string): ElementType
   /** A constant of the same element type as `like`. */
@@ -83,6 +85,7 @@ export function createOps(emitter: Emitter): Ops {
 
   return {
     emitter,
+    node: one,
     shape,
     type,
     scalar,

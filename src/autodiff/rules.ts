@@ -2,11 +2,13 @@ import type { Node } from '../onnx/graph.js'
 import type { RuleTable } from './rule.js'
 import { activation } from './rules/activation.js'
 import { convolution } from './rules/convolution.js'
+import { einsum } from './rules/einsum.js'
 import { elementwise } from './rules/elementwise.js'
 import { indexing } from './rules/indexing.js'
 import { matmul } from './rules/matmul.js'
 import { movement } from './rules/movement.js'
 import { normalization } from './rules/normalization.js'
+import { pooling } from './rules/pooling.js'
 import { reduction } from './rules/reduction.js'
 
 /** No gradient flows through these: comparisons, logic, rounding, indices, shapes and constants. */
@@ -27,6 +29,8 @@ export const RULES: RuleTable = {
   ...movement,
   ...indexing,
   ...convolution,
+  ...pooling,
+  ...einsum,
   ...Object.fromEntries(NOT_DIFFERENTIABLE.map((op) => [op, null]))
 }
 

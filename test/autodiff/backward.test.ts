@@ -179,14 +179,14 @@ describe('differentiate', () => {
       outputs: [float32('loss')],
       inner: [float32('y', 2)],
       nodes: [
-        node('Mish', ['x'], 'y', {}, 'encoder.layer.1.act'),
+        node('ThresholdedRelu', ['x'], 'y', {}, 'encoder.layer.1.act'),
         node('ReduceSum', ['y'], 'loss', { keepdims: int(0) })
       ]
     })
     expect(() => differentiate(model, { loss: 'loss', parameters: ['x'] })).toThrowError(
       expect.objectContaining({
         code: 'autodiff/no-rule',
-        facts: { op: 'Mish', domain: '', node: 'Mish:y', module: 'encoder.layer.1.act' }
+        facts: { op: 'ThresholdedRelu', domain: '', node: 'ThresholdedRelu:y', module: 'encoder.layer.1.act' }
       })
     )
   })

@@ -61,6 +61,7 @@ describe('arithmetic broadcasts and its gradient is summed back', () => {
   })
 })
 
+const clamp = (v: number, low: number, high: number): number => Math.min(high, Math.max(low, v))
 const SHAPE = [3, 1, 5]
 const x = random(SHAPE)
 const p = positive(SHAPE)
@@ -84,6 +85,66 @@ const UNARY: Readonly<Record<string, GradientCase>> = {
   Sigmoid: { op: 'Sigmoid', inputs: [x], forward: unary(sigmoid) },
   Softplus: { op: 'Softplus', inputs: [x], forward: unary((v) => Math.log1p(Math.exp(v))) },
   Relu: { op: 'Relu', inputs: [x], forward: unary((v) => Math.max(0, v)) },
+  Elu: {
+    op: 'Elu',
+    attributes: { alpha: float(0.7) },
+    inputs: [x],
+    forward: unary((v) => (v > 0 ? v : 0.7 * Math.expm1(v)))
+  },
+  Selu: {
+    op: 'Selu',
+    inputs: [x],
+    forward: unary((v) => 1.0507010221481323 * (v > 0 ? v : 1.6732631921768188 * Math.expm1(v)))
+  },
+  Celu: {
+    op: 'Celu',
+    attributes: { alpha: float(0.7) },
+    inputs: [x],
+    forward: unary((v) => (v > 0 ? v : 0.7 * Math.expm1(v / 0.7)))
+  },
+  HardSigmoid: {
+    op: 'HardSigmoid',
+    attributes: { alpha: float(0.5) },
+    inputs: [x],
+    forward: unary((v) => clamp(0.5 * v + 0.5, 0, 1))
+  },
+  HardSwish: {
+    op: 'HardSwish',
+    inputs: [random([40], { low: -4.5, high: 4.5 })],
+    forward: unary((v) => v * clamp(v / 6 + 0.5, 0, 1))
+  },
+  Mish: { op: 'Mish', inputs: [x], forward: unary((v) => v * Math.tanh(Math.log1p(Math.exp(v)))) },
+  Softsign: { op: 'Softsign', inputs: [x], forward: unary((v) => v / (1 + Math.abs(v))) },
+  Swish: {
+    op: 'Swish',
+    opset: 24,
+    attributes: { alpha: float(1.5) },
+    inputs: [x],
+    forward: unary((v) => v * sigmoid(1.5 * v))
+  },
+  'PRelu, a slope by channel': {
+    op: 'PRelu',
+    inputs: [random([2, 3, 4]), positive([3, 1])],
+    forward: many((v = 0, slope = 0) => (v > 0 ? v : slope * v))
+  },
+  'Mod, as floats have it': {
+    op: 'Mod',
+    attributes: { fmod: int(1) },
+    inputs: [random([2, 3], { low: -4, high: 4 }), positive([3])],
+    forward: many((v = 0, w = 0) => v % w)
+  },
+  CastLike: { op: 'CastLike', inputs: [x, { floats: [1] }], forward: unary((v) => v) },
+  'Clip, both bounds': {
+    op: 'Clip',
+    inputs: [x, { floats: [-0.5] }, { floats: [0.75] }],
+    forward: unary((v) => clamp(v, -0.5, 0.75))
+  },
+  'Clip, upper bound alone': {
+    op: 'Clip',
+    inputs: [x, { absent: true }, { floats: [0.25] }],
+    forward: unary((v) => Math.min(v, 0.25))
+  },
+  'Clip, lower bound alone': { op: 'Clip', inputs: [x, { floats: [0.25] }], forward: unary((v) => Math.max(v, 0.25)) },
   LeakyRelu: {
     op: 'LeakyRelu',
     attributes: { alpha: float(0.25) },
@@ -116,6 +177,18 @@ const UNARY: Readonly<Record<string, GradientCase>> = {
     forward: many((a = 0, b = 0) => erfGelu(a + b))
   }
 }
+
+describe('powers', () => {
+  it.each([1, 2, 3, 0.5, 2.5, -1, -0.5, 0])('by the constant %f', (power) =>
+    checkGradients({ op: 'Pow', inputs: [p, { floats: [power] }], forward: unary((v) => v ** power) })
+  )
+  it('of negative numbers, by a constant', async () => {
+    for (const power of [1, 2, 3, 4])
+      await checkGradients({ op: 'Pow', inputs: [x, { floats: [power] }], forward: unary((v) => v ** power) })
+  })
+  it('by a constant whole number', () =>
+    checkGradients({ op: 'Pow', inputs: [x, { ints: [3], shape: [] }], forward: unary((v) => v ** 3) }))
+})
 
 describe('functions of one number', () => {
   for (const [name, test] of Object.entries(UNARY)) it(name, () => checkGradients(test))

@@ -1,7 +1,7 @@
 import { expect } from 'vitest'
 import { differentiate, gradientName } from '../../src/autodiff/backward.js'
 import { seededRng } from '../../src/base/rng.js'
-import { boolConstant, intConstant } from '../../src/onnx/constant.js'
+import { boolConstant, floatConstant, intConstant } from '../../src/onnx/constant.js'
 import type { Attribute, Graph, Initializer, ValueInfo } from '../../src/onnx/graph.js'
 import { createSession, type SessionTensor } from '../../src/onnx/session.js'
 import { type NDArray, nd, sizeOf } from './reference.js'
@@ -9,6 +9,7 @@ import { type NDArray, nd, sizeOf } from './reference.js'
 /** Constant inputs by their position. */
 export type ConstantInput =
   | { readonly ints: readonly number[]; readonly shape?: readonly number[] }
+  | { readonly floats: readonly number[]; readonly shape?: readonly number[] }
   | { readonly bools: readonly boolean[]; readonly shape: readonly number[] }
   | { readonly absent: true }
 
@@ -122,6 +123,7 @@ function graphOf(test: GradientCase, outputs: readonly NDArray[]): Graph {
 
 function constantOf(name: string, input: NDArray | ConstantInput): Initializer[] {
   if (isFloat(input) || 'absent' in input) return []
+  if ('floats' in input) return [floatConstant(name, input.floats, input.shape ?? [])]
   return ['ints' in input ? intConstant(name, input.ints, input.shape) : boolConstant(name, input.bools, input.shape)]
 }
 

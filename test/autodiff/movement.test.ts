@@ -1,6 +1,6 @@
 import { describe, it } from 'vitest'
-import { checkGradients, int, ints, random } from './gradient-check.js'
-import { broadcast, build, concat, gather, nd, type NDArray, slice, transpose } from './reference.js'
+import { checkGradients, int, ints, random, text } from './gradient-check.js'
+import { at, broadcast, build, concat, gather, nd, type NDArray, slice, transpose } from './reference.js'
 
 const x = random([2, 3, 4])
 const as =
@@ -58,6 +58,67 @@ describe('joining and cutting', () => {
       inputs: [x, { ints: [1, 0, 2] }, { ints: [2, 3, 3] }, { ints: [0, 1, 2] }, { ints: [1, 1, 1] }],
       forward: (v) => slice(v as NDArray, [1, 0, 2], [2, 3, 3])
     }))
+  it.each([
+    ['every second row', [0, 1], [99, 4], [1, 2], [2, 2], ([i = 0, j = 0, k = 0]) => [i, 2 * j, 1 + 2 * k], [2, 2, 2]],
+    ['backwards', [-1], [-99], [2], [-1], ([i = 0, j = 0, k = 0]) => [i, j, 3 - k], [2, 3, 4]],
+    [
+      'backwards in steps of two, beside a plain cut',
+      [3, 1],
+      [0, 3],
+      [2, 1],
+      [-2, 1],
+      ([i = 0, j = 0, k = 0]) => [i, 1 + j, 3 - 2 * k],
+      [2, 2, 2]
+    ]
+  ] as [string, number[], number[], number[], number[], (index: number[]) => number[], number[]][])(
+    'Slice %s',
+    (_name, starts, ends, axes, steps, source, shape) =>
+      checkGradients({
+        op: 'Slice',
+        inputs: [x, { ints: starts }, { ints: ends }, { ints: axes }, { ints: steps }],
+        forward: (v) => build(shape, (index) => at(v as NDArray, source(index)))
+      })
+  )
+  it('Tile', () =>
+    checkGradients({
+      op: 'Tile',
+      inputs: [x, { ints: [2, 1, 3] }],
+      forward: (v) => build([4, 3, 12], ([i = 0, j = 0, k = 0]) => at(v as NDArray, [i % 2, j, k % 4]))
+    }))
+  it.each([
+    [1, 1],
+    [0, -1],
+    [1, -1],
+    [0, 2]
+  ])('Trilu, upper %i, diagonal %i', (upper, k) =>
+    checkGradients({
+      op: 'Trilu',
+      attributes: { upper: int(upper) },
+      inputs: [x, { ints: [k], shape: [] }],
+      forward: (v) =>
+        build([2, 3, 4], (index) => {
+          const [, row = 0, column = 0] = index
+          return (upper ? column - row >= k : column - row <= k) ? at(v as NDArray, index) : 0
+        })
+    })
+  )
+  it.each([
+    [0, 0],
+    [1, 0],
+    [0, 1],
+    [1, 1]
+  ])('CumSum, reverse %i, exclusive %i', (reverse, exclusive) =>
+    checkGradients({
+      op: 'CumSum',
+      attributes: { reverse: int(reverse), exclusive: int(exclusive) },
+      inputs: [x, { ints: [1], shape: [] }],
+      forward: (v) =>
+        build([2, 3, 4], ([i = 0, j = 0, k = 0]) => {
+          const counts = (other: number): boolean => (other === j ? !exclusive : reverse ? other > j : other < j)
+          return [0, 1, 2].filter(counts).reduce((total, other) => total + at(v as NDArray, [i, other, k]), 0)
+        })
+    })
+  )
   it('Pad', () =>
     checkGradients({
       op: 'Pad',
@@ -101,5 +162,69 @@ describe('picking', () => {
         const { data } = v as NDArray
         return nd([3, 4], [...data.slice(8, 12), ...data.slice(12, 16), ...data.slice(8, 12)])
       }
+    }))
+
+  it('GatherND by batch, an index used twice', () =>
+    checkGradients({
+      op: 'GatherND',
+      attributes: { batch_dims: int(1) },
+      inputs: [x, { ints: [2, 0, 2, 2, 1, 1], shape: [2, 3, 1] }],
+      forward: (v) => {
+        const rows = [
+          [2, 0, 2],
+          [2, 1, 1]
+        ]
+        return build([2, 3, 4], ([i = 0, j = 0, k = 0]) => at(v as NDArray, [i, rows[i]?.[j] ?? 0, k]))
+      }
+    }))
+  it('GatherND by two batch axes', () =>
+    checkGradients({
+      op: 'GatherND',
+      attributes: { batch_dims: int(2) },
+      inputs: [x, { ints: [3, 0, 1, 1, 2, 0], shape: [2, 3, 1] }],
+      forward: (v) => build([2, 3], ([i = 0, j = 0]) => at(v as NDArray, [i, j, [3, 0, 1, 1, 2, 0][3 * i + j] ?? 0]))
+    }))
+
+  it.each(['none', 'add'])('ScatterND, reduction %s', (reduction) =>
+    checkGradients({
+      op: 'ScatterND',
+      attributes: { reduction: text(reduction) },
+      inputs: [x, { ints: [0, 2, 1, 0], shape: [2, 2] }, random([2, 4], { seed: 'updates' })],
+      forward: (v, u) =>
+        build([2, 3, 4], (index) => {
+          const [i = 0, j = 0, k = 0] = index
+          const row = [
+            [0, 2],
+            [1, 0]
+          ].findIndex(([a, b]) => a === i && b === j)
+          const old = at(v as NDArray, index)
+          return row < 0 ? old : at(u as NDArray, [row, k]) + (reduction === 'add' ? old : 0)
+        })
+    })
+  )
+  it.each(['none', 'add'])('ScatterElements, reduction %s', (reduction) =>
+    checkGradients({
+      op: 'ScatterElements',
+      attributes: { axis: int(1), reduction: text(reduction) },
+      inputs: [random([2, 4]), { ints: [3, 0, 1, 2], shape: [2, 2] }, random([2, 2], { seed: 'updates' })],
+      forward: (v, u) =>
+        build([2, 4], (index) => {
+          const [i = 0, j = 0] = index
+          const column = (i === 0 ? [3, 0] : [1, 2]).indexOf(j)
+          const old = at(v as NDArray, index)
+          return column < 0 ? old : at(u as NDArray, [i, column]) + (reduction === 'add' ? old : 0)
+        })
+    })
+  )
+  it('TopK: the values', () =>
+    checkGradients({
+      op: 'TopK',
+      attributes: { axis: int(1) },
+      inputs: [random([2, 5, 3]), { ints: [2] }],
+      forward: (v) =>
+        build([2, 2, 3], ([i = 0, j = 0, k = 0]) => {
+          const column = [0, 1, 2, 3, 4].map((row) => at(v as NDArray, [i, row, k])).sort((a, b) => b - a)
+          return column[j] as number
+        })
     }))
 })

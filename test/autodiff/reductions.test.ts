@@ -1,6 +1,6 @@
 import { describe, it } from 'vitest'
 import { checkGradients, type ConstantInput, float, type GradientCase, int, random } from './gradient-check.js'
-import { layerNorm, map, mean, type NDArray, reduce, rmsNorm, softmax, sum } from './reference.js'
+import { broadcast, layerNorm, map, mean, type NDArray, reduce, rmsNorm, softmax, sum } from './reference.js'
 
 const l2 = (values: readonly number[]): number => Math.sqrt(sum(values.map((v) => v * v)))
 const REDUCTIONS: Readonly<Record<string, (values: readonly number[]) => number>> = {
@@ -9,6 +9,8 @@ const REDUCTIONS: Readonly<Record<string, (values: readonly number[]) => number>
   ReduceMax: (values) => Math.max(...values),
   ReduceMin: (values) => Math.min(...values),
   ReduceL2: l2,
+  ReduceL1: (values) => sum(values.map(Math.abs)),
+  ReduceLogSumExp: (values) => Math.log(sum(values.map(Math.exp))),
   ReduceSumSquare: (values) => l2(values) ** 2
 }
 
@@ -109,4 +111,44 @@ describe('normalisation', () => {
       const forward: GradientCase['forward'] = (a, s) => rmsNorm(a as NDArray, s as NDArray, 2, epsilon)
       return checkGradients({ op, opset, attributes, inputs, forward })
     })
+
+  it('BatchNormalization with frozen statistics', () => {
+    const channels = [3]
+    const mean3 = [0.25, -0.5, 1]
+    const variance = [0.5, 2, 1.5]
+    return checkGradients({
+      op: 'BatchNormalization',
+      attributes,
+      inputs: [
+        random([2, 3, 2, 4]),
+        random(channels, { seed: 'scale' }),
+        random(channels, { seed: 'bias' }),
+        { floats: mean3, shape: channels },
+        { floats: variance, shape: channels }
+      ],
+      forward: (a, s, b) => {
+        const wide = (data: readonly number[]): NDArray => ({ shape: [3, 1, 1], data })
+        return broadcast(
+          [a as NDArray, wide(mean3), wide(variance), wide((s as NDArray).data), wide((b as NDArray).data)],
+          (v = 0, m = 0, q = 0, g = 0, c = 0) => ((v - m) / Math.sqrt(q + epsilon)) * g + c
+        )
+      }
+    })
+  })
+
+  it('InstanceNormalization over two axes and over one', async () => {
+    for (const space of [[2, 5], [4]])
+      await checkGradients({
+        op: 'InstanceNormalization',
+        attributes,
+        inputs: [random([2, 3, ...space]), random([3], { seed: 'scale' }), random([3], { seed: 'bias' })],
+        forward: (a, s, b) => {
+          const wide = (value?: NDArray): NDArray => ({
+            shape: [3, ...space.map(() => 1)],
+            data: (value as NDArray).data
+          })
+          return layerNorm(a as NDArray, wide(s), wide(b), 2, epsilon)
+        }
+      })
+  })
 })

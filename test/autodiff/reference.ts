@@ -17,7 +17,7 @@ const indexOf = (flat: number, shape: readonly number[]): number[] =>
   stridesOf(shape).map((stride, axis) => Math.floor(flat / stride) % (shape[axis] ?? 1))
 
 /** Element at an index, whose surplus leading axes and axes of extent 1 are broadcast. */
-function at(x: NDArray, index: readonly number[]): number {
+export function at(x: NDArray, index: readonly number[]): number {
   const strides = stridesOf(x.shape)
   const own = index.slice(index.length - x.shape.length)
   const flat = own.reduce((sum, i, axis) => sum + (x.shape[axis] === 1 ? 0 : i * (strides[axis] ?? 0)), 0)
@@ -149,11 +149,36 @@ export interface ConvGeometry {
   readonly dilations: readonly [number, number]
   /** top, left, bottom, right */
   readonly pads: readonly [number, number, number, number]
+  readonly groups?: number
 }
 
-export function conv2d(x: NDArray, w: NDArray, bias: NDArray, { strides, dilations, pads }: ConvGeometry): NDArray {
+/** What lies under each window of [batch, channels, height, width], folded into one number. */
+export function pool2d(
+  x: NDArray,
+  [kh, kw]: readonly [number, number],
+  { strides, dilations, pads }: ConvGeometry,
+  f: (inside: number[]) => number
+): NDArray {
   const [batch = 1, channels = 1, height = 1, width = 1] = x.shape
-  const [filters = 1, , kh = 1, kw = 1] = w.shape
+  const rows = Math.floor((height + pads[0] + pads[2] - (kh - 1) * dilations[0] - 1) / strides[0]) + 1
+  const columns = Math.floor((width + pads[1] + pads[3] - (kw - 1) * dilations[1] - 1) / strides[1]) + 1
+  return build([batch, channels, rows, columns], ([n = 0, c = 0, i = 0, j = 0]) => {
+    const window = range(kh).flatMap((a) =>
+      range(kw).map((b) => [i * strides[0] + a * dilations[0] - pads[0], j * strides[1] + b * dilations[1] - pads[1]])
+    )
+    const inside = window.filter(([r = 0, k = 0]) => r >= 0 && r < height && k >= 0 && k < width)
+    return f(inside.map(([r = 0, k = 0]) => at(x, [n, c, r, k])))
+  })
+}
+
+export function conv2d(
+  x: NDArray,
+  w: NDArray,
+  bias: NDArray,
+  { strides, dilations, pads, groups = 1 }: ConvGeometry
+): NDArray {
+  const [batch = 1, , height = 1, width = 1] = x.shape
+  const [filters = 1, channels = 1, kh = 1, kw = 1] = w.shape
   const rows = Math.floor((height + pads[0] + pads[2] - (kh - 1) * dilations[0] - 1) / strides[0]) + 1
   const columns = Math.floor((width + pads[1] + pads[3] - (kw - 1) * dilations[1] - 1) / strides[1]) + 1
   return build([batch, filters, rows, columns], ([n = 0, f = 0, i = 0, j = 0]) => {
@@ -166,7 +191,8 @@ export function conv2d(x: NDArray, w: NDArray, bias: NDArray, { strides, dilatio
             j * strides[1] + b * dilations[1] - pads[1]
           ]
           const inside = row >= 0 && row < height && column >= 0 && column < width
-          if (inside) total += at(x, [n, c, row, column]) * at(w, [f, c, a, b])
+          const channel = Math.floor(f / (filters / groups)) * channels + c
+          if (inside) total += at(x, [n, channel, row, column]) * at(w, [f, c, a, b])
         }
     return total
   })

@@ -10,6 +10,9 @@ const INVERSE_SQRT_2_PI = 1 / Math.sqrt(2 * Math.PI)
 const TANH_K = Math.sqrt(2 / Math.PI)
 const TANH_C = 0.044715
 
+const SELU_ALPHA = 1.6732631921768188
+const SELU_GAMMA = 1.0507010221481323
+
 /** Nonlinearities, those the runtime fuses included. */
 export const activation: RuleTable = {
   Erf: ({ op, I: [x = ''], dO }) => [
@@ -29,6 +32,51 @@ export const activation: RuleTable = {
       return op.where(op.compare('Greater', x, op.scalar(0, x)), dO, op.scale(dO, slope))
     }
   ],
+  PRelu: ({ op, I: [x = '', slope = ''], dO }) => {
+    const isPositive = shared(() => op.compare('Greater', x, op.scalar(0, x)))
+    return [
+      () => op.where(isPositive(), dO, op.mul(dO, slope)),
+      () => op.where(isPositive(), op.scalar(0, x), op.mul(dO, x))
+    ]
+  },
+  Elu: exponentialLinear(({ node }) => [1, floatAttribute(node, 'alpha', 1)]),
+  Selu: exponentialLinear(({ node }) => {
+    const gamma = floatAttribute(node, 'gamma', SELU_GAMMA)
+    return [gamma, gamma * floatAttribute(node, 'alpha', SELU_ALPHA)]
+  }),
+  /** y = alpha (exp(x / alpha) - 1) below 0, whose slope is y / alpha + 1. */
+  Celu: ({ op, node, I: [x = ''], O: [y = ''], dO }) => [
+    () => {
+      const below = op.add(op.scale(y, 1 / floatAttribute(node, 'alpha', 1)), op.scalar(1, y))
+      return op.where(op.compare('Greater', x, op.scalar(0, x)), dO, op.mul(dO, below))
+    }
+  ],
+  HardSigmoid: ({ op, node, O: [y = ''], dO }) => [
+    () => op.where(inside(op, y, 0, 1), op.scale(dO, floatAttribute(node, 'alpha', 0.2)), op.scalar(0, dO))
+  ],
+  /** y = x clip(x / 6 + 1 / 2, 0, 1). */
+  HardSwish: ({ op, I: [x = ''], dO }) => [
+    () => {
+      const middle = op.add(op.scale(x, 1 / 3), op.scalar(0.5, x))
+      const outer = op.cast(op.compare('Greater', x, op.scalar(0, x)), op.type(x))
+      return op.mul(dO, op.where(inside(op, x, -3, 3), middle, outer))
+    }
+  ],
+  /** y = x t, t = tanh(softplus(x)): dy/dx = t + x (1 - t^2) sigmoid(x). */
+  Mish: ({ op, I: [x = ''], dO }) => [
+    () => {
+      const t = op.unary('Tanh', op.node('Softplus', [x], op.emitter.typeOf(x)))
+      const tail = op.mul(op.mul(x, op.unary('Sigmoid', x)), op.sub(op.scalar(1, x), op.mul(t, t)))
+      return op.mul(dO, op.add(t, tail))
+    }
+  ],
+  /** y = x / (1 + |x|): dy/dx = 1 / (1 + |x|)^2. */
+  Softsign: ({ op, I: [x = ''], dO }) => [
+    () => {
+      const below = op.add(op.unary('Abs', x), op.scalar(1, x))
+      return op.div(dO, op.mul(below, below))
+    }
+  ],
   Softplus: ({ op, I: [x = ''], dO }) => [() => op.mul(dO, op.unary('Sigmoid', x))],
   Gelu: (c) => (stringAttribute(c.node, 'approximate', 'none') === 'tanh' ? tanhGelu(c) : erfGelu(c)),
   'com.microsoft.Gelu': erfGelu,
@@ -36,6 +84,26 @@ export const activation: RuleTable = {
   'com.microsoft.FastGelu': biased(tanhGelu),
   'com.microsoft.QuickGelu': swish(QUICK_GELU_ALPHA),
   Swish: swish(1)
+}
+
+const inside = (op: Ops, x: string, low: number, high: number): string =>
+  op.compare('And', op.compare('Greater', x, op.scalar(low, x)), op.compare('Less', x, op.scalar(high, x)))
+
+/** y = slope x above 0 and below it limit (exp(x) - 1), whose slope is y + limit. */
+function exponentialLinear(factorsOf: (c: Parameters<Rule>[0]) => readonly [slope: number, limit: number]): Rule {
+  return (c) => [
+    () => {
+      const {
+        op,
+        I: [x = ''],
+        O: [y = ''],
+        dO
+      } = c
+      const [slope, limit] = factorsOf(c)
+      const below = op.mul(dO, op.add(y, op.scalar(limit, y)))
+      return op.where(op.compare('Greater', x, op.scalar(0, x)), op.scale(dO, slope), below)
+    }
+  ]
 }
 
 function erfGelu({ op, I: [x = ''], dO }: Parameters<Rule>[0]) {

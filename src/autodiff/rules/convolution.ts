@@ -1,42 +1,15 @@
-import type { Attribute, Node } from '../../onnx/graph.js'
 import type { Shape } from '../../tensor/schema.js'
 import type { Rule, RuleContext, RuleTable } from '../rule.js'
-import { intAttribute, intsAttribute, stringAttribute, unsupportedForm } from '../rule.js'
+import { intAttribute } from '../rule.js'
 import { range } from '../shape.js'
+import { type Geometry, geometryOf, intsAttributes, transposedAttributes } from './geometry.js'
 
-/** Convolutions of one group over any number of spatial axes (a patch embedding, mostly). */
+/** Convolutions over any number of spatial axes: patch embeddings, audio stems, depthwise filters. */
 export const convolution: RuleTable = { Conv: conv }
 
-interface Geometry {
-  readonly strides: readonly number[]
-  readonly dilations: readonly number[]
-  /** Before each axis, then after each axis. */
-  readonly pads: readonly number[]
-}
-
-function geometryOf(node: Node, axes: number): Geometry {
-  const ones = range(axes).map(() => 1)
-  return {
-    strides: intsAttribute(node, 'strides') ?? ones,
-    dilations: intsAttribute(node, 'dilations') ?? ones,
-    pads: intsAttribute(node, 'pads') ?? range(2 * axes).map(() => 0)
-  }
-}
-
-const attributes = (lists: Record<string, readonly number[]>): Record<string, Attribute> =>
-  Object.fromEntries(Object.entries(lists).map(([name, value]) => [name, { type: 'ints', value }]))
-
 function conv(c: RuleContext): ReturnType<Rule> {
-  const {
-    op,
-    node,
-    I: [x = ''],
-    dO
-  } = c
-  if (intAttribute(node, 'group', 1) !== 1) throw unsupportedForm(c, 'groups')
-  const padding = stringAttribute(node, 'auto_pad', 'NOTSET')
-  if (padding !== 'NOTSET' && padding !== 'VALID') throw unsupportedForm(c, `auto_pad ${padding}`)
-  const rank = op.shape(x).length
+  const { op, dO } = c
+  const rank = op.shape(dO).length
   return [
     () => inputGradient(c),
     () => weightGradient(c),
@@ -47,42 +20,63 @@ function conv(c: RuleContext): ReturnType<Rule> {
   ]
 }
 
-/** The transposed convolution; what the stride left over at the far end is output padding. */
-function inputGradient({ op, node, I: [x = '', w = ''], dO }: RuleContext): string {
-  const target = op.emitter.typeOf(x)
-  const space = target.shape.slice(2)
-  const { strides, dilations, pads } = geometryOf(node, space.length)
-  const covered = coveredExtents(op.shape(dO).slice(2), op.shape(w).slice(2), { strides, dilations, pads })
-  const output_padding = space.map((extent, i) => extent - (covered[i] ?? 0))
-  const lists = attributes({ strides, dilations, pads, output_padding })
-  return op.emitter.emit({ op: 'ConvTranspose', inputs: [dO, w], outputs: [target], attributes: lists })[0] ?? ''
+const space = (shape: Shape): Shape => shape.slice(2)
+
+const groupsOf = ({ node }: RuleContext): number => intAttribute(node, 'group', 1)
+
+function geometry({ op, node, I: [x = '', w = ''], dO }: RuleContext): Geometry {
+  return geometryOf(node, space(op.shape(w)), space(op.shape(x)), space(op.shape(dO)))
 }
 
-const coveredExtents = (steps: Shape, kernel: Shape, { strides, dilations, pads }: Geometry): number[] =>
-  steps.map((count, i) => {
-    const field = ((kernel[i] ?? 1) - 1) * (dilations[i] ?? 1) + 1
-    return (count - 1) * (strides[i] ?? 1) + field - (pads[i] ?? 0) - (pads[i + steps.length] ?? 0)
+/** The transposed convolution. */
+function inputGradient(c: RuleContext): string {
+  const {
+    op,
+    I: [x = '', w = ''],
+    dO
+  } = c
+  const target = op.emitter.typeOf(x)
+  return op.node('ConvTranspose', [dO, w], target, {
+    ...transposedAttributes(geometry(c), space(target.shape), space(op.shape(dO))),
+    group: { type: 'int', value: groupsOf(c) }
   })
+}
 
-/** dW is the input, channels as batch, convolved with dO as kernel: strides and dilations change places. */
-function weightGradient({ op, node, I: [x = '', w = ''], dO }: RuleContext): string {
+/**
+ * dW is the input, channels as batch, convolved with dO as kernel: strides and dilations change places. With groups,
+ * the channels of one group are the batch, and the groups' own batches lie side by side as channels.
+ */
+function weightGradient(c: RuleContext): string {
+  const {
+    op,
+    I: [x = '', w = ''],
+    dO
+  } = c
   const { type, shape } = op.emitter.typeOf(w)
-  const kernel = shape.slice(2)
-  const { strides, dilations, pads } = geometryOf(node, kernel.length)
-  const swap = [1, 0, ...range(kernel.length).map((axis) => axis + 2)]
-  const [signal, filter] = [op.transpose(x, swap), op.transpose(dO, swap)]
-  const extents = kernel.map((_, i) => {
-    const padded = (op.shape(x)[i + 2] ?? 0) + (pads[i] ?? 0) + (pads[i + kernel.length] ?? 0)
+  const [filters = 1, perGroup = 1, ...kernel] = shape
+  const { strides, dilations, pads } = geometry(c)
+  const groups = groupsOf(c)
+  const axes = range(kernel.length)
+  const [batch = 1, , ...extents] = op.shape(x)
+  const grouped = op.transpose(op.reshape(x, [batch, groups, perGroup, ...extents]), [
+    2,
+    1,
+    0,
+    ...axes.map((i) => i + 3)
+  ])
+  const signal = op.reshape(grouped, [perGroup, groups * batch, ...extents])
+  const filter = op.transpose(dO, [1, 0, ...axes.map((i) => i + 2)])
+  const found = kernel.map((_, i) => {
+    const padded = (extents[i] ?? 0) + (pads[i] ?? 0) + (pads[i + kernel.length] ?? 0)
     const field = ((op.shape(dO)[i + 2] ?? 1) - 1) * (strides[i] ?? 1) + 1
     return Math.floor((padded - field) / (dilations[i] ?? 1)) + 1
   })
-  const whole =
-    op.emitter.emit({
-      op: 'Conv',
-      inputs: [signal, filter],
-      outputs: [{ type, shape: [shape[1] ?? 1, shape[0] ?? 1, ...extents] }],
-      attributes: attributes({ strides: dilations, dilations: strides, pads })
-    })[0] ?? ''
+  const whole = op.node(
+    'Conv',
+    [signal, filter],
+    { type, shape: [perGroup, filters, ...found] },
+    { ...intsAttributes({ strides: dilations, dilations: strides, pads }), group: { type: 'int', value: groups } }
+  )
   const cropped = kernel.reduce((rest, extent, i) => op.slice(rest, i + 2, 0, extent), whole)
-  return op.transpose(cropped, swap)
+  return op.transpose(cropped, [1, 0, ...axes.map((i) => i + 2)])
 }

@@ -19,6 +19,11 @@ export const elementwise: RuleTable = {
   Reciprocal: ({ op, O: [y = ''], dO }) => [() => op.unary('Neg', op.mul(dO, op.mul(y, y)))],
   Exp: ({ op, O: [y = ''], dO }) => [() => op.mul(dO, y)],
   Log: ({ op, I: [x = ''], dO }) => [() => op.div(dO, x)],
+  /** y = a - b floor(a / b), or with trunc where fmod is set: either way (a - y) / b is that whole number. */
+  Mod: ({ op, I: [a = '', b = ''], O: [y = ''], dO }) => [
+    () => dO,
+    () => op.unary('Neg', op.mul(dO, op.div(op.sub(a, y), b)))
+  ],
   Neg: ({ op, dO }) => [() => op.unary('Neg', dO)],
   Abs: ({ op, I: [x = ''], dO }) => [() => op.mul(dO, op.unary('Sign', x))],
   Sin: ({ op, I: [x = ''], dO }) => [() => op.mul(dO, op.unary('Cos', x))],

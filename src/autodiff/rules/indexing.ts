@@ -1,7 +1,7 @@
 import type { Cotangent, Rule, RuleContext, RuleTable } from '../rule.js'
-import { constantInts, intAttribute, unsupportedForm } from '../rule.js'
+import { constantInts, intAttribute, stringAttribute, unsupportedForm } from '../rule.js'
 import { range, resolveAxis } from '../shape.js'
-import { shapeSize } from '../../tensor/schema.js'
+import { type Shape, shapeSize } from '../../tensor/schema.js'
 
 /** Picking by index; the cotangent of what was picked twice is the sum. */
 export const indexing: RuleTable = {
@@ -13,7 +13,46 @@ export const indexing: RuleTable = {
     },
     undefined
   ],
-  GatherND: gatherND
+  GatherND: gatherND,
+  ScatterElements: (c) => {
+    const {
+      op,
+      node,
+      I: [x = '', indices = '', updates = ''],
+      dO
+    } = c
+    const axis = resolveAxis(intAttribute(node, 'axis', 0), op.shape(x).length)
+    const zeros = (): string => op.zeros(op.emitter.typeOf(updates))
+    const overwritten = (): string =>
+      op.node('ScatterElements', [dO, indices, zeros()], op.emitter.typeOf(dO), { axis: { type: 'int', value: axis } })
+    return [adds(c) ? () => dO : overwritten, undefined, () => op.gatherElements(dO, indices, axis)]
+  },
+  ScatterND: (c) => {
+    const {
+      op,
+      I: [, indices = '', updates = ''],
+      dO
+    } = c
+    const type = op.emitter.typeOf(updates)
+    const overwritten = (): string => op.node('ScatterND', [dO, indices, op.zeros(type)], op.emitter.typeOf(dO))
+    return [adds(c) ? () => dO : overwritten, undefined, () => op.node('GatherND', [dO, indices], type)]
+  },
+  TopK: ({ op, node, I: [x = ''], O: [y = ''], dO }) => [
+    () => {
+      const { shape } = op.emitter.typeOf(y)
+      const indices = op.emitter.requestOutput(node, 1, { type: 'int64', shape })
+      const axis = resolveAxis(intAttribute(node, 'axis', -1), shape.length)
+      return op.scatterElementsAdd(op.zeros(op.emitter.typeOf(x)), indices, dO, axis)
+    },
+    undefined
+  ]
+}
+
+/** Whether updates are added to what is there; otherwise they replace it. */
+function adds(c: RuleContext): boolean {
+  const reduction = stringAttribute(c.node, 'reduction', 'none')
+  if (reduction !== 'none' && reduction !== 'add') throw unsupportedForm(c, `reduction ${reduction}`)
+  return reduction === 'add'
 }
 
 /** A constant run of neighbours is a piece; anything else is scattered along the axis moved to the front. */
@@ -49,13 +88,20 @@ function runStart(c: RuleContext, extent: number): number | undefined {
   return list.every((index, i) => index === start + i) ? start : undefined
 }
 
-function gatherND(c: RuleContext): ReturnType<Rule> {
-  const {
-    op,
-    node,
-    I: [x = '', indices = ''],
-    dO
-  } = c
-  if (intAttribute(node, 'batch_dims', 0) !== 0) throw unsupportedForm(c, 'batch_dims other than 0')
-  return [() => op.scatterNDAdd(op.zeros(op.emitter.typeOf(x)), indices, dO), undefined]
+/** Batch axes become one, and every index is preceded by its number along that axis. */
+function gatherND({ op, node, I: [x = '', indices = ''], dO }: RuleContext): ReturnType<Rule> {
+  const batchAxes = intAttribute(node, 'batch_dims', 0)
+  if (batchAxes === 0) return [() => op.scatterNDAdd(op.zeros(op.emitter.typeOf(x)), indices, dO), undefined]
+  const flat = (shape: Shape): Shape => [shapeSize(shape.slice(0, batchAxes)), ...shape.slice(batchAxes)]
+  const scattered = (): string => {
+    const { type, shape } = op.emitter.typeOf(x)
+    const own = op.reshape(indices, flat(op.shape(indices)))
+    const numbered = op.shape(own).slice(0, -1)
+    const count = numbered[0] ?? 0
+    const numbers = op.reshape(op.emitter.ints(range(count)), [count, ...numbered.slice(1).map(() => 1), 1])
+    const full = op.concat([op.expand(numbers, [...numbered, 1]), own], numbered.length)
+    const zeros = op.zeros({ type, shape: flat(shape) })
+    return op.reshape(op.scatterNDAdd(zeros, full, op.reshape(dO, flat(op.shape(dO)))), shape)
+  }
+  return [scattered, undefined]
 }

@@ -21,8 +21,41 @@ export const movement: RuleTable = {
   ],
   Concat: concat,
   Split: split,
-  Slice: slice,
-  Pad: pad
+  Slice: (c) => [() => sliceInput(c)],
+  Pad: pad,
+  Tile: tile,
+  /** Keeps a triangle: of the cotangent the same one. */
+  Trilu: ({ op, node, I: [, k = ''], dO }) => [
+    () => op.node('Trilu', k === '' ? [dO] : [dO, k], op.emitter.typeOf(dO), node.attributes),
+    undefined
+  ],
+  /** What an element added to is what comes behind it. */
+  CumSum: ({ op, node, I: [, axis = ''], dO }) => [
+    () => {
+      const reverse = { type: 'int', value: 1 - intAttribute(node, 'reverse', 0) } as const
+      return op.node('CumSum', [dO, axis], op.emitter.typeOf(dO), { ...node.attributes, reverse })
+    },
+    undefined
+  ]
+}
+
+/** Repetitions lie side by side along an axis: apart, they are summed. */
+function tile(c: RuleContext): ReturnType<Rule> {
+  const {
+    op,
+    I: [x = '', repeats = ''],
+    dO
+  } = c
+  const repeated = (): string => {
+    const times = constantInts(c, repeats)
+    const apart = op.shape(x).flatMap((extent, axis) => [times[axis] ?? 1, extent])
+    const sums = op.reduceSum(
+      op.reshape(dO, apart),
+      times.map((_, axis) => 2 * axis)
+    )
+    return op.reshape(sums, op.shape(x))
+  }
+  return [repeated, undefined]
 }
 
 function toInputShape({ op, I: [x = ''], dO }: RuleContext): ReturnType<Rule> {
@@ -46,13 +79,10 @@ function split({ op, node, I: [x = ''], O, dOs }: RuleContext): ReturnType<Rule>
   return [whole, undefined]
 }
 
-function slice(c: RuleContext): ReturnType<Rule> {
-  return [() => sliceInput(c)]
-}
-
-interface Bounds {
+interface Cut {
   readonly axis: number
   readonly start: number
+  readonly step: number
 }
 
 /** All axes but the last are padded; the last stays a piece, for its neighbours may be sliced out too. */
@@ -63,29 +93,43 @@ function sliceInput(c: RuleContext): Cotangent {
     dO
   } = c
   const shape = op.shape(x)
-  const cut = sliceBounds(c).filter(({ axis }) => op.shape(dO)[axis] !== shape[axis])
-  const last = cut.pop()
-  const value = cut.reduce((padded, { axis, start }) => {
+  const cuts = cutsOf(c)
+  const spread = cuts.filter(({ step }) => step !== 1).reduce((value, cut) => spreadOut(c, value, cut), dO)
+  const plain = cuts.filter(({ axis, step }) => step === 1 && op.shape(dO)[axis] !== shape[axis])
+  const last = plain.pop()
+  const value = plain.reduce((padded, { axis, start }) => {
     const length = op.shape(dO)[axis] ?? 0
     return op.pad(padded, axis, start, (shape[axis] ?? 0) - start - length)
-  }, dO)
-  return last === undefined ? value : { ...last, value }
+  }, spread)
+  return last === undefined ? value : { axis: last.axis, start: last.start, value }
 }
 
-function sliceBounds(c: RuleContext): Bounds[] {
+/** Puts every row back where a step other than 1 took it from; all others read one row of zeros behind them. */
+function spreadOut({ op, I: [x = ''] }: RuleContext, value: string, { axis, start, step }: Cut): string {
+  const count = op.shape(value)[axis] ?? 0
+  const sources = range(op.shape(x)[axis] ?? 0).map((place) => {
+    const row = (place - start) / step
+    return Number.isInteger(row) && row >= 0 && row < count ? row : count
+  })
+  return op.gather(op.pad(value, axis, 0, 1), op.emitter.ints(sources), axis)
+}
+
+function cutsOf(c: RuleContext): Cut[] {
   const {
     op,
     I: [x = '', starts = '', , axes = '', steps = '']
   } = c
   const shape = op.shape(x)
-  if (steps !== '' && constantInts(c, steps).some((step) => step !== 1)) throw unsupportedForm(c, 'steps other than 1')
   const first = constantInts(c, starts)
   const along = axes === '' ? range(first.length) : constantInts(c, axes)
+  const every = steps === '' ? [] : constantInts(c, steps)
   return along.map((negative, index) => {
     const axis = resolveAxis(negative, shape.length)
     const extent = shape[axis] ?? 0
+    const step = every[index] ?? 1
     const start = first[index] ?? 0
-    return { axis, start: Math.min(extent, Math.max(0, start < 0 ? start + extent : start)) }
+    const last = step < 0 ? extent - 1 : extent
+    return { axis, step, start: Math.min(last, Math.max(0, start < 0 ? start + extent : start)) }
   })
 }
 

@@ -1,6 +1,6 @@
 import type { Ops } from '../ops.js'
 import type { Rule, RuleContext, RuleTable } from '../rule.js'
-import { floatAttribute, intAttribute, shared } from '../rule.js'
+import { floatAttribute, intAttribute, shared, unsupportedForm } from '../rule.js'
 import { range, resolveAxis } from '../shape.js'
 
 /** Epsilon of LayerNormalization and RMSNormalization where the attribute is left out. */
@@ -8,6 +8,8 @@ const DEFAULT_EPSILON = 1e-5
 
 /** Layer and root-mean-square normalisation with scale. Statistics come from the forward node where it offers them. */
 export const normalization: RuleTable = {
+  BatchNormalization: batchNormalization,
+  InstanceNormalization: instanceNormalization,
   LayerNormalization: layerNormalization,
   RMSNormalization: rmsNormalization((c) => recomputedInverse(c)),
   SimplifiedLayerNormalization: rmsNormalization((c) => c.op.emitter.requestOutput(c.node, 1, statisticsType(c)))
@@ -86,4 +88,67 @@ function recomputedInverse(c: RuleContext): string {
   const square = meanOver(op, op.mul(x, x), normalizedAxes(c))
   const epsilon = op.scalar(floatAttribute(node, 'epsilon', DEFAULT_EPSILON), x)
   return op.unary('Reciprocal', op.unary('Sqrt', op.add(square, epsilon)))
+}
+
+/** [channels] as a factor of [batch, channels, ...]. */
+const perChannel = (op: Ops, value: string, x: string): string =>
+  op.reshape(value, [
+    op.shape(value)[0] ?? 1,
+    ...op
+      .shape(x)
+      .slice(2)
+      .map(() => 1)
+  ])
+
+/** Sum over everything but channels. */
+function channelSum(op: Ops, x: string): string {
+  const axes = range(op.shape(x).length).filter((axis) => axis !== 1)
+  return op.reshape(op.reduceSum(x, axes), [op.shape(x)[1] ?? 1])
+}
+
+/** Inference form: mean and variance are frozen buffers, so y is linear in x. */
+function batchNormalization(c: RuleContext): ReturnType<Rule> {
+  const {
+    op,
+    node,
+    I: [x = '', scale = '', , mean = '', variance = ''],
+    dO
+  } = c
+  if (intAttribute(node, 'training_mode', 0) !== 0) throw unsupportedForm(c, 'statistics of the batch')
+  const inverse = shared(() => {
+    const epsilon = op.scalar(floatAttribute(node, 'epsilon', DEFAULT_EPSILON), variance)
+    return op.unary('Reciprocal', op.unary('Sqrt', op.add(variance, epsilon)))
+  })
+  return [
+    () => op.mul(dO, perChannel(op, op.mul(scale, inverse()), x)),
+    () => op.mul(channelSum(op, op.mul(dO, op.sub(x, perChannel(op, mean, x)))), inverse()),
+    () => channelSum(op, dO)
+  ]
+}
+
+/** Over the axes behind the channels: n = (x - mean) r, dx = scale r (dO - mean(dO) - n mean(dO n)). */
+function instanceNormalization(c: RuleContext): ReturnType<Rule> {
+  const {
+    op,
+    node,
+    I: [x = '', scale = ''],
+    dO
+  } = c
+  const axes = range(op.shape(x).length).slice(2)
+  const centred = shared(() => op.sub(x, meanOver(op, x, axes)))
+  const inverse = shared(() => {
+    const variance = meanOver(op, op.mul(centred(), centred()), axes)
+    const epsilon = op.scalar(floatAttribute(node, 'epsilon', DEFAULT_EPSILON), x)
+    return op.unary('Reciprocal', op.unary('Sqrt', op.add(variance, epsilon)))
+  })
+  const normalised = shared(() => op.mul(centred(), inverse()))
+  return [
+    () => {
+      const along = op.mul(normalised(), meanOver(op, op.mul(dO, normalised()), axes))
+      const rest = op.sub(op.sub(dO, meanOver(op, dO, axes)), along)
+      return op.mul(rest, op.mul(inverse(), perChannel(op, scale, x)))
+    },
+    () => channelSum(op, op.mul(dO, normalised())),
+    () => channelSum(op, dO)
+  ]
 }

@@ -9,6 +9,12 @@ export const reduction: RuleTable = {
   ReduceMean: (c) => [() => spread(c, c.op.scale(c.dO, 1 / reducedCount(c))), undefined],
   ReduceSumSquare: (c) => [() => c.op.mul(kept(c, c.dO), c.op.scale(c.I[0] ?? '', 2)), undefined],
   ReduceL2: (c) => [() => c.op.mul(kept(c, c.op.div(c.dO, c.O[0] ?? '')), c.I[0] ?? ''), undefined],
+  ReduceL1: (c) => [() => c.op.mul(kept(c, c.dO), c.op.unary('Sign', c.I[0] ?? '')), undefined],
+  /** y = log(sum(exp(x))). */
+  ReduceLogSumExp: (c) => [
+    () => c.op.mul(kept(c, c.dO), c.op.unary('Exp', c.op.sub(c.I[0] ?? '', kept(c, c.O[0] ?? '')))),
+    undefined
+  ],
   ReduceMax: (c) => [() => extremum(c), undefined],
   ReduceMin: (c) => [() => extremum(c), undefined],
   Softmax: (c) => [() => softmax(c)],
