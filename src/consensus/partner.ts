@@ -1,4 +1,5 @@
 import type { Rng } from '../base/rng.js'
+import type { ExchangeOutcome } from './exchange-types.js'
 import type { PeerId } from './journal.js'
 
 /**
@@ -39,6 +40,14 @@ export const initialPartnerState: PartnerState = { view: [], sinceRefresh: 0, ba
 
 /** How an attempt to mix ended, as far as choosing the next partner goes. */
 export type AttemptResult = 'committed' | 'busy' | 'failed'
+
+/** Busy and yielding are how a crowded network works, not faults of the partner. */
+export function attemptResult(outcome: ExchangeOutcome): AttemptResult {
+  if (outcome.kind === 'committed') return 'committed'
+  if (outcome.kind === 'yielded') return 'busy'
+  if (outcome.kind === 'refused') return outcome.code === 'busy' || outcome.code === 'rate-limited' ? 'busy' : 'failed'
+  return 'failed'
+}
 
 const pick = <T>(items: readonly T[], rng: Rng): T | undefined =>
   items.length === 0 ? undefined : items[rng.integer(items.length)]

@@ -3,6 +3,7 @@ import type { Rng } from '../base/rng.js'
 import type { Phase } from '../codec/messages.js'
 import {
   type AttemptResult,
+  attemptResult,
   choosePartner,
   initialPartnerState,
   noteAttempt,
@@ -62,10 +63,6 @@ export function createMixer({ driver, candidates, phase, clock, rng }: MixerPart
   }
 }
 
-/** Busy and yielding are how a crowded network works, not faults of the partner. */
-export function resultOf(outcome: AttemptOutcome): AttemptResult {
-  if (outcome.kind === 'committed') return 'committed'
-  if (outcome.kind === 'yielded') return 'busy'
-  if (outcome.kind === 'refused') return outcome.code === 'busy' || outcome.code === 'rate-limited' ? 'busy' : 'failed'
-  return 'failed'
-}
+/** A peer that could not be reached has failed; the rest is `attemptResult`. */
+export const resultOf = (outcome: AttemptOutcome): AttemptResult =>
+  outcome.kind === 'unreachable' ? 'failed' : attemptResult(outcome)
