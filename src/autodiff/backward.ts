@@ -1,5 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
-import type { ElementType, Graph, Node } from '../onnx/graph.js'
+import type { Graph, Node } from '../onnx/graph.js'
+import { activeValues, ancestorsOf, hasNoRule } from './activity.js'
 import { createEmitter } from './emit.js'
 import { createOps, type Ops } from './ops.js'
 import { collectPieces } from './pieces.js'
@@ -26,8 +27,6 @@ export interface DifferentiateOptions {
 /** Output that holds d loss / d parameter. */
 export const gradientName = (parameter: string): string => `${parameter}.grad`
 
-const FLOATING: ReadonlySet<ElementType> = new Set<ElementType>(['float32', 'float64', 'float16'])
-
 /** Ops whose outputs beyond the first carry cotangents; of all others those are statistics. */
 const MANY_OUTPUTS: ReadonlySet<string> = new Set(['Split'])
 
@@ -44,7 +43,8 @@ export function differentiate(
   { loss, parameters, seeds, constants = [], keep = [] }: DifferentiateOptions
 ): Graph {
   const op = createOps(createEmitter(graph))
-  const active = activeValues(graph.nodes, op, parameters, new Set(constants))
+  const active = activeValues(graph.nodes, { parameters, typeOf: op.type, constants: new Set(constants) })
+  refuseUnknownOps(ancestorsOf(graph.nodes, seeds?.keys() ?? [loss]), active)
   const consumers = consumersByValue(graph.nodes)
   const consumersOf = (value: string): readonly Node[] => consumers.get(value) ?? []
   const cotangents = new Map<string, Cotangent[]>()
@@ -79,22 +79,6 @@ export function differentiate(
   return op.emitter.finish([loss, ...gradients, ...keep])
 }
 
-/** Every floating-point value that depends smoothly on a parameter. */
-function activeValues(
-  nodes: readonly Node[],
-  op: Ops,
-  parameters: readonly string[],
-  constants: ReadonlySet<string>
-): ReadonlySet<string> {
-  const active = new Set(parameters)
-  for (const node of nodes) {
-    if (RULES[ruleKey(node)] === null || !node.inputs.some((input) => active.has(input))) continue
-    for (const output of node.outputs)
-      if (output !== '' && !constants.has(output) && FLOATING.has(op.type(output))) active.add(output)
-  }
-  return active
-}
-
 function consumersByValue(nodes: readonly Node[]): ReadonlyMap<string, readonly Node[]> {
   const consumers = new Map<string, Node[]>()
   for (const node of nodes)
@@ -104,6 +88,12 @@ function consumersByValue(nodes: readonly Node[]): ReadonlyMap<string, readonly 
       else known.push(node)
     }
   return consumers
+}
+
+/** Also those that make integers, as quantisation does: a gradient would end there without a word. */
+function refuseUnknownOps(nodes: ReadonlySet<Node>, active: ReadonlySet<string>): void {
+  for (const node of nodes)
+    if (hasNoRule(node) && node.inputs.some((input) => active.has(input))) throw noRule(node, '')
 }
 
 function ruleFor(node: Node, dOs: readonly (string | undefined)[]): Rule {
