@@ -66,7 +66,10 @@ function refreshView(state: PartnerState, candidates: readonly PeerId[], rng: Rn
 export interface PartnerQuestion {
   /** Peers we could open a channel to now, and that are in a phase to mix with us. */
   readonly candidates: readonly PeerId[]
-  /** Peers we are in doubt with: settled first, for as long as they are reachable their news only gets older. */
+  /**
+   * Peers we are in doubt with and could open a channel to, whatever their phase: settled first, since what they could
+   * tell us only gets older.
+   */
   readonly inDoubt: readonly PeerId[]
   readonly nowMs: number
   readonly rng: Rng
@@ -79,8 +82,7 @@ export function choosePartner(
 ): readonly [PartnerState, PeerId | undefined] {
   const after = refreshView(state, candidates, rng)
   const rested = (peer: PeerId): boolean => (after.backoffs.get(peer)?.untilMs ?? Number.NEGATIVE_INFINITY) <= nowMs
-  const doubted = inDoubt.filter((peer) => candidates.includes(peer) && rested(peer))
-  return [after, pick(doubted, rng) ?? pick(after.view.filter(rested), rng)]
+  return [after, pick(inDoubt.filter(rested), rng) ?? pick(after.view.filter(rested), rng)]
 }
 
 function backoffAfter(previous: Backoff | undefined, result: 'busy' | 'failed', nowMs: number, rng: Rng): Backoff {

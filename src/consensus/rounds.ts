@@ -69,10 +69,12 @@ export function waited(
   return enough ? { ...state, phase: 'done' } : state
 }
 
-/** What a peer does next. Both may be true: local training goes on during an exchange. */
+/** What a peer does next. `train` may go with the others: local training goes on during an exchange. */
 export interface NextMove {
   readonly train: boolean
   readonly exchange: boolean
+  /** No exchange is due, but one in doubt should be settled. */
+  readonly resolve: boolean
 }
 
 /** The others, as far as they are known. */
@@ -82,26 +84,30 @@ export interface Surroundings {
   readonly othersTraining: boolean
   /** Milliseconds since this phase began or the last exchange that counted in it. */
   readonly waitedMs: number
+  /** We are in doubt about an exchange: only another contact can settle it. */
+  readonly inDoubt: boolean
 }
 
 /**
  * Training: an exchange is due `localSteps` after the last one in either role; a peer that knows others but reaches none
  * stops training after `isolationFactor * localSteps`, since far from the others it only overfits. A peer that knows
  * nobody trains on: there is nobody to stay close to. Settling: exchange whenever a partner is to be had, but not before
- * the others have arrived; two early peers that agree with each other a dozen times have agreed with nobody else.
+ * the others have arrived; two early peers that agree with each other a dozen times have agreed with nobody else. A peer
+ * in doubt asks even when it is done: its partner may have applied what it has not.
  */
 export function nextMove(
   state: RoundsState,
-  { peersKnown, othersTraining, waitedMs }: Surroundings,
+  { peersKnown, othersTraining, waitedMs, inDoubt }: Surroundings,
   config: RoundsConfig
 ): NextMove {
   if (state.phase !== 'training') {
     const gathered = !othersTraining || waitedMs >= (config.settlePatienceMs ?? SETTLE_PATIENCE_MS)
-    return { train: false, exchange: state.phase === 'settling' && peersKnown && gathered }
+    const exchange = state.phase === 'settling' && peersKnown && gathered
+    return { train: false, exchange, resolve: inDoubt && !exchange }
   }
   const alone = state.step - state.lastExchangeStep
   const isolated = peersKnown && alone >= config.isolationFactor * config.localSteps
-  return { train: !isolated, exchange: peersKnown && alone >= config.localSteps }
+  return { train: !isolated, exchange: peersKnown && alone >= config.localSteps, resolve: false }
 }
 
 /** May a partner in `partnerPhase` be called now? A settling peer would only hold up one that still trains. */

@@ -17,8 +17,10 @@ export interface LoopParts {
   readonly rounds: { get(): RoundsState; set(next: RoundsState): void }
   /** One batch, one gradient, one update; counts itself in `rounds`. */
   readonly localStep: () => Promise<void>
-  /** Tries one exchange with a random partner; resolves when it has ended, well or not. */
-  readonly mix: () => Promise<unknown>
+  /**
+   * Tries one exchange with a random partner, or only to settle one in doubt; resolves when it has ended, well or not.
+   */
+  readonly mix: (options: { readonly doubtsOnly: boolean }) => Promise<unknown>
   readonly surroundings: () => Surroundings
   /** Saves if enough has happened since the last time. Called between two steps only. */
   readonly maybeSave: () => void
@@ -45,7 +47,7 @@ export async function runLoop(parts: LoopParts, signal: AbortSignal): Promise<vo
 }
 
 async function makeMove(parts: LoopParts, move: NextMove, signal: AbortSignal): Promise<void> {
-  const mixing = move.exchange ? parts.mix() : undefined
+  const mixing = move.exchange || move.resolve ? parts.mix({ doubtsOnly: !move.exchange }) : undefined
   // Training goes on while an exchange is under way: its increment is added to whatever the parameters are by then.
   if (move.train) return parts.localStep()
   if ((await mixing) !== 'committed') await parts.clock.sleep(IDLE_MS, signal).catch(() => undefined)

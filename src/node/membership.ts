@@ -95,7 +95,7 @@ export function createMembership(parts: MembershipParts): Membership {
 }
 
 /** Members connected or heard of lately, and whether one of them still trains; one not heard of yet may. */
-export function surroundingsOf(membership: Membership, nowMs: number): Omit<Surroundings, 'waitedMs'> {
+export function surroundingsOf(membership: Membership, nowMs: number): Omit<Surroundings, 'waitedMs' | 'inDoubt'> {
   const table = membership.table()
   const others = new Set([...membership.members(), ...present(table, nowMs)])
   return {

@@ -16,29 +16,41 @@ export interface MixerParts {
   readonly driver: Pick<ExchangeDriver, 'exchangeWith' | 'busy' | 'inDoubt'>
   /** Peers to choose from now. */
   readonly candidates: (phase: Phase) => readonly PeerId[]
+  /** Peers that a channel could be opened to now, in any phase. */
+  readonly present: () => readonly PeerId[]
   readonly phase: () => Phase
   readonly clock: Clock
   readonly rng: Rng
 }
 
+export interface AttemptOptions {
+  /** Ask nobody but those we are in doubt with. Default false. */
+  readonly doubtsOnly?: boolean
+}
+
 /** Chooses partners and asks them, one at a time. */
 export interface Mixer {
   /** One attempt; an attempt under way is returned instead of starting another. `nobody`: no partner to be had now. */
-  attempt(): Promise<AttemptResult | 'nobody'>
+  attempt(options?: AttemptOptions): Promise<AttemptResult | 'nobody'>
   /** A peer made an exchange with us. */
   noteCommitted(peer: PeerId): void
   /** Attempts that ended without an exchange, since the start. */
   failures(): number
 }
 
-export function createMixer({ driver, candidates, phase, clock, rng }: MixerParts): Mixer {
+export function createMixer({ driver, candidates, present, phase, clock, rng }: MixerParts): Mixer {
   let partners: PartnerState = initialPartnerState
   let failures = 0
   let underWay: Promise<AttemptResult | 'nobody'> | undefined
 
-  async function ask(): Promise<AttemptResult | 'nobody'> {
+  async function ask({ doubtsOnly = false }: AttemptOptions): Promise<AttemptResult | 'nobody'> {
     if (driver.busy()) return 'busy'
-    const question = { candidates: candidates(phase()), inDoubt: driver.inDoubt(), nowMs: clock.now(), rng }
+    const question = {
+      candidates: doubtsOnly ? [] : candidates(phase()),
+      inDoubt: driver.inDoubt(),
+      nowMs: clock.now(),
+      rng
+    }
     const [next, partner] = choosePartner(partners, question)
     partners = next
     if (partner === undefined) return 'nobody'
@@ -50,8 +62,8 @@ export function createMixer({ driver, candidates, phase, clock, rng }: MixerPart
   }
 
   return {
-    attempt() {
-      underWay ??= ask().finally(() => {
+    attempt(options = {}) {
+      underWay ??= ask(options).finally(() => {
         underWay = undefined
       })
       return underWay

@@ -21,7 +21,7 @@ import { createExchangeDriver } from './exchange-driver.js'
 import type { ExchangeDriver } from './exchange-types.js'
 import { runLoop } from './loop.js'
 import { createMembership, type Membership, surroundingsOf } from './membership.js'
-import { createMixer, type Mixer } from './mixer.js'
+import { type AttemptOptions, createMixer, type Mixer } from './mixer.js'
 import { createProgress, type LossView, type Progress, restoreRounds, type SavedRounds } from './progress.js'
 
 export interface ParticipantParts {
@@ -189,7 +189,14 @@ function createNeighbourhood(parts: ParticipantParts, learner: Learner, saved: N
       journal: restoreJournal({ json: journalOf(saved), tensors: saved?.inDoubt ?? {} }, parameters.length)
     }
   )
-  const mixer = createMixer({ driver, candidates: membership.candidates, phase, clock, rng })
+  const mixer = createMixer({
+    driver,
+    candidates: membership.candidates,
+    present: membership.members,
+    phase,
+    clock,
+    rng
+  })
   return { membership, driver, mixer, exchangesByPeer }
 }
 
@@ -297,8 +304,12 @@ async function live(
     clock: parts.clock,
     rounds: { get: progress.rounds, set: progress.setRounds },
     localStep: async () => progress.stepped(await optimiser.step()),
-    mix: () => mixer.attempt().catch(fail),
-    surroundings: () => ({ ...surroundingsOf(membership, parts.clock.now()), waitedMs: progress.waitedMs() }),
+    mix: (options: AttemptOptions) => mixer.attempt(options).catch(fail),
+    surroundings: () => ({
+      ...surroundingsOf(membership, parts.clock.now()),
+      waitedMs: progress.waitedMs(),
+      inDoubt: driver.inDoubt().length > 0
+    }),
     maybeSave: () => void (keeper.isDue() && keeper.save().catch(fail))
   }
   try {

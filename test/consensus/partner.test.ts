@@ -108,11 +108,11 @@ describe('back-off', () => {
 })
 
 describe('a peer in doubt', () => {
-  it('comes first, in the view or not, if it is there and rested', () => {
+  it('comes first, in the view or not, a candidate or not, if it is rested', () => {
     const [state] = ask(initialPartnerState, names(30))
     const outsider = names(30).find((peer) => !state.view.includes(peer))!
     expect(ask(state, names(30), 0, [outsider])[1]).toBe(outsider)
-    expect(ask(state, state.view, 0, [outsider])[1]).not.toBe(outsider)
+    expect(ask(state, [], 0, [outsider])[1]).toBe(outsider)
     const resting = noteAttempt(state, outsider, 'failed', { nowMs: 0, rng: rng() })
     expect(ask(resting, names(30), 0, [outsider])[1]).not.toBe(outsider)
   })

@@ -15,8 +15,8 @@ import {
 } from '../../src/consensus/rounds.js'
 
 const config: RoundsConfig = { localSteps: 10, totalSteps: 100, settleExchanges: 3, isolationFactor: 4 }
-const company: Surroundings = { peersKnown: true, othersTraining: false, waitedMs: 0 }
-const nobody: Surroundings = { peersKnown: false, othersTraining: false, waitedMs: 0 }
+const company: Surroundings = { peersKnown: true, othersTraining: false, waitedMs: 0, inDoubt: false }
+const nobody: Surroundings = { peersKnown: false, othersTraining: false, waitedMs: 0, inDoubt: false }
 
 const steps = (state: RoundsState, count: number): RoundsState =>
   Array.from({ length: count }).reduce<RoundsState>((at) => stepTaken(at, config), state)
@@ -26,20 +26,24 @@ const done: RoundsState = { ...settling, phase: 'done' }
 
 describe('training', () => {
   it('an exchange is due ten local steps after the last one in either role', () => {
-    expect(nextMove(steps(initialRounds, 9), company, config)).toEqual({ train: true, exchange: false })
-    expect(nextMove(steps(initialRounds, 10), company, config)).toEqual({ train: true, exchange: true })
+    expect(nextMove(steps(initialRounds, 9), company, config)).toEqual({ train: true, exchange: false, resolve: false })
+    expect(nextMove(steps(initialRounds, 10), company, config)).toEqual({ train: true, exchange: true, resolve: false })
     const mixed = exchangeMade(steps(initialRounds, 17), 'training', config)
-    expect(nextMove(steps(mixed, 9), company, config)).toEqual({ train: true, exchange: false })
-    expect(nextMove(steps(mixed, 10), company, config)).toEqual({ train: true, exchange: true })
+    expect(nextMove(steps(mixed, 9), company, config)).toEqual({ train: true, exchange: false, resolve: false })
+    expect(nextMove(steps(mixed, 10), company, config)).toEqual({ train: true, exchange: true, resolve: false })
     expect(mixed).toMatchObject({ exchanges: 1, settled: 0, lastExchangeStep: 17 })
   })
 
   it('waits at four times that without an exchange, unless it knows nobody', () => {
     const alone = steps(initialRounds, 40)
     expect(nextMove(steps(initialRounds, 39), company, config).train).toBe(true)
-    expect(nextMove(alone, company, config)).toEqual({ train: false, exchange: true })
-    expect(nextMove(alone, nobody, config)).toEqual({ train: true, exchange: false })
-    expect(nextMove(exchangeMade(alone, 'training', config), company, config)).toEqual({ train: true, exchange: false })
+    expect(nextMove(alone, company, config)).toEqual({ train: false, exchange: true, resolve: false })
+    expect(nextMove(alone, nobody, config)).toEqual({ train: true, exchange: false, resolve: false })
+    expect(nextMove(exchangeMade(alone, 'training', config), company, config)).toEqual({
+      train: true,
+      exchange: false,
+      resolve: false
+    })
   })
 
   it('settles with its last step', () => {
@@ -51,12 +55,15 @@ describe('training', () => {
 
 describe('settling', () => {
   it('never trains; exchanges once nobody trains any more, or patience is at an end', () => {
-    expect(nextMove(settling, company, config)).toEqual({ train: false, exchange: true })
+    expect(nextMove(settling, company, config)).toEqual({ train: false, exchange: true, resolve: false })
+    const doubting = { ...company, inDoubt: true }
+    expect(nextMove(settling, doubting, config)).toEqual({ train: false, exchange: true, resolve: false })
+    expect(nextMove(settling, { ...doubting, othersTraining: true }, config).resolve).toBe(true)
     expect(nextMove(settling, { ...company, othersTraining: true }, config).exchange).toBe(false)
     expect(
       nextMove(settling, { ...company, othersTraining: true, waitedMs: SETTLE_PATIENCE_MS }, config).exchange
     ).toBe(true)
-    expect(nextMove(settling, nobody, config)).toEqual({ train: false, exchange: false })
+    expect(nextMove(settling, nobody, config)).toEqual({ train: false, exchange: false, resolve: false })
   })
 
   it('counts exchanges with the settling and the done, not with those that train', () => {
@@ -83,7 +90,12 @@ describe('settling', () => {
 
 describe('done', () => {
   it('does nothing by itself and stays done through other peoples exchanges', () => {
-    expect(nextMove(done, company, config)).toEqual({ train: false, exchange: false })
+    expect(nextMove(done, company, config)).toEqual({ train: false, exchange: false, resolve: false })
+    expect(nextMove(done, { ...company, inDoubt: true }, config)).toEqual({
+      train: false,
+      exchange: false,
+      resolve: true
+    })
     expect(exchangeMade(done, 'settling', config)).toMatchObject({ phase: 'done', exchanges: 1 })
   })
 
