@@ -82,11 +82,16 @@ export type PeftSpec =
   | LoraSpec<'rslora'>
   | LoraSpec<'dora'>
   | LoraSpec<'ffa-lora'>
+  | CoreSpec<'lora-xs'>
+  | CoreSpec<'ravan'>
   | Ia3Spec
   | SelectiveSpec<'bitfit'>
   | SelectiveSpec<'layernorm'>
+  | PartialSpec
+  | SparseSpec
   | VirtualTokensSpec<'prompt'>
   | VirtualTokensSpec<'prefix'>
+  | BottleneckSpec
   | { readonly method: 'full'; readonly seed: string }
 
 export type PeftMethodName = PeftSpec['method']

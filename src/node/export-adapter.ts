@@ -17,7 +17,7 @@ export interface TrainedAdapter {
 }
 
 /** Methods whose files hold more than the parameters: frozen factors, or facts of the model. */
-const NEED_MODEL: ReadonlySet<PeftSpec['method']> = new Set(['ffa-lora', 'prompt', 'prefix'])
+const NEED_MODEL: ReadonlySet<PeftSpec['method']> = new Set(['ffa-lora', 'lora-xs', 'ravan', 'prompt', 'prefix'])
 
 /**
  * Writes a folder for Hugging Face PEFT; see peft/adapter-format.ts for the methods it does not have. The base model is
@@ -26,7 +26,7 @@ const NEED_MODEL: ReadonlySet<PeftSpec['method']> = new Set(['ffa-lora', 'prompt
 export async function exportAdapter(folder: string, trained: TrainedAdapter, options: LoadOptions = {}): Promise<void> {
   const { task, peft: plan, schema, parameters } = trained
   const taskType = taskTypeOf(task)
-  if (!specsOf(plan).some(({ method }) => NEED_MODEL.has(method))) {
+  if (!specsOf(plan).some((spec) => NEED_MODEL.has(spec.method) || ('start' in spec && spec.start === 'svd'))) {
     const tensors = schema.entries.map((entry) => ({ ...entry, values: viewOf(parameters, entry) }))
     return writeAdapter(folder, { tensors, plan, taskType })
   }

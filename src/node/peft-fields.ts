@@ -3,6 +3,8 @@ import * as f from './config-fields.js'
 const MAX_TARGETS = 10_000
 const MAX_RANK = 1024
 const MAX_VIRTUAL_TOKENS = 4096
+const MAX_HEADS = 64
+const MAX_LAYERS = 10_000
 
 const modules = (what: string, min: number) =>
   f.list(f.text(what, { max: 256 }), { of: 'module names', min, max: MAX_TARGETS, distinct: true })
@@ -26,8 +28,13 @@ const lora = <const Name extends string>(method: Name) =>
   f.section({
     method: f.exactly(method),
     ...lowRank,
-    ranks: f.mapping(f.wholeNumber(1, MAX_RANK), { of: 'ranks by module', max: MAX_TARGETS }).exactOptional()
+    ...ranks,
+    start: f.oneOf(['random', 'svd']).exactOptional()
   })
+
+const ranks = {
+  ranks: f.mapping(f.wholeNumber(1, MAX_RANK), { of: 'ranks by module', max: MAX_TARGETS }).exactOptional()
+}
 
 const selective = <const Name extends string>(method: Name) =>
   f.section({ method: f.exactly(method), targets: anyTargets, ...common })
@@ -39,7 +46,7 @@ const virtualTokens = <const Name extends string>(method: Name) =>
 export const peftMethod = f.variants('method', [
   lora('lora'),
   lora('rslora'),
-  lora('dora'),
+  f.section({ method: f.exactly('dora'), ...lowRank, ...ranks }),
   lora('ffa-lora'),
   f.section({
     method: f.exactly('ia3'),
@@ -51,5 +58,28 @@ export const peftMethod = f.variants('method', [
   selective('layernorm'),
   virtualTokens('prompt'),
   virtualTokens('prefix'),
+  f.section({ method: f.exactly('lora-xs'), ...lowRank, heads: f.exactly(1).default(1) }),
+  f.section({ method: f.exactly('ravan'), ...lowRank, heads: f.wholeNumber(1, MAX_HEADS).default(4) }),
+  f.section({
+    method: f.exactly('partial'),
+    targets: anyTargets,
+    lastLayers: f.wholeNumber(0, MAX_LAYERS).default(0),
+    ...common
+  }),
+  f.section({
+    method: f.exactly('sparse'),
+    targets,
+    density: f.number({ above: 0, max: 1 }).default(0.01),
+    mask: f.oneOf(['random', 'magnitude']).default('random'),
+    ...common
+  }),
+  f.section({
+    method: f.exactly('bottleneck'),
+    placement: f.oneOf(['houlsby', 'pfeiffer']).default('pfeiffer'),
+    targets: anyTargets,
+    width: f.wholeNumber(1, MAX_RANK).default(16),
+    activation: f.oneOf(['relu', 'gelu']).default('gelu'),
+    ...common
+  }),
   f.section({ method: f.exactly('full'), seed: common.seed })
 ])

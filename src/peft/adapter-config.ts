@@ -19,6 +19,20 @@ export interface ConfigFacts {
   readonly attentionHeads?: number | undefined
 }
 
+/** The method as which PEFT loads what `exported` writes, where PEFT has it under another name or form. */
+export function peftEquivalent(spec: PeftSpec): PeftSpec {
+  if (spec.method === 'lora-xs' || spec.method === 'ravan') {
+    const { heads, rank, alpha, ...common } = spec
+    return { ...common, method: 'lora', rank: rank * heads, alpha: alpha * heads }
+  }
+  if (spec.method === 'ffa-lora') return peftEquivalent({ ...spec, method: 'lora' })
+  if ((spec.method !== 'lora' && spec.method !== 'rslora') || spec.start !== 'svd') return spec
+  // Twice the rank, with the scale that one had: alpha / rank, or alpha / sqrt(rank).
+  const { start: _start, ...plain } = spec
+  const growth = spec.method === 'lora' ? 2 : Math.SQRT2
+  return { ...plain, rank: 2 * spec.rank, alpha: growth * spec.alpha }
+}
+
 const SEED = 'unused: the start comes from the adapter'
 
 const LORA_A = '.lora_A.weight'
@@ -55,7 +69,6 @@ function methodFields(spec: PeftSpec, tensors: Pairs, facts: ConfigFacts): Adapt
     case 'lora':
     case 'rslora':
     case 'dora':
-    case 'ffa-lora':
       return loraFields(spec, tensors)
     case 'ia3': {
       const inputs = tensors.flatMap(([name, { shape }]) => (name.endsWith(IA3_L) && shape[0] === 1 ? name : []))

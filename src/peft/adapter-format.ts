@@ -4,7 +4,7 @@ import { PeertuneError } from '../base/errors.js'
 import { type PeftPlan, specsOf } from '../base/peft-spec.js'
 import { floatsOf, readSafetensors, type SafetensorsEntry, writeSafetensors } from '../tensor/safetensors.js'
 import type { ParameterSchema } from '../tensor/schema.js'
-import { type AdapterConfig, type ConfigFacts, configOf, specFromConfig } from './adapter-config.js'
+import { type AdapterConfig, type ConfigFacts, configOf, peftEquivalent, specFromConfig } from './adapter-config.js'
 import { parameterKey, parameterName } from './adapter-keys.js'
 import type { NamedTensor } from './method.js'
 
@@ -128,7 +128,7 @@ export interface SavedAdapter extends ConfigFacts {
  * own names, with the plan beside them.
  */
 export async function writeAdapter(directory: string, { tensors, plan, ...facts }: SavedAdapter): Promise<void> {
-  const [spec, ...others] = specsOf(plan)
+  const [spec, ...others] = specsOf(plan).map(peftEquivalent)
   const shapes = tensors.map((tensor) => [tensor.name, tensor] as const)
   const config = spec === undefined || others.length > 0 ? undefined : configOf(spec, shapes, facts)
   const key = (name: string): string => (spec === undefined || config === undefined ? name : parameterKey(name, spec))

@@ -10,7 +10,6 @@ export const PEFT_TYPES: Partial<Readonly<Record<PeftSpec['method'], string>>> =
   lora: 'LORA',
   rslora: 'LORA',
   dora: 'LORA',
-  'ffa-lora': 'LORA',
   ia3: 'IA3',
   layernorm: 'LN_TUNING',
   prompt: 'PROMPT_TUNING',

@@ -1,19 +1,24 @@
-import type { LoraSpec, PeftMethodName, PeftSpec, SelectiveSpec } from '../base/peft-spec.js'
+import type { CoreSpec, LoraSpec, PeftMethodName, PeftSpec, SelectiveSpec } from '../base/peft-spec.js'
 import type { TaskSpec } from '../base/federation.js'
 import { PeertuneError } from '../base/errors.js'
 import type { Weight } from '../onnx/weight.js'
 import { biasesOf, createBitfit } from './bitfit.js'
+import { createBottleneck, placementTargets } from './bottleneck.js'
+import { createCore } from './core.js'
 import { createDora } from './dora.js'
 import { createFull } from './full.js'
 import { createHead } from './head.js'
 import { createIa3 } from './ia3.js'
 import { createLayerNorm, normalisationsOf } from './layer-norm.js'
-import { createLora } from './lora.js'
+import { createLora, type LowRankModule } from './lora.js'
 import { rankedModules } from './low-rank.js'
 import type { Adapter, BaseModel } from './method.js'
+import { createPartial, partsOf } from './partial.js'
+import { createSparse } from './sparse.js'
 import { createPrefix, keyWidths } from './prefix.js'
 import { createPrompt } from './prompt.js'
 import { isMeantBy } from './pattern.js'
+import { svdStart } from './svd-start.js'
 import { type LinearModule, linearModules, matchModules } from './target.js'
 
 /** The three families of the survey by Bian et al. (https://arxiv.org/abs/2504.21099). */
@@ -36,8 +41,18 @@ export interface MethodContext {
 const lora = <Name extends 'lora' | 'rslora' | 'ffa-lora'>(linear: boolean, freezeA: boolean): MethodEntry<Name> => ({
   family: 'reparameterized',
   linear,
-  create: (spec: LoraSpec, { linears }) => [
-    createLora({ modules: rankedModules(spec, linears), seed: spec.seed, freezeA })
+  create: (spec: LoraSpec, { base, linears }) => {
+    const { seed, start } = spec
+    const startOf = start === 'svd' ? { startOf: (module: LowRankModule) => svdStart(module, base, seed) } : {}
+    return [createLora({ modules: rankedModules(spec, linears), seed, freezeA, ...startOf })]
+  }
+})
+
+const core = <Name extends 'lora-xs' | 'ravan'>(): MethodEntry<Name> => ({
+  family: 'reparameterized',
+  linear: true,
+  create: (spec: CoreSpec, { linears }) => [
+    createCore({ modules: rankedModules(spec, linears), heads: spec.heads, seed: spec.seed })
   ]
 })
 
@@ -53,6 +68,8 @@ export const METHODS: Table = {
     linear: false,
     create: (spec, { base, linears }) => [createDora({ modules: rankedModules(spec, linears), base, seed: spec.seed })]
   },
+  'lora-xs': core(),
+  ravan: core(),
   ia3: {
     family: 'additive',
     linear: true,
@@ -86,12 +103,36 @@ export const METHODS: Table = {
       return [createPrefix({ tokens, layers: widths.length, width: widths[0] ?? 0, seed })]
     }
   },
+  partial: {
+    family: 'selective',
+    linear: true,
+    create: (spec, { base }) => [createPartial(partsOf(spec, withoutHeads([...base.weights.values()], spec)), base)]
+  },
+  sparse: {
+    family: 'selective',
+    linear: true,
+    create: ({ targets, ...options }, { base, linears }) => [
+      createSparse({ ...options, modules: matchModules(linears, targets), base })
+    ]
+  },
+  bottleneck: {
+    family: 'additive',
+    linear: false,
+    create({ targets, placement, ...options }, { linears }) {
+      const modules = targets.length === 0 ? placementTargets(linears, placement) : matchModules(linears, targets)
+      if (modules.length > 0) return [createBottleneck({ ...options, modules })]
+      throw new PeertuneError('config/nothing-to-train', `no place for ${placement} adapters is known in this model`, {
+        hint: 'name the layers to put them behind as targets'
+      })
+    }
+  },
   full: { family: 'selective', linear: true, create: (_spec, { base }) => [createFull(base)] }
 }
 
 /** Those of the weights that the targets name; all without targets. The heads' own are left to the heads. */
-function chosen({ targets, head, method }: SelectiveSpec, all: readonly Weight[], what: string): Weight[] {
-  const free = all.filter(({ module }) => !head.some((name) => module === name || module.endsWith(`.${name}`)))
+function chosen(spec: SelectiveSpec, all: readonly Weight[], what: string): Weight[] {
+  const { targets, method } = spec
+  const free = withoutHeads(all, spec)
   for (const target of targets)
     if (!free.some(({ module }) => isMeantBy(target, module)))
       throw new PeertuneError('config/no-such-module', `the model has no ${what} in a module called ${target}`, {
@@ -103,6 +144,9 @@ function chosen({ targets, head, method }: SelectiveSpec, all: readonly Weight[]
     hint: 'choose another method for this model'
   })
 }
+
+const withoutHeads = (all: readonly Weight[], { head }: Pick<SelectiveSpec, 'head'>): Weight[] =>
+  all.filter(({ module }) => !head.some((name) => module === name || module.endsWith(`.${name}`)))
 
 /** The adapters of one method, in the order in which they are put into the graph; heads are made apart. */
 export function adaptersOf(spec: PeftSpec, base: BaseModel): Adapter[] {

@@ -11,34 +11,41 @@ export const values = (length: number, salt = 0): Float32Array =>
 export const transpose = (matrix: Float32Array, rows: number, columns: number): Float32Array =>
   Float32Array.from(matrix, (_, i) => matrix[(i % rows) * columns + Math.floor(i / rows)] as number)
 
-/** x [2, 3, 4] -> layers.0.up (4 to 6, no bias) -> Relu -> layers.0.down (6 to 4) -> classifier (4 to 3) -> logits. */
-const graph = smallGraph({
-  inputs: { x: [2, 3, 4] },
-  constants: [
-    floatConstant('val_1', values(24), [4, 6]),
-    floatConstant('layers.0.down.weight', values(24, 50), [6, 4]),
-    floatConstant('layers.0.down.bias', values(4, 90)),
-    floatConstant('classifier.weight', values(12, 120), [3, 4]),
-    floatConstant('classifier.bias', values(3, 150))
-  ],
-  nodes: [
-    { op: 'MatMul', in: ['x', 'val_1'], out: ['u'], name: '/layers.0/up/MatMul', module: 'layers.0.up' },
-    { op: 'Relu', in: ['u'], out: ['r'] },
-    { op: 'MatMul', in: ['r', 'layers.0.down.weight'], out: ['d'], module: 'layers.0.down' },
-    { op: 'Add', in: ['layers.0.down.bias', 'd'], out: ['e'], module: 'layers.0.down' },
-    { op: 'ReduceMax', in: ['e', 'one'], out: ['p'], attributes: { keepdims: { type: 'int', value: 0 } } },
-    {
-      op: 'Gemm',
-      in: ['p', 'classifier.weight', 'classifier.bias'],
-      out: ['logits'],
-      module: 'classifier',
-      attributes: { transB: { type: 'int', value: 1 } }
-    }
-  ],
-  output: 'logits'
-})
+/** x [2, 3, 4] -> layers.0.up (4 to 6, no bias) -> Relu (smooth: Tanh) -> layers.0.down (6 to 4) -> classifier (4 to 3) -> logits. */
+const graphOf = (smooth: boolean) =>
+  smallGraph({
+    inputs: { x: [2, 3, 4] },
+    constants: [
+      floatConstant('val_1', values(24), [4, 6]),
+      floatConstant('layers.0.down.weight', values(24, 50), [6, 4]),
+      floatConstant('layers.0.down.bias', values(4, 90)),
+      floatConstant('classifier.weight', values(12, 120), [3, 4]),
+      floatConstant('classifier.bias', values(3, 150))
+    ],
+    nodes: [
+      { op: 'MatMul', in: ['x', 'val_1'], out: ['u'], name: '/layers.0/up/MatMul', module: 'layers.0.up' },
+      { op: smooth ? 'Tanh' : 'Relu', in: ['u'], out: ['r'] },
+      { op: 'MatMul', in: ['r', 'layers.0.down.weight'], out: ['d'], module: 'layers.0.down' },
+      { op: 'Add', in: ['layers.0.down.bias', 'd'], out: ['e'], module: 'layers.0.down' },
+      {
+        op: smooth ? 'ReduceMean' : 'ReduceMax',
+        in: ['e', 'one'],
+        out: ['p'],
+        attributes: { keepdims: { type: 'int', value: 0 } }
+      },
+      {
+        op: 'Gemm',
+        in: ['p', 'classifier.weight', 'classifier.bias'],
+        out: ['logits'],
+        module: 'classifier',
+        attributes: { transB: { type: 'int', value: 1 } }
+      }
+    ],
+    output: 'logits'
+  })
 
-export async function smallModel() {
+export async function smallModel({ smooth = false } = {}) {
+  const graph = graphOf(smooth)
   const one = {
     name: 'one',
     type: 'int64',

@@ -1,0 +1,120 @@
+import { seededRng } from '../base/rng.js'
+import { intConstant } from '../onnx/constant.js'
+import type { RewriteContext } from '../onnx/rewrite.js'
+import { linearView } from './merge-target.js'
+import type { Adapter, BaseModel } from './method.js'
+import { emitBase, int, type LinearUse, rewriteLinears, withTensors } from './rewrite-linear.js'
+import type { LinearModule } from './target.js'
+
+export interface SparseOptions {
+  readonly modules: readonly LinearModule[]
+  /** Share of a weight's elements that train. */
+  readonly density: number
+  readonly mask: 'random' | 'magnitude'
+  readonly base: BaseModel
+  /** Every peer that has it draws the same mask. */
+  readonly seed: string
+}
+
+/**
+ * A few elements of each weight train, the same on every peer: W' = W + (values at the mask). Selective. The mask is
+ * drawn from the common seed, as in the first stage of SLoRA (Babakniya et al. 2023, https://arxiv.org/abs/2308.06522),
+ * or takes the base weight's largest elements; it is never sent.
+ *
+ * `<module>.sparse_delta` float32[elements], from zero, so that training starts from the base model; elements in the
+ * order of the mask's indices in [out, in]. Linear in its parameters: mixing is exact.
+ */
+export function createSparse({ modules, density, mask, base, seed }: SparseOptions): Adapter {
+  const masked = modules.map((module): MaskedModule => {
+    const size = module.inFeatures * module.outFeatures
+    const count = Math.max(1, Math.min(size, Math.floor(density * size)))
+    const indices = mask === 'random' ? drawn(seed, module, count) : largest(module, base, count)
+    return { ...module, indices }
+  })
+  const tensors = masked.map(({ path, indices }) => ({
+    name: nameDelta(path),
+    shape: [indices.length],
+    initial: new Float32Array(indices.length)
+  }))
+  return {
+    tensors,
+    rewrite(graph) {
+      const prepared = withTensors(graph, tensors)
+      const constants = masked.map((module) => intConstant(nameIndices(module.path), placesOf(module)))
+      const rewritten = {
+        ...prepared,
+        initializers: new Map([...prepared.initializers, ...constants.map((one) => [one.name, one] as const)]),
+        values: new Map([...prepared.values, ...constants.map((one) => [one.name, one] as const)])
+      }
+      return rewriteLinears(rewritten, masked, emitSparse)
+    },
+    merge(target, values) {
+      for (const module of masked) {
+        const delta = values.get(nameDelta(module.path)) as Float32Array
+        const { values: weight } = target.linear(module)
+        for (const [index, place] of placesOf(module).entries()) weight[place]! += delta[index]!
+      }
+    }
+  }
+}
+
+interface MaskedModule extends LinearModule {
+  /** Of out * in + in, ascending. */
+  readonly indices: Uint32Array
+}
+
+const nameDelta = (path: string): string => `${path}.sparse_delta`
+const nameIndices = (path: string): string => `${path}.sparse_mask`
+
+/** Indices in the order that the weight lies in. */
+function placesOf(module: MaskedModule): number[] {
+  const { outStride, inStride } = linearView(module, new Float32Array())
+  const { inFeatures } = module
+  return Array.from(module.indices, (i) => Math.floor(i / inFeatures) * outStride + (i % inFeatures) * inStride)
+}
+
+/** Selection sampling (Knuth, TAOCP volume 2, algorithm S): `count` of all, each set equally likely, in order. */
+function drawn(seed: string, { path, inFeatures, outFeatures }: LinearModule, count: number): Uint32Array {
+  const rng = seededRng(seed, 'sparse', path)
+  const size = inFeatures * outFeatures
+  const indices = new Uint32Array(count)
+  let chosen = 0
+  for (let index = 0; chosen < count; index++) {
+    if ((size - index) * rng.uniform() < count - chosen) indices[chosen++] = index
+  }
+  return indices
+}
+
+/** Elements of the largest absolute value; of equal ones the first. */
+function largest(module: LinearModule, base: BaseModel, count: number): Uint32Array {
+  const { values, outStride, inStride } = linearView(module, base.read(module.weight.initializer))
+  const { inFeatures, outFeatures } = module
+  const magnitude = (i: number): number =>
+    Math.abs(values[Math.floor(i / inFeatures) * outStride + (i % inFeatures) * inStride]!)
+  const magnitudes = Float32Array.from({ length: inFeatures * outFeatures }, (_, i) => magnitude(i))
+  const threshold = magnitudes.slice().sort()[magnitudes.length - count]!
+  let ties = count
+  for (const value of magnitudes) if (value > threshold) ties--
+  const indices = new Uint32Array(count)
+  let chosen = 0
+  for (let i = 0; i < magnitudes.length; i++)
+    if (magnitudes[i]! > threshold || (magnitudes[i] === threshold && ties-- > 0)) indices[chosen++] = i
+  return indices
+}
+
+/** y = x (W + delta) + bias, the weight as one row of elements while delta is added. */
+function emitSparse(use: LinearUse<MaskedModule>, context: RewriteContext): void {
+  const { module, gemm, weight, x, y } = use
+  const { path, inFeatures, outFeatures } = module
+  const size = inFeatures * outFeatures
+  const flat = context.emit({ op: 'Reshape', inputs: [weight, context.ints([size])], shape: [size] })
+  const sum = context.emit({
+    op: 'ScatterElements',
+    inputs: [flat, nameIndices(path), nameDelta(path)],
+    attributes: { axis: int(0), reduction: { type: 'string', value: 'add' } },
+    shape: [size]
+  })
+  const shape = context.shapeOf(weight)
+  const adapted = context.emit({ op: 'Reshape', inputs: [sum, context.ints(shape)], shape })
+  emitBase(use, context, { inputs: [x, adapted, ...gemm.inputs.slice(2)], output: y })
+}
