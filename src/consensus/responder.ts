@@ -1,6 +1,6 @@
 import { reject } from '../base/verdict.js'
 import type { AcceptMessage, CommitMessage, ExchangeId, HelloMessage } from '../codec/messages.js'
-import { payloadHeader } from '../codec/payload.js'
+import { edgeAfter, sameReference } from './edges.js'
 import type { ExchangeEffect, ExchangeState, Session, Step } from './exchange-types.js'
 import { doubtWith, fateOf, noteAccepted, noteCommitted, wasAccepted } from './journal.js'
 import type { Turn } from './session.js'
@@ -15,17 +15,17 @@ import {
   send,
   sessionOf,
   unexpected,
-  withEffects
+  withEffects,
+  withExchange
 } from './session.js'
-import { helloRefusal, mixSides, ownSide, partnerSide } from './sides.js'
+import { helloRefusal, mixSides, ownSide, partnerSide, radiusNow, smallerRadius } from './sides.js'
 
 export function onHello(turn: Turn, state: ExchangeState, hello: HelloMessage): Step {
   if (state.active?.link === turn.link) return unexpected(turn, state, hello)
   const code = helloRefusal(turn.config, hello)
   if (code !== undefined)
     return withEffects(refuse(turn, state, hello.exchangeId, code), penalise(turn, reject(`exchange/${code}`)))
-  if (wasAccepted(state.journal, turn.peer, hello.exchangeId))
-    return refuse(turn, state, hello.exchangeId, 'duplicate-exchange')
+  if (wasAccepted(state.journal, turn.peer, hello.exchangeId)) return onStrayHello(turn, state, hello)
   const freed = makeWay(turn, state)
   if (freed === undefined) return refuse(turn, state, hello.exchangeId, 'busy')
   return andThen(freed, (free) => {
@@ -34,6 +34,16 @@ export function onHello(turn: Turn, state: ExchangeState, hello: HelloMessage): 
     const active: Session = { stage: 'asked', link: turn.link, peer: turn.peer, exchangeId: doubt.exchangeId, hello }
     return [{ ...free, active }, [send(turn, { type: 'resolve', exchangeId: doubt.exchangeId })]]
   })
+}
+
+/**
+ * A HELLO that was delivered twice. A refusal would tell an initiator that waits for our ACK that its exchange had not
+ * happened, so one that has is acknowledged again.
+ */
+function onStrayHello(turn: Turn, state: ExchangeState, { exchangeId }: HelloMessage): Step {
+  if (fateOf(state.journal, turn.peer, exchangeId) === 'committed')
+    return [state, [send(turn, { type: 'ack', exchangeId })]]
+  return refuse(turn, state, exchangeId, 'duplicate-exchange')
 }
 
 /**
@@ -56,15 +66,20 @@ function makeWay(turn: Turn, state: ExchangeState): Step | undefined {
 export function accept(turn: Turn, state: ExchangeState, hello: HelloMessage): Step {
   const { config, view, link, peer } = turn
   const { exchangeId } = hello
-  const own = ownSide(config, view.parameters, exchangeId)
-  const active: Session = { stage: 'accepted', link, peer, exchangeId, hello, own: own.vector }
+  const known = config.codec.edge === undefined ? undefined : state.edges.get(peer)
+  const edge = sameReference(known?.reference, hello.reference) ? known : undefined
+  const own = ownSide(config, edge, view.parameters, exchangeId)
+  const radius = radiusNow(config, state, view.parameters)
+  const active: Session = { stage: 'accepted', link, peer, exchangeId, hello, edge, radius, own }
   const journal = noteAccepted(state.journal, peer, exchangeId)
   const message: AcceptMessage = {
     type: 'accept',
     exchangeId,
     phase: view.phase,
     weight: config.weight,
-    payload: payloadHeader(own.payload)
+    payload: { sizeBytes: own.payload.length, sha256: own.sha256 },
+    ...(edge === undefined ? {} : { reference: edge.reference }),
+    ...(radius === undefined ? {} : { radius })
   }
   return [{ ...state, active, journal }, [send(turn, message, own.payload)]]
 }
@@ -74,16 +89,27 @@ export function onCommit(turn: Turn, state: ExchangeState, message: CommitMessag
   const { exchangeId } = message
   const session = sessionOf(turn, state, exchangeId)
   if (session?.stage !== 'accepted') return onStrayCommit(turn, state, exchangeId)
-  const partner = partnerSide(config, message.payload, payload)
+  const { edge, own, hello } = session
+  const partner = partnerSide(config, edge, message.payload, payload)
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
-  const increment = mixSides(config, session.own, partner.value, session.hello.weight)
-  if (!increment.ok) return refuseSide(turn, state, exchangeId, increment.verdict)
-  const made = { peer, exchangeId, partnerPhase: session.hello.phase, increment: increment.value }
+  const radius = smallerRadius(config, session.radius, hello.radius)
+  const mixed = mixSides(config, edge, { own: own.vector, partner: partner.value.vector }, hello.weight, radius)
+  if (!mixed.ok) return refuseSide(turn, state, exchangeId, mixed.verdict)
+  const { increment, observed } = mixed.value
+  const made = { peer, exchangeId, partnerPhase: hello.phase, increment }
+  const after = edgeAfter(config, edge, {
+    exchangeId,
+    initiatorSha256: partner.value.sha256,
+    responderSha256: own.sha256,
+    own: own.vector,
+    partner: partner.value.vector
+  })
+  const decided = { ...state, active: undefined, journal: noteCommitted(state.journal, peer, exchangeId) }
   return [
-    { ...state, active: undefined, journal: noteCommitted(state.journal, peer, exchangeId) },
+    withExchange(config, decided, { peer, observed, ...(after === undefined ? {} : { edge: after }) }),
     [
       { type: 'record', entry: { kind: 'committed', ...made } },
-      { type: 'apply', role: 'responder', ...made },
+      { type: 'apply', role: 'responder', ...made, observed },
       send(turn, { type: 'ack', exchangeId }),
       finished(session, { kind: 'committed' })
     ]

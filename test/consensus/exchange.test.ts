@@ -474,3 +474,25 @@ describe('repeated exchanges', () => {
     expect(norm2(Float32Array.from(weightedMean(network.parameters, weights)))).toBeGreaterThan(0)
   })
 })
+
+describe('a HELLO that arrives again', () => {
+  it('after the exchange was committed is acknowledged, not refused: the initiator may still wait for the ACK', () => {
+    const network = pair()
+    const link = network.initiate(0, 1)
+    const [greeting] = network.queued(link, 1)
+    network.deliver(link, 1)
+    network.deliver(link, 0)
+    network.deliver(link, 1)
+    // The copy overtakes nothing, but the ACK is still on its way when the answer to it is sent.
+    network.inject(link, 1, greeting!)
+    network.deliver(link, 1)
+    network.drain()
+    const kinds = network.log.map(({ machine, effect }) => [machine, effect.type])
+    expect(kinds.filter(([, type]) => type === 'apply')).toEqual([
+      [1, 'apply'],
+      [0, 'apply']
+    ])
+    expect(kinds.filter(([, type]) => type === 'undone')).toEqual([])
+    expect(network.states[0]!.journal.inDoubt).toEqual([])
+  })
+})

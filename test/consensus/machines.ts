@@ -1,6 +1,7 @@
 import type { Rng } from '../../src/base/rng.js'
-import type { CodecName } from '../../src/codec/codec.js'
+import type { CodecContext, CodecName } from '../../src/codec/codec.js'
 import { codecByName } from '../../src/codec/registry.js'
+import type { DistanceMeasure } from '../../src/consensus/distance.js'
 import { initialExchangeState, stepExchange } from '../../src/consensus/exchange.js'
 import type {
   ExchangeConfig,
@@ -26,7 +27,10 @@ export interface MachineOptions {
   readonly reference: Float32Array
   readonly starts: readonly Float32Array[]
   readonly codec?: CodecName
+  readonly context?: CodecContext
   readonly gamma?: number
+  readonly clip?: number
+  readonly measure?: DistanceMeasure
 }
 
 export const machineConfig = (index: number, options: MachineOptions): ExchangeConfig => ({
@@ -34,10 +38,12 @@ export const machineConfig = (index: number, options: MachineOptions): ExchangeC
   federation: 'f'.repeat(64),
   schema: { hash: '5'.repeat(64), size: options.reference.length },
   reference: options.reference,
-  codec: codecByName(options.codec ?? 'int8'),
+  codec: codecByName(options.codec ?? 'int8', options.context),
   gamma: options.gamma ?? 1,
   weight: options.weights[index]!,
-  incarnation: `life-${index}`
+  incarnation: `life-${index}`,
+  ...(options.clip === undefined ? {} : { clip: options.clip }),
+  ...(options.measure === undefined ? {} : { measure: options.measure })
 })
 
 /**
@@ -106,6 +112,12 @@ export function machineNetwork(options: MachineOptions) {
     },
 
     deliver,
+
+    /** What is on its way to one end of a link. */
+    queued: (linkId: LinkId, side: 0 | 1): readonly Item[] => [...links.get(linkId)!.queues[side]],
+
+    /** Puts something on its way that has been there before. */
+    inject: (linkId: LinkId, side: 0 | 1, item: Item): void => void links.get(linkId)!.queues[side].unshift(item),
 
     /** Where something waits to be delivered. */
     pending(): [LinkId, 0 | 1][] {
