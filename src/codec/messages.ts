@@ -32,6 +32,14 @@ export interface PayloadHeader {
   readonly sha256: string
 }
 
+/** What two peers have told each other so far, as both of them name it. */
+export interface EdgeReference {
+  /** Lower-case hexadecimal SHA-256, chains the payloads of every exchange since the common start. */
+  readonly hash: string
+  /** Exchanges in the chain. */
+  readonly sequence: number
+}
+
 /** Initiator to responder: let us mix. */
 export interface HelloMessage {
   readonly type: 'hello'
@@ -45,6 +53,10 @@ export interface HelloMessage {
   readonly weight: number
   readonly codec: string
   readonly gamma: number
+  /** What the sender still knows of the edge; absent: only the common start. */
+  readonly reference?: EdgeReference
+  /** The longest difference the sender follows whole, at least 0; absent: any. */
+  readonly radius?: number
 }
 
 /** Responder to initiator: yes, and this is my side. */
@@ -54,6 +66,9 @@ export interface AcceptMessage {
   readonly phase: Phase
   readonly weight: number
   readonly payload: PayloadHeader
+  /** That of HELLO, where the responder knows it too; absent: both code against the common start. */
+  readonly reference?: EdgeReference
+  readonly radius?: number
 }
 
 /** Either to the other: no, or no longer. From a responder it is final: the exchange is undone. */

@@ -1,7 +1,7 @@
 import { sha256Hex } from '../base/bytes.js'
 import type { Decoded } from '../base/verdict.js'
 import { decoded, refused, reject } from '../base/verdict.js'
-import type { CodecVerdictCode } from './codec.js'
+import type { CodecVerdictCode, VectorCodec } from './codec.js'
 import type { PayloadHeader } from './messages.js'
 
 /** Bytes of one raw frame of a payload: large enough to fill a stream window (256 KiB), small enough to interleave. */
@@ -31,20 +31,26 @@ export interface PayloadBound {
   readonly variableLength?: boolean
 }
 
+export const payloadBound = (codec: VectorCodec, count: number): PayloadBound => ({
+  bytes: codec.encodedBytes(count),
+  variableLength: codec.variableLength ?? false
+})
+
 /**
- * Makes room for the payload a header announces, once its length is one that the bound allows, so a peer cannot make us
+ * Makes room for the payload a header announces, once its length is one that the bound allows (a number: exactly that), so a peer cannot make us
  * allocate anything else. Chunk sizes are fixed by the
  * length, so an empty or oversized chunk is refused and a payload ends after a known number of frames.
  */
 export function payloadAssembler(
   header: PayloadHeader,
-  bound: PayloadBound
+  bound: PayloadBound | number
 ): Decoded<PayloadAssembler, CodecVerdictCode> {
   const { sizeBytes } = header
   if (sizeBytes > MAX_PAYLOAD_BYTES)
     return refused(reject('codec/too-large', `payload of ${sizeBytes} bytes, at most ${MAX_PAYLOAD_BYTES}`))
-  const fits = bound.variableLength ? sizeBytes >= 1 && sizeBytes <= bound.bytes : sizeBytes === bound.bytes
-  if (!fits) return refused(reject('codec/wrong-length', `payload of ${sizeBytes} bytes, expected ${bound.bytes}`))
+  const { bytes, variableLength }: PayloadBound = typeof bound === 'number' ? { bytes: bound } : bound
+  const fits = variableLength ? sizeBytes >= 1 && sizeBytes <= bytes : sizeBytes === bytes
+  if (!fits) return refused(reject('codec/wrong-length', `payload of ${sizeBytes} bytes, expected ${bytes}`))
   const whole = new Uint8Array(sizeBytes)
   let filled = 0
   return decoded({

@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file codec/peertune.proto.
  */
 export const file_codec_peertune: GenFile = /*@__PURE__*/
-  fileDesc("ChRjb2RlYy9wZWVydHVuZS5wcm90bxILcGVlcnR1bmUudjEiLQoHUGF5bG9hZBISCgpzaXplX2J5dGVzGAEgASgNEg4KBnNoYTI1NhgCIAEoDCJ8CgVIZWxsbxISCgpmZWRlcmF0aW9uGAEgASgMEg4KBnNjaGVtYRgCIAEoDBIhCgVwaGFzZRgDIAEoDjISLnBlZXJ0dW5lLnYxLlBoYXNlEg4KBndlaWdodBgEIAEoDRINCgVjb2RlYxgFIAEoCRINCgVnYW1tYRgGIAEoASJiCgZBY2NlcHQSIQoFcGhhc2UYASABKA4yEi5wZWVydHVuZS52MS5QaGFzZRIOCgZ3ZWlnaHQYAiABKA0SJQoHcGF5bG9hZBgDIAEoCzIULnBlZXJ0dW5lLnYxLlBheWxvYWQiLAoGUmVmdXNlEiIKBGNvZGUYASABKA4yFC5wZWVydHVuZS52MS5SZWZ1c2FsIi8KBkNvbW1pdBIlCgdwYXlsb2FkGAEgASgLMhQucGVlcnR1bmUudjEuUGF5bG9hZCIFCgNBY2siCQoHUmVzb2x2ZSIzCgpSZXNvbHV0aW9uEiUKB291dGNvbWUYASABKA4yFC5wZWVydHVuZS52MS5PdXRjb21lItACCg1FeGNoYW5nZUZyYW1lEg8KB3ZlcnNpb24YASABKA0SEwoLZXhjaGFuZ2VfaWQYAiABKAwSIwoFaGVsbG8YAyABKAsyEi5wZWVydHVuZS52MS5IZWxsb0gAEiUKBmFjY2VwdBgEIAEoCzITLnBlZXJ0dW5lLnYxLkFjY2VwdEgAEiUKBnJlZnVzZRgFIAEoCzITLnBlZXJ0dW5lLnYxLlJlZnVzZUgAEiUKBmNvbW1pdBgGIAEoCzITLnBlZXJ0dW5lLnYxLkNvbW1pdEgAEh8KA2FjaxgHIAEoCzIQLnBlZXJ0dW5lLnYxLkFja0gAEicKB3Jlc29sdmUYCCABKAsyFC5wZWVydHVuZS52MS5SZXNvbHZlSAASLQoKcmVzb2x1dGlvbhgJIAEoCzIXLnBlZXJ0dW5lLnYxLlJlc29sdXRpb25IAEIGCgRib2R5IogCChFBbm5vdW5jZW1lbnRGcmFtZRIPCgd2ZXJzaW9uGAEgASgNEhIKCmZlZGVyYXRpb24YAiABKAwSEAoIc2VxdWVuY2UYAyABKAQSDAoEc3RlcBgEIAEoBBIhCgVwaGFzZRgFIAEoDjISLnBlZXJ0dW5lLnYxLlBoYXNlEhEKBGxvc3MYBiABKAFIAIgBARIPCgdzYW1wbGVzGAcgASgNEhEKCWV4Y2hhbmdlcxgIIAEoBBISCgpieXRlc19zZW50GAkgASgEEhYKDmJ5dGVzX3JlY2VpdmVkGAogASgEEhAKCHNvZnR3YXJlGAsgASgJEg0KBWxhYmVsGAwgASgJQgcKBV9sb3NzKlYKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEgoOUEhBU0VfVFJBSU5JTkcQARISCg5QSEFTRV9TRVRUTElORxACEg4KClBIQVNFX0RPTkUQAyqIAwoHUmVmdXNhbBIXChNSRUZVU0FMX1VOU1BFQ0lGSUVEEAASEAoMUkVGVVNBTF9CVVNZEAESHAoYUkVGVVNBTF9PVEhFUl9GRURFUkFUSU9OEAISGAoUUkVGVVNBTF9PVEhFUl9TQ0hFTUEQAxIXChNSRUZVU0FMX09USEVSX0NPREVDEAQSFwoTUkVGVVNBTF9PVEhFUl9HQU1NQRAFEhkKFVJFRlVTQUxfQUJTVVJEX1dFSUdIVBAGEh4KGlJFRlVTQUxfRFVQTElDQVRFX0VYQ0hBTkdFEAcSHAoYUkVGVVNBTF9VTktOT1dOX0VYQ0hBTkdFEAgSGAoUUkVGVVNBTF9CQURfQ0hFQ0tTVU0QCRIXChNSRUZVU0FMX0JBRF9QQVlMT0FEEAoSFgoSUkVGVVNBTF9OT1RfRklOSVRFEAsSFQoRUkVGVVNBTF9NQUxGT1JNRUQQDBIYChRSRUZVU0FMX1JBVEVfTElNSVRFRBANEhMKD1JFRlVTQUxfTEVBVklORxAOKk0KB091dGNvbWUSFwoTT1VUQ09NRV9VTlNQRUNJRklFRBAAEhUKEU9VVENPTUVfQ09NTUlUVEVEEAESEgoOT1VUQ09NRV9VTkRPTkUQAmIGcHJvdG8z");
+  fileDesc("ChRjb2RlYy9wZWVydHVuZS5wcm90bxILcGVlcnR1bmUudjEiLQoHUGF5bG9hZBISCgpzaXplX2J5dGVzGAEgASgNEg4KBnNoYTI1NhgCIAEoDCIvCg1FZGdlUmVmZXJlbmNlEgwKBGhhc2gYASABKAwSEAoIc2VxdWVuY2UYAiABKAQiywEKBUhlbGxvEhIKCmZlZGVyYXRpb24YASABKAwSDgoGc2NoZW1hGAIgASgMEiEKBXBoYXNlGAMgASgOMhIucGVlcnR1bmUudjEuUGhhc2USDgoGd2VpZ2h0GAQgASgNEg0KBWNvZGVjGAUgASgJEg0KBWdhbW1hGAYgASgBEi0KCXJlZmVyZW5jZRgHIAEoCzIaLnBlZXJ0dW5lLnYxLkVkZ2VSZWZlcmVuY2USEwoGcmFkaXVzGAggASgBSACIAQFCCQoHX3JhZGl1cyKxAQoGQWNjZXB0EiEKBXBoYXNlGAEgASgOMhIucGVlcnR1bmUudjEuUGhhc2USDgoGd2VpZ2h0GAIgASgNEiUKB3BheWxvYWQYAyABKAsyFC5wZWVydHVuZS52MS5QYXlsb2FkEi0KCXJlZmVyZW5jZRgEIAEoCzIaLnBlZXJ0dW5lLnYxLkVkZ2VSZWZlcmVuY2USEwoGcmFkaXVzGAUgASgBSACIAQFCCQoHX3JhZGl1cyIsCgZSZWZ1c2USIgoEY29kZRgBIAEoDjIULnBlZXJ0dW5lLnYxLlJlZnVzYWwiLwoGQ29tbWl0EiUKB3BheWxvYWQYASABKAsyFC5wZWVydHVuZS52MS5QYXlsb2FkIgUKA0FjayIJCgdSZXNvbHZlIjMKClJlc29sdXRpb24SJQoHb3V0Y29tZRgBIAEoDjIULnBlZXJ0dW5lLnYxLk91dGNvbWUi0AIKDUV4Y2hhbmdlRnJhbWUSDwoHdmVyc2lvbhgBIAEoDRITCgtleGNoYW5nZV9pZBgCIAEoDBIjCgVoZWxsbxgDIAEoCzISLnBlZXJ0dW5lLnYxLkhlbGxvSAASJQoGYWNjZXB0GAQgASgLMhMucGVlcnR1bmUudjEuQWNjZXB0SAASJQoGcmVmdXNlGAUgASgLMhMucGVlcnR1bmUudjEuUmVmdXNlSAASJQoGY29tbWl0GAYgASgLMhMucGVlcnR1bmUudjEuQ29tbWl0SAASHwoDYWNrGAcgASgLMhAucGVlcnR1bmUudjEuQWNrSAASJwoHcmVzb2x2ZRgIIAEoCzIULnBlZXJ0dW5lLnYxLlJlc29sdmVIABItCgpyZXNvbHV0aW9uGAkgASgLMhcucGVlcnR1bmUudjEuUmVzb2x1dGlvbkgAQgYKBGJvZHkiiAIKEUFubm91bmNlbWVudEZyYW1lEg8KB3ZlcnNpb24YASABKA0SEgoKZmVkZXJhdGlvbhgCIAEoDBIQCghzZXF1ZW5jZRgDIAEoBBIMCgRzdGVwGAQgASgEEiEKBXBoYXNlGAUgASgOMhIucGVlcnR1bmUudjEuUGhhc2USEQoEbG9zcxgGIAEoAUgAiAEBEg8KB3NhbXBsZXMYByABKA0SEQoJZXhjaGFuZ2VzGAggASgEEhIKCmJ5dGVzX3NlbnQYCSABKAQSFgoOYnl0ZXNfcmVjZWl2ZWQYCiABKAQSEAoIc29mdHdhcmUYCyABKAkSDQoFbGFiZWwYDCABKAlCBwoFX2xvc3MqVgoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABISCg5QSEFTRV9UUkFJTklORxABEhIKDlBIQVNFX1NFVFRMSU5HEAISDgoKUEhBU0VfRE9ORRADKogDCgdSZWZ1c2FsEhcKE1JFRlVTQUxfVU5TUEVDSUZJRUQQABIQCgxSRUZVU0FMX0JVU1kQARIcChhSRUZVU0FMX09USEVSX0ZFREVSQVRJT04QAhIYChRSRUZVU0FMX09USEVSX1NDSEVNQRADEhcKE1JFRlVTQUxfT1RIRVJfQ09ERUMQBBIXChNSRUZVU0FMX09USEVSX0dBTU1BEAUSGQoVUkVGVVNBTF9BQlNVUkRfV0VJR0hUEAYSHgoaUkVGVVNBTF9EVVBMSUNBVEVfRVhDSEFOR0UQBxIcChhSRUZVU0FMX1VOS05PV05fRVhDSEFOR0UQCBIYChRSRUZVU0FMX0JBRF9DSEVDS1NVTRAJEhcKE1JFRlVTQUxfQkFEX1BBWUxPQUQQChIWChJSRUZVU0FMX05PVF9GSU5JVEUQCxIVChFSRUZVU0FMX01BTEZPUk1FRBAMEhgKFFJFRlVTQUxfUkFURV9MSU1JVEVEEA0SEwoPUkVGVVNBTF9MRUFWSU5HEA4qTQoHT3V0Y29tZRIXChNPVVRDT01FX1VOU1BFQ0lGSUVEEAASFQoRT1VUQ09NRV9DT01NSVRURUQQARISCg5PVVRDT01FX1VORE9ORRACYgZwcm90bzM");
 
 /**
  * Announces the raw bytes that follow this message on the channel.
@@ -43,6 +43,34 @@ export type Payload = Message<"peertune.v1.Payload"> & {
  */
 export const PayloadSchema: GenMessage<Payload> = /*@__PURE__*/
   messageDesc(file_codec_peertune, 0);
+
+/**
+ * What two peers have told each other so far, as both of them name it. Needed by codecs that code the difference from it.
+ *
+ * @generated from message peertune.v1.EdgeReference
+ */
+export type EdgeReference = Message<"peertune.v1.EdgeReference"> & {
+  /**
+   * 32 bytes; chains the payloads of every exchange since the common start.
+   *
+   * @generated from field: bytes hash = 1;
+   */
+  hash: Uint8Array;
+
+  /**
+   * Exchanges in the chain.
+   *
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
+};
+
+/**
+ * Describes the message peertune.v1.EdgeReference.
+ * Use `create(EdgeReferenceSchema)` to create a new message.
+ */
+export const EdgeReferenceSchema: GenMessage<EdgeReference> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 1);
 
 /**
  * Initiator to responder: let us mix.
@@ -85,6 +113,20 @@ export type Hello = Message<"peertune.v1.Hello"> & {
    * @generated from field: double gamma = 6;
    */
   gamma: number;
+
+  /**
+   * What the sender still knows of this edge; absent: only the common start.
+   *
+   * @generated from field: peertune.v1.EdgeReference reference = 7;
+   */
+  reference?: EdgeReference | undefined;
+
+  /**
+   * The longest difference the sender follows whole; both sides scale longer ones to the smaller radius of the two.
+   *
+   * @generated from field: optional double radius = 8;
+   */
+  radius?: number | undefined;
 };
 
 /**
@@ -92,7 +134,7 @@ export type Hello = Message<"peertune.v1.Hello"> & {
  * Use `create(HelloSchema)` to create a new message.
  */
 export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 1);
+  messageDesc(file_codec_peertune, 2);
 
 /**
  * Responder to initiator: yes, and this is my side.
@@ -114,6 +156,18 @@ export type Accept = Message<"peertune.v1.Accept"> & {
    * @generated from field: peertune.v1.Payload payload = 3;
    */
   payload?: Payload | undefined;
+
+  /**
+   * The reference of HELLO where the responder knows it too; absent: both code against the common start.
+   *
+   * @generated from field: peertune.v1.EdgeReference reference = 4;
+   */
+  reference?: EdgeReference | undefined;
+
+  /**
+   * @generated from field: optional double radius = 5;
+   */
+  radius?: number | undefined;
 };
 
 /**
@@ -121,7 +175,7 @@ export type Accept = Message<"peertune.v1.Accept"> & {
  * Use `create(AcceptSchema)` to create a new message.
  */
 export const AcceptSchema: GenMessage<Accept> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 2);
+  messageDesc(file_codec_peertune, 3);
 
 /**
  * @generated from message peertune.v1.Refuse
@@ -138,7 +192,7 @@ export type Refuse = Message<"peertune.v1.Refuse"> & {
  * Use `create(RefuseSchema)` to create a new message.
  */
 export const RefuseSchema: GenMessage<Refuse> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 3);
+  messageDesc(file_codec_peertune, 4);
 
 /**
  * Initiator to responder: this is my side. When it arrives whole, the exchange has happened.
@@ -157,7 +211,7 @@ export type Commit = Message<"peertune.v1.Commit"> & {
  * Use `create(CommitSchema)` to create a new message.
  */
 export const CommitSchema: GenMessage<Commit> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 4);
+  messageDesc(file_codec_peertune, 5);
 
 /**
  * Responder to initiator: it has happened.
@@ -172,7 +226,7 @@ export type Ack = Message<"peertune.v1.Ack"> & {
  * Use `create(AckSchema)` to create a new message.
  */
 export const AckSchema: GenMessage<Ack> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 5);
+  messageDesc(file_codec_peertune, 6);
 
 /**
  * A former initiator asks the responder what became of an exchange.
@@ -187,7 +241,7 @@ export type Resolve = Message<"peertune.v1.Resolve"> & {
  * Use `create(ResolveSchema)` to create a new message.
  */
 export const ResolveSchema: GenMessage<Resolve> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 6);
+  messageDesc(file_codec_peertune, 7);
 
 /**
  * @generated from message peertune.v1.Resolution
@@ -204,7 +258,7 @@ export type Resolution = Message<"peertune.v1.Resolution"> & {
  * Use `create(ResolutionSchema)` to create a new message.
  */
 export const ResolutionSchema: GenMessage<Resolution> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 7);
+  messageDesc(file_codec_peertune, 8);
 
 /**
  * One frame on the exchange channel.
@@ -277,7 +331,7 @@ export type ExchangeFrame = Message<"peertune.v1.ExchangeFrame"> & {
  * Use `create(ExchangeFrameSchema)` to create a new message.
  */
 export const ExchangeFrameSchema: GenMessage<ExchangeFrame> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 8);
+  messageDesc(file_codec_peertune, 9);
 
 /**
  * Published by every peer to its federation's topic. The sender is whoever signed it; never a field of the payload.
@@ -367,7 +421,7 @@ export type AnnouncementFrame = Message<"peertune.v1.AnnouncementFrame"> & {
  * Use `create(AnnouncementFrameSchema)` to create a new message.
  */
 export const AnnouncementFrameSchema: GenMessage<AnnouncementFrame> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 9);
+  messageDesc(file_codec_peertune, 10);
 
 /**
  * @generated from enum peertune.v1.Phase

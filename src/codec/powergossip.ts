@@ -41,7 +41,8 @@ function normalise(direction: Float32Array, seed: readonly (string | number)[]):
     return normalise(direction, [...seed, 'again'])
   }
   const scale = Math.sign(largest) / Math.sqrt(square)
-  for (let i = 0; i < direction.length; i++) direction[i] = direction[i]! * scale
+  // Adding zero makes -0 into 0: the other end sees the opposite signs.
+  for (let i = 0; i < direction.length; i++) direction[i] = direction[i]! * scale + 0
 }
 
 /** image = X^T p (left) or X p (right), for the matrix at `offset` of `vector` minus `start`. */

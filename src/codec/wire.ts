@@ -4,8 +4,16 @@ import { PeertuneError } from '../base/errors.js'
 import type { Decoded } from '../base/verdict.js'
 import { decoded, refused, reject } from '../base/verdict.js'
 import type { CodecVerdictCode } from './codec.js'
-import type { Announcement, ExchangeFate, ExchangeMessage, PayloadHeader, Phase, RefusalCode } from './messages.js'
-import type { ExchangeFrame, Payload } from './peertune_pb.js'
+import type {
+  Announcement,
+  EdgeReference,
+  ExchangeFate,
+  ExchangeMessage,
+  PayloadHeader,
+  Phase,
+  RefusalCode
+} from './messages.js'
+import type { EdgeReference as WireReference, ExchangeFrame, Payload } from './peertune_pb.js'
 import {
   AnnouncementFrameSchema,
   ExchangeFrameSchema,
@@ -133,6 +141,34 @@ const payloadFromWire = (payload: Payload | undefined): PayloadHeader => {
   return { sizeBytes, sha256: hexField(sha256, HASH_BYTES, 'payload.sha256') }
 }
 
+/** The two fields that HELLO and ACCEPT share; left out where they are absent. */
+interface EdgeFields {
+  readonly reference?: EdgeReference
+  readonly radius?: number
+}
+
+const edgeToWire = ({ reference, radius }: EdgeFields) => ({
+  ...(reference === undefined
+    ? {}
+    : { reference: { hash: fromHex(reference.hash), sequence: BigInt(reference.sequence) } }),
+  ...(radius === undefined ? {} : { radius })
+})
+
+function edgeFromWire(reference: WireReference | undefined, radius: number | undefined): EdgeFields {
+  if (radius !== undefined && !(radius >= 0)) throw new Unreadable(`radius is ${radius}`)
+  return {
+    ...(reference === undefined
+      ? {}
+      : {
+          reference: {
+            hash: hexField(reference.hash, HASH_BYTES, 'reference.hash'),
+            sequence: countField(reference.sequence, 'reference.sequence')
+          }
+        }),
+    ...(radius === undefined ? {} : { radius: finiteField(radius, 'radius') })
+  }
+}
+
 type WireBody = NonNullable<MessageInitShape<typeof ExchangeFrameSchema>['body']>
 
 /** The wire form of a message's own fields; one case per message type, mirrored by `bodyFromWire`. */
@@ -147,12 +183,16 @@ function bodyToWire(message: ExchangeMessage): WireBody {
           phase: phases.code(message.phase),
           weight: message.weight,
           codec: message.codec,
-          gamma: message.gamma
+          gamma: message.gamma,
+          ...edgeToWire(message)
         }
       }
     case 'accept': {
       const { phase, weight, payload } = message
-      return { case: 'accept', value: { phase: phases.code(phase), weight, payload: payloadToWire(payload) } }
+      return {
+        case: 'accept',
+        value: { phase: phases.code(phase), weight, payload: payloadToWire(payload), ...edgeToWire(message) }
+      }
     }
     case 'refuse':
       return { case: 'refuse', value: { code: refusals.code(message.code) } }
@@ -170,7 +210,7 @@ function bodyToWire(message: ExchangeMessage): WireBody {
 function bodyFromWire(exchangeId: string, body: ExchangeFrame['body']): ExchangeMessage {
   switch (body.case) {
     case 'hello': {
-      const { federation, schema, phase, weight, codec, gamma } = body.value
+      const { federation, schema, phase, weight, codec, gamma, reference, radius } = body.value
       if (codec.length > MAX_CODEC_NAME_LENGTH) throw new Unreadable(`codec: a name of ${codec.length} characters`)
       return {
         type: 'hello',
@@ -180,13 +220,15 @@ function bodyFromWire(exchangeId: string, body: ExchangeFrame['body']): Exchange
         phase: requireField(phases.name(phase), 'phase'),
         weight,
         codec,
-        gamma: finiteField(gamma, 'gamma')
+        gamma: finiteField(gamma, 'gamma'),
+        ...edgeFromWire(reference, radius)
       }
     }
     case 'accept': {
       const phase = requireField(phases.name(body.value.phase), 'phase')
       const payload = payloadFromWire(body.value.payload)
-      return { type: 'accept', exchangeId, phase, weight: body.value.weight, payload }
+      const { weight, reference, radius } = body.value
+      return { type: 'accept', exchangeId, phase, weight, payload, ...edgeFromWire(reference, radius) }
     }
     case 'refuse':
       return { type: 'refuse', exchangeId, code: refusals.name(body.value.code) ?? 'unspecified' }

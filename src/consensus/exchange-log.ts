@@ -7,6 +7,7 @@ import {
   leaveDoubt,
   noteAccepted,
   noteCommitted,
+  type Observation,
   type PeerId
 } from './journal.js'
 
@@ -24,6 +25,7 @@ export type LogEntry =
       readonly peer: PeerId
       readonly partnerPhase: Phase
       readonly increment: Float32Array
+      readonly observed?: Observation
     }
   /** Initiator, with the responder's word. May be lost: it is then asked for again, and is the same again. */
   | {
@@ -67,8 +69,8 @@ export function replayLog(
 function replayEntry(journal: Journal, entry: LogEntry, made: ReplayedExchange[]): Journal {
   const { exchangeId, peer } = entry
   if (entry.kind === 'in-doubt') {
-    const { partnerPhase, increment } = entry
-    return enterDoubt(journal, { exchangeId, peer, partnerPhase, increment })[0]
+    const { kind: _, ...record } = entry
+    return enterDoubt(journal, record)[0]
   }
   if (entry.kind === 'settled') {
     const record = doubtAbout(journal, peer, exchangeId)

@@ -1,9 +1,12 @@
 import type { Verdict } from '../base/verdict.js'
 import type { CodecVerdictCode, VectorCodec } from '../codec/codec.js'
 import type { ExchangeId, ExchangeMessage, HelloMessage, Phase, RefusalCode } from '../codec/messages.js'
+import type { DistanceMeasure } from './distance.js'
 import type { LogEntry } from './exchange-log.js'
-import type { ExchangeRole, Journal, PeerId } from './journal.js'
+import type { Edge, Edges } from './edges.js'
+import type { ExchangeRole, Journal, Observation, PeerId } from './journal.js'
 import type { MixingRule } from './mixing.js'
+import type { Distances } from './radius.js'
 
 /** A conversation with one peer; the driver numbers them and never uses a number twice. */
 export type LinkId = number
@@ -33,12 +36,25 @@ export interface ExchangeConfig {
   readonly incarnation: string
   /** Default: `pairwiseMean`. */
   readonly mix?: MixingRule
+  /** How far two peers are apart. Default: `euclidean`; `productDistance` for adapters made of factors. */
+  readonly measure?: DistanceMeasure
+  /** Partners are followed up to this many median distances (radius.ts). Absent: all the way. */
+  readonly clip?: number
 }
 
 /** What the machine may look at while it takes one step; `parameters` is read, not kept. */
 export interface LocalView {
   readonly parameters: Float32Array
   readonly phase: Phase
+}
+
+/** One side of an exchange: its bytes, and the vector both ends will take them for. */
+export interface Side {
+  readonly payload: Uint8Array
+  /** Lower-case hexadecimal SHA-256 of the payload. */
+  readonly sha256: string
+  /** float32[schema.size]. */
+  readonly vector: Float32Array
 }
 
 /**
@@ -48,7 +64,16 @@ export interface LocalView {
  */
 export type Session =
   | { readonly stage: 'asking'; readonly link: LinkId; readonly peer: PeerId; readonly exchangeId: ExchangeId }
-  | { readonly stage: 'greeting'; readonly link: LinkId; readonly peer: PeerId; readonly exchangeId: ExchangeId }
+  | {
+      readonly stage: 'greeting'
+      readonly link: LinkId
+      readonly peer: PeerId
+      readonly exchangeId: ExchangeId
+      /** What HELLO has offered to code against. */
+      readonly edge: Edge | undefined
+      /** As announced in HELLO. */
+      readonly radius: number | undefined
+    }
   | { readonly stage: 'committing'; readonly link: LinkId; readonly peer: PeerId; readonly exchangeId: ExchangeId }
   | {
       readonly stage: 'asked'
@@ -63,13 +88,19 @@ export type Session =
       readonly peer: PeerId
       readonly exchangeId: ExchangeId
       readonly hello: HelloMessage
-      /** What the partner will know of us once it has our payload, float32[schema.size]. */
-      readonly own: Float32Array
+      /** What both code against; absent: the common start. */
+      readonly edge: Edge | undefined
+      /** As announced in ACCEPT. */
+      readonly radius: number | undefined
+      readonly own: Side
     }
 
 export interface ExchangeState {
   readonly active: Session | undefined
   readonly journal: Journal
+  /** What is known of the partners of committed exchanges, for codecs with a memory. */
+  readonly edges: Edges
+  readonly distances: Distances
   /** Exchanges initiated in this life; makes ids unique. */
   readonly initiated: number
 }
@@ -124,6 +155,8 @@ export type ExchangeEffect =
       readonly role: ExchangeRole
       readonly partnerPhase: Phase
       readonly increment: Float32Array
+      /** Absent for an exchange that was in doubt when an earlier version of the software stopped. */
+      readonly observed?: Observation
     }
   /** An exchange in doubt turned out not to have happened: its increment is dropped. */
   | { readonly type: 'undone'; readonly peer: PeerId; readonly exchangeId: ExchangeId }

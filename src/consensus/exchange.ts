@@ -12,10 +12,11 @@ import type {
 } from './exchange-types.js'
 import { greet, onAccept, onInitiate } from './initiator.js'
 import type { InDoubt, Journal } from './journal.js'
+import { noEdges } from './edges.js'
 import { doubtAbout, emptyJournal, leaveDoubt } from './journal.js'
 import { accept, onCommit, onHello, onResolve } from './responder.js'
 import type { Turn } from './session.js'
-import { andThen, endSession, finished, penalise, sessionOf, unexpected, withEffects } from './session.js'
+import { andThen, endSession, finished, penalise, sessionOf, unexpected, withEffects, withExchange } from './session.js'
 
 /**
  * The pairwise antisymmetric exchange as a pure state machine: the atomic pair average of AD-PSGD (Lian et al. 2018,
@@ -36,6 +37,8 @@ import { andThen, endSession, finished, penalise, sessionOf, unexpected, withEff
 export const initialExchangeState = (journal: Journal = emptyJournal): ExchangeState => ({
   active: undefined,
   journal,
+  edges: noEdges,
+  distances: new Map(),
   initiated: 0
 })
 
@@ -88,7 +91,8 @@ function onDecision(
   const { exchangeId } = message
   const record = doubtAbout(state.journal, turn.peer, exchangeId)
   if (record === undefined) return unexpected(turn, state, message)
-  const settled: ExchangeState = { ...state, journal: leaveDoubt(state.journal, record) }
+  const undoubted: ExchangeState = { ...state, journal: leaveDoubt(state.journal, record) }
+  const settled = fate === 'committed' ? withExchange(turn.config, undoubted, record) : undoubted
   const settling: ExchangeEffect =
     fate === 'committed' ? applied(record) : { type: 'undone', peer: turn.peer, exchangeId }
   return andThen([settled, [settledEntry(record, fate), settling]], (after) => goOn(turn, after, exchangeId, fate))
@@ -119,7 +123,8 @@ const applied = (record: InDoubt): ExchangeEffect => ({
   exchangeId: record.exchangeId,
   role: 'initiator',
   partnerPhase: record.partnerPhase,
-  increment: record.increment
+  increment: record.increment,
+  ...(record.observed === undefined ? {} : { observed: record.observed })
 })
 
 /** The partner says no. After our COMMIT that is its decision, so the exchange in doubt is undone. */

@@ -1,12 +1,12 @@
 import { reject } from '../base/verdict.js'
 import type { AcceptMessage, CommitMessage, HelloMessage } from '../codec/messages.js'
-import { payloadHeader } from '../codec/payload.js'
+import { edgeAfter, sameReference } from './edges.js'
 import type { ExchangeEffect, ExchangeState, Session, Step } from './exchange-types.js'
 import type { InDoubt } from './journal.js'
 import { doubtWith, enterDoubt } from './journal.js'
 import type { Turn } from './session.js'
 import { penalise, refuse, refuseSide, send, sessionOf, unexpected, withEffects } from './session.js'
-import { isSaneWeight, mixSides, nextExchangeId, ownSide, partnerSide } from './sides.js'
+import { isSaneWeight, mixSides, nextExchangeId, ownSide, partnerSide, radiusNow, smallerRadius } from './sides.js'
 
 export function onInitiate(turn: Turn, state: ExchangeState): Step {
   // A partner called while the channel was being opened: its exchange goes first.
@@ -25,6 +25,8 @@ export function onInitiate(turn: Turn, state: ExchangeState): Step {
 export function greet(turn: Turn, state: ExchangeState): Step {
   const { config, view, link, peer } = turn
   const exchangeId = nextExchangeId(config, peer, state.initiated)
+  const edge = config.codec.edge === undefined ? undefined : state.edges.get(peer)
+  const radius = radiusNow(config, state, view.parameters)
   const hello: HelloMessage = {
     type: 'hello',
     exchangeId,
@@ -33,9 +35,11 @@ export function greet(turn: Turn, state: ExchangeState): Step {
     phase: view.phase,
     weight: config.weight,
     codec: config.codec.name,
-    gamma: config.gamma
+    gamma: config.gamma,
+    ...(edge === undefined ? {} : { reference: edge.reference }),
+    ...(radius === undefined ? {} : { radius })
   }
-  const active: Session = { stage: 'greeting', link, peer, exchangeId }
+  const active: Session = { stage: 'greeting', link, peer, exchangeId, edge, radius }
   return [{ ...state, active, initiated: state.initiated + 1 }, [send(turn, hello)]]
 }
 
@@ -49,18 +53,35 @@ export function onAccept(turn: Turn, state: ExchangeState, message: AcceptMessag
       refuse(turn, state, exchangeId, 'absurd-weight'),
       penalise(turn, reject('exchange/absurd-weight', String(message.weight)))
     )
-  const partner = partnerSide(config, message.payload, payload)
+  const edge = message.reference === undefined ? undefined : session.edge
+  if (!sameReference(message.reference, edge?.reference))
+    return refuseSide(turn, state, exchangeId, reject('codec/malformed', 'an edge that we have not offered'))
+  const partner = partnerSide(config, edge, message.payload, payload)
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
-  const own = ownSide(config, view.parameters, exchangeId)
-  const increment = mixSides(config, own.vector, partner.value, message.weight)
-  if (!increment.ok) return refuseSide(turn, state, exchangeId, increment.verdict)
-  const record: InDoubt = { exchangeId, peer, partnerPhase: message.phase, increment: increment.value }
+  const own = ownSide(config, edge, view.parameters, exchangeId)
+  const radius = smallerRadius(config, session.radius, message.radius)
+  const mixed = mixSides(config, edge, { own: own.vector, partner: partner.value.vector }, message.weight, radius)
+  if (!mixed.ok) return refuseSide(turn, state, exchangeId, mixed.verdict)
+  const { increment, observed } = mixed.value
+  const kept = { exchangeId, peer, partnerPhase: message.phase, increment, observed }
+  const after = edgeAfter(config, edge, {
+    exchangeId,
+    initiatorSha256: own.sha256,
+    responderSha256: partner.value.sha256,
+    own: own.vector,
+    partner: partner.value.vector
+  })
+  const record: InDoubt = { ...kept, ...(after === undefined ? {} : { edge: after }) }
   const [journal, surplus] = enterDoubt(state.journal, record)
   const forgotten = surplus.map((one): ExchangeEffect => {
     return { type: 'forgotten', peer: one.peer, exchangeId: one.exchangeId }
   })
-  const commit: CommitMessage = { type: 'commit', exchangeId, payload: payloadHeader(own.payload) }
+  const commit: CommitMessage = {
+    type: 'commit',
+    exchangeId,
+    payload: { sizeBytes: own.payload.length, sha256: own.sha256 }
+  }
   const active: Session = { stage: 'committing', link, peer, exchangeId }
-  const recorded: ExchangeEffect = { type: 'record', entry: { kind: 'in-doubt', ...record } }
+  const recorded: ExchangeEffect = { type: 'record', entry: { kind: 'in-doubt', ...kept } }
   return [{ ...state, active, journal }, [...forgotten, recorded, send(turn, commit, own.payload)]]
 }

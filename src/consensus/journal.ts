@@ -1,8 +1,9 @@
 import { PeertuneError } from '../base/errors.js'
 import type { ExchangeFate, ExchangeId, Phase } from '../codec/messages.js'
+import type { Edge } from './edges.js'
+import type { PeerId } from './peer-id.js'
 
-/** What gossip calls a peer id. Rooms of one layer do not import each other; to this room it is an opaque, ordered text. */
-export type PeerId = string
+export type { PeerId } from './peer-id.js'
 
 /** Who asked for an exchange, and who decides about it. */
 export type ExchangeRole = 'initiator' | 'responder'
@@ -22,12 +23,27 @@ export const MAX_ACCEPTED_PER_PEER = 32
 /** Initiators remembered, the longest silent forgotten first: 32 ids of 32 characters for each are about 2 MB. */
 export const MAX_REMEMBERED_PEERS = 1024
 
+/** What an exchange showed of the two that made it. */
+export interface Observation {
+  /** By the measure of the exchange, before clipping. */
+  readonly distance: number
+  /** Of LoRA factors, ||mean(BA) - mean(B) mean(A)||_F over the pair. */
+  readonly crossTerm?: number
+  /** Share of the difference that was followed: 1 where nothing was clipped. */
+  readonly scale: number
+  /** Exchanges behind the reference that was coded against; 0 for the common start. */
+  readonly turns: number
+}
+
 /** We have sent our commit and not heard that it arrived: apply `increment` or drop it, as the responder decides. */
 export interface InDoubt {
   readonly exchangeId: ExchangeId
   readonly peer: PeerId
   readonly partnerPhase: Phase
   readonly increment: Float32Array
+  readonly observed?: Observation
+  /** What the edge becomes if it has happened. Not in checkpoints: after a restart every edge begins anew. */
+  readonly edge?: Edge
 }
 
 /** An exchange we have accepted as responder. Not committed means undone, or still open in the active session. */
@@ -103,6 +119,7 @@ export interface JournalDocument {
       readonly exchangeId: ExchangeId
       readonly peer: PeerId
       readonly partnerPhase: Phase
+      readonly observed?: Observation
       /** Key into `tensors`. */
       readonly tensor: string
     }[]
@@ -115,7 +132,7 @@ const tensorName = (exchangeId: ExchangeId): string => `in-doubt.${exchangeId}`
 
 export const journalDocument = (journal: Journal): JournalDocument => ({
   json: {
-    inDoubt: journal.inDoubt.map(({ increment: _, ...record }) => ({
+    inDoubt: journal.inDoubt.map(({ increment: _increment, edge: _edge, ...record }) => ({
       ...record,
       tensor: tensorName(record.exchangeId)
     })),

@@ -1,6 +1,7 @@
 import type { Verdict } from '../base/verdict.js'
 import { ignore } from '../base/verdict.js'
 import type { ExchangeId, ExchangeMessage, RefusalCode } from '../codec/messages.js'
+import { keepEdge, mostEdges } from './edges.js'
 import type {
   ExchangeConfig,
   ExchangeEffect,
@@ -12,8 +13,9 @@ import type {
   Session,
   Step
 } from './exchange-types.js'
-import type { ExchangeRole, PeerId } from './journal.js'
+import type { ExchangeRole, PeerId, InDoubt } from './journal.js'
 import { doubtAbout } from './journal.js'
+import { noteDistance } from './radius.js'
 
 /** What every handler needs to know about the event at hand. */
 export interface Turn {
@@ -53,6 +55,17 @@ export const withEffects = ([state, effects]: Step, ...more: readonly ExchangeEf
   state,
   [...effects, ...more]
 ]
+
+/** What a committed exchange leaves behind besides its increment: the edge moves with it and never without. */
+export const withExchange = (
+  config: ExchangeConfig,
+  state: ExchangeState,
+  { peer, edge, observed }: Pick<InDoubt, 'peer' | 'edge' | 'observed'>
+): ExchangeState => ({
+  ...state,
+  edges: keepEdge(state.edges, peer, edge, mostEdges(config)),
+  distances: observed === undefined ? state.distances : noteDistance(state.distances, peer, observed.distance)
+})
 
 /** The active session, if this message belongs to it. */
 export function sessionOf(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): Session | undefined {

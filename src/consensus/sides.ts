@@ -4,76 +4,109 @@ import { seededRng } from '../base/rng.js'
 import type { Decoded } from '../base/verdict.js'
 import { decoded, refused, reject } from '../base/verdict.js'
 import type { ExchangeId, HelloMessage, PayloadHeader, RefusalCode } from '../codec/messages.js'
-import { add, allFinite, subtract } from '../tensor/linear.js'
-import type { ExchangeConfig } from './exchange-types.js'
-import type { PeerId } from './journal.js'
+import { allFinite } from '../tensor/linear.js'
+import { euclidean } from './distance.js'
+import type { Edge } from './edges.js'
+import { codingOf, memoryOf } from './edges.js'
+import type { ExchangeConfig, ExchangeState, Side } from './exchange-types.js'
+import type { Observation, PeerId } from './journal.js'
 import { pairwiseMean } from './mixing.js'
+import { clipScale, radiusOf } from './radius.js'
 
 /** Training examples a peer may claim: a weight of a thousand million would replace anybody else's parameters. */
 export const MAX_WEIGHT = 1_000_000_000
 
 export const isSaneWeight = (weight: number): boolean => Number.isInteger(weight) && weight >= 1 && weight <= MAX_WEIGHT
 
-/** One side of an exchange: its bytes, and the vector both ends will take them for. */
-export interface Side {
-  readonly payload: Uint8Array
-  /** float32[schema.size]. */
-  readonly vector: Float32Array
-}
-
 type SideCode = 'codec/bad-checksum' | 'codec/not-finite' | 'codec/malformed'
 
-/** x0 + decoded difference. The same float32 additions on both ends, hence the same bits. */
-function sideVector(config: ExchangeConfig, payload: Uint8Array): Decoded<Float32Array, SideCode> {
-  const difference = config.codec.decode(payload, config.schema.size)
-  if (!difference.ok) {
-    const { verdict } = difference
+/** The vector that both ends take these bytes for. The same float32 operations on both, hence the same bits. */
+function sideVector(
+  config: ExchangeConfig,
+  edge: Edge | undefined,
+  whose: 'own' | 'partner',
+  payload: Uint8Array
+): Decoded<Float32Array, SideCode> {
+  const vector = codingOf(config.codec).decode(payload, memoryOf(config, edge), whose)
+  if (!vector.ok) {
+    const { verdict } = vector
     const detail = verdict.verdict === 'accept' ? undefined : verdict.detail
     const notFinite = verdict.verdict !== 'accept' && verdict.code === 'codec/not-finite'
     return refused(reject(notFinite ? 'codec/not-finite' : 'codec/malformed', detail))
   }
-  const vector = add(config.reference, difference.value)
-  return allFinite(vector) ? decoded(vector) : refused(reject('codec/not-finite', 'start plus difference overflows'))
+  return allFinite(vector.value) ? vector : refused(reject('codec/not-finite', 'reference plus difference overflows'))
 }
 
 /**
- * Codes a snapshot of our parameters as their difference from the common start. Rounding is seeded by the exchange and
- * the sender, so it is fresh for every exchange and repeats with its seed. Throws `codec/*` when our own parameters have
- * diverged.
+ * Codes a snapshot of our parameters against what both ends know. Rounding is seeded by the exchange and the sender, so it
+ * is fresh for every exchange and repeats with its seed. Throws `codec/*` when our own parameters have diverged.
  */
-export function ownSide(config: ExchangeConfig, parameters: Float32Array, exchangeId: ExchangeId): Side {
+export function ownSide(
+  config: ExchangeConfig,
+  edge: Edge | undefined,
+  parameters: Float32Array,
+  exchangeId: ExchangeId
+): Side {
   const rng = seededRng('exchange', exchangeId, config.self)
-  const payload = config.codec.encode(subtract(parameters, config.reference), rng)
-  const vector = sideVector(config, payload)
+  const payload = codingOf(config.codec).encode(parameters, memoryOf(config, edge), rng)
+  const vector = sideVector(config, edge, 'own', payload)
   if (!vector.ok)
     throw new PeertuneError('consensus/own-side-unreadable', 'our own parameters do not survive coding', {
       facts: { codec: config.codec.name }
     })
-  return { payload, vector: vector.value }
+  return { payload, sha256: sha256Hex(payload), vector: vector.value }
 }
 
 /** Reads the partner's side after checking that it is what the header announced. */
 export function partnerSide(
   config: ExchangeConfig,
+  edge: Edge | undefined,
   header: PayloadHeader,
   payload: Uint8Array | undefined
-): Decoded<Float32Array, SideCode> {
+): Decoded<Side, SideCode> {
   if (payload === undefined || payload.length !== header.sizeBytes)
     return refused(reject('codec/malformed', `payload of ${payload?.length ?? 0} bytes, announced ${header.sizeBytes}`))
-  if (sha256Hex(payload) !== header.sha256) return refused(reject('codec/bad-checksum'))
-  return sideVector(config, payload)
+  const sha256 = sha256Hex(payload)
+  if (sha256 !== header.sha256) return refused(reject('codec/bad-checksum'))
+  const vector = sideVector(config, edge, 'partner', payload)
+  return vector.ok ? decoded({ payload, sha256, vector: vector.value }) : vector
 }
 
-/** The increment for our live parameters. Refused where two finite vectors are too far apart for a finite step. */
+/** The radius we announce; absent where the federation does not clip. */
+export function radiusNow(config: ExchangeConfig, state: ExchangeState, parameters: Float32Array): number | undefined {
+  if (config.clip === undefined) return undefined
+  const { measure = euclidean } = config
+  return radiusOf(config.clip, state.distances, measure(parameters, config.reference).distance)
+}
+
+/** What both sides clip by; Infinity where neither has announced a radius, or the federation does not clip. */
+export const smallerRadius = (
+  { clip }: ExchangeConfig,
+  own: number | undefined,
+  partner: number | undefined
+): number => (clip === undefined ? Infinity : Math.min(own ?? Infinity, partner ?? Infinity))
+
+export interface MixedSides {
+  /** For our live parameters, float32[schema.size]. */
+  readonly increment: Float32Array
+  readonly observed: Observation
+}
+
+/** What an exchange does to us. Refused where two finite vectors are too far apart for a finite step. */
 export function mixSides(
   config: ExchangeConfig,
-  own: Float32Array,
-  partner: Float32Array,
-  partnerWeight: number
-): Decoded<Float32Array, 'codec/not-finite'> {
-  const { mix = pairwiseMean, weight: ownWeight, gamma } = config
-  const increment = mix({ own, partner, ownWeight, partnerWeight, gamma })
-  return allFinite(increment) ? decoded(increment) : refused(reject('codec/not-finite', 'the increment overflows'))
+  edge: Edge | undefined,
+  { own, partner }: { readonly own: Float32Array; readonly partner: Float32Array },
+  partnerWeight: number,
+  radius: number
+): Decoded<MixedSides, 'codec/not-finite'> {
+  const { mix = pairwiseMean, measure = euclidean, weight: ownWeight } = config
+  const apart = measure(own, partner)
+  if (!Number.isFinite(apart.distance)) return refused(reject('codec/not-finite', 'the distance overflows'))
+  const scale = clipScale(radius, apart.distance)
+  const increment = mix({ own, partner, ownWeight, partnerWeight, gamma: config.gamma * scale })
+  if (!allFinite(increment)) return refused(reject('codec/not-finite', 'the increment overflows'))
+  return decoded({ increment, observed: { ...apart, scale, turns: edge?.reference.sequence ?? 0 } })
 }
 
 /** The sender of `hello`, seen as a peer: may it mix with us at all? */

@@ -4,7 +4,7 @@ import { silentLogger } from '../base/log.js'
 import type { Verdict } from '../base/verdict.js'
 import { ignore } from '../base/verdict.js'
 import type { ExchangeMessage, HelloMessage, RefusalCode } from '../codec/messages.js'
-import type { PayloadBound } from '../codec/payload.js'
+import { payloadBound } from '../codec/payload.js'
 import { initialExchangeState, stepExchange } from '../consensus/exchange.js'
 import type {
   ExchangeEffect,
@@ -72,7 +72,7 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
   })
   const links = createLinks({
     clock,
-    payload: payloadBound(config),
+    payload: payloadBound(config.codec, config.schema.size),
     frameTimeoutMs,
     onBytesSent: tallies.sent,
     onBytesReceived: tallies.received,
@@ -115,11 +115,6 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
     }
   }
 }
-
-const payloadBound = ({ codec, schema }: ExchangeDriverInit['config']): PayloadBound => ({
-  bytes: codec.encodedBytes(schema.size),
-  variableLength: codec.variableLength ?? false
-})
 
 function dispatch(driver: Running, event: ExchangeEvent): void {
   const { holder, phase } = driver.components

@@ -207,6 +207,6 @@ describe('the registry', () => {
     expect(defaultGamma('int4-edge')).toBe(0.9)
     expect(defaultGamma('topk-edge')).toBe(0.2)
     expect(defaultGamma('topk-edge', 0.25)).toBe(0.5)
-    expect(defaultGamma('rank-slots-edge', 0.05)).toBe(0.1)
+    expect(defaultGamma('rank-slots-edge', 0.05)).toBe(0.05)
   })
 })

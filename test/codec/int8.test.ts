@@ -64,8 +64,8 @@ describe('int8', () => {
         for (let start = 0; start < vector.length; start += INT8_BLOCK) {
           const block = vector.subarray(start, start + INT8_BLOCK)
           const largest = block.reduce((most, value) => Math.max(most, Math.abs(value)), 0)
-          // The scale is rounded up by at most 2^-10 of itself, or to the smallest binary16.
-          const step = Math.max((largest / 127) * (1 + 2 ** -10), 2 ** -24)
+          // The scale is rounded up by at most 2^-10 of itself, or by the spacing of the smallest binary16.
+          const step = (largest / 127) * (1 + 2 ** -10) + 2 ** -24
           block.forEach((value, i) => {
             expect(Math.abs(back[start + i]! - value)).toBeLessThanOrEqual(step)
           })

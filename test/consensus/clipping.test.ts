@@ -1,0 +1,122 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { productDistance } from '../../src/consensus/distance.js'
+import { clipScale, type Distances, MAX_DISTANCES, noteDistance, radiusOf } from '../../src/consensus/radius.js'
+import { distance2, weightedMean } from '../../src/tensor/linear.js'
+import { gaussian, schema } from '../codec/codec-cases.js'
+import { machineNetwork } from './machines.js'
+
+const met = (...values: readonly number[]): Distances => new Map(values.map((value, i) => [`peer-${i}`, value]))
+
+describe('the radius', () => {
+  it('is the multiple of the lower median of the distances and the way from the start', () => {
+    expect(radiusOf(2, met(), 3)).toBe(6)
+    expect(radiusOf(2, met(5), 3)).toBe(6)
+    expect(radiusOf(2, met(5, 4), 3)).toBe(8)
+    expect(radiusOf(1.5, met(5, 4, 1, 9), 3)).toBe(6)
+  })
+
+  it('does not move past an honest distance while liars are in the minority', () => {
+    fc.assert(
+      fc.property(
+        fc.array(fc.double({ min: 1, max: 2, noNaN: true }), { minLength: 4, maxLength: 20 }),
+        fc.array(fc.double({ min: 1e3, max: 1e9, noNaN: true }), { maxLength: 3 }),
+        (honest, lies) => {
+          expect(radiusOf(1, met(...honest, ...lies), 1.5)).toBeLessThanOrEqual(2)
+        }
+      )
+    )
+  })
+
+  it('gives a partner one vote however often it calls, and forgets the one met longest ago', () => {
+    let distances = met(1, 2, 3)
+    for (let i = 0; i < 100; i++) distances = noteDistance(distances, 'mallory', 1e6)
+    expect(radiusOf(1, distances, 2)).toBe(2)
+    for (let i = 0; i < MAX_DISTANCES; i++) distances = noteDistance(distances, `other-${i}`, 7)
+    expect(distances.size).toBe(MAX_DISTANCES)
+    expect(distances.has('mallory')).toBe(false)
+  })
+
+  it('scales a longer difference to itself, and leaves a shorter one alone', () => {
+    expect(clipScale(3, 2)).toBe(1)
+    expect(clipScale(3, 12)).toBe(0.25)
+    expect(clipScale(Infinity, 1e300)).toBe(1)
+    expect(clipScale(0, 0)).toBe(1)
+    expect(clipScale(0, 1)).toBe(0)
+  })
+})
+
+const reference = gaussian(schema.size, 'x0')
+const away = (length: number, ...seed: (string | number)[]): Float32Array => {
+  const direction = gaussian(schema.size, ...seed)
+  const scale = length / Math.hypot(...direction)
+  return reference.map((value, i) => value + scale * direction[i]!)
+}
+
+const pair = (lengths: readonly [number, number], clip?: number) =>
+  machineNetwork({
+    weights: [3, 5],
+    reference,
+    starts: [away(lengths[0], 'a'), away(lengths[1], 'b')],
+    codec: 'float32',
+    ...(clip === undefined ? {} : { clip })
+  })
+
+const meet = (network: ReturnType<typeof pair>): void => {
+  network.initiate(0, 1)
+  network.drain()
+}
+
+describe('an exchange that clips', () => {
+  it('moves a peer by no more than its share of the smaller radius, and keeps the weighted mean', () => {
+    const network = pair([1, 40], 2)
+    const before = network.parameters.map((x) => x.slice())
+    meet(network)
+    // Peer 0 has come a way of 1: radius 2; its share of the difference is 5 / 8.
+    expect(distance2(before[0]!, network.parameters[0]!)).toBeCloseTo((2 * 5) / 8, 4)
+    expect(distance2(before[1]!, network.parameters[1]!)).toBeCloseTo((2 * 3) / 8, 4)
+    const [mean, now] = [weightedMean(before, [3, 5]), weightedMean(network.parameters, [3, 5])]
+    expect(Math.hypot(...mean.map((value, i) => value - now[i]!)) / Math.hypot(...mean)).toBeLessThan(1e-7)
+    expect(network.log.flatMap(({ effect }) => (effect.type === 'apply' ? [effect.observed?.scale] : []))).toEqual([
+      expect.closeTo(2 / Math.hypot(1, 40), 1),
+      expect.closeTo(2 / Math.hypot(1, 40), 1)
+    ])
+  })
+
+  it('changes nothing among peers that are about equally far', () => {
+    const [plain, clipped] = [pair([1, 1.3]), pair([1, 1.3], 2)]
+    meet(plain)
+    meet(clipped)
+    expect(clipped.parameters).toEqual(plain.parameters)
+  })
+
+  it('lets a newcomer catch up once it has met others', () => {
+    const network = machineNetwork({
+      weights: [4, 4, 4, 4],
+      reference,
+      starts: [reference, away(10, 'b'), away(10, 'c'), away(10, 'd')],
+      clip: 2
+    })
+    for (const partner of [1, 2, 3, 1, 2, 3]) {
+      network.initiate(0, partner)
+      network.drain()
+    }
+    expect(distance2(network.parameters[0]!, reference)).toBeGreaterThan(4)
+  })
+
+  it('measures adapters by what they do', () => {
+    const measure = productDistance(schema, () => 2)
+    const network = machineNetwork({
+      weights: [1, 1],
+      reference,
+      starts: [away(1, 'a'), away(3, 'b')],
+      clip: 1,
+      measure
+    })
+    meet(network)
+    const observed = network.log.flatMap(({ effect }) => (effect.type === 'apply' ? [effect.observed!] : []))
+    expect(observed[0]).toEqual(observed[1])
+    expect(observed[0]!.crossTerm).toBeGreaterThan(0)
+    expect(observed[0]!.scale).toBeLessThan(1)
+  })
+})
