@@ -15,6 +15,7 @@ import type { Dataset } from '../data/batch.js'
 import type { PeerId, Transport } from '../gossip/transport.js'
 import { type DatasetEvaluation, evaluateDataset } from '../train/evaluate.js'
 import { createLocalOptimiser, type LocalOptimiser, type LocalOptimiserOptions } from '../train/local-optimiser.js'
+import { type Selection, selectTensors } from '../tensor/selection.js'
 import type { Trainer } from '../train/trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import { createExchangeDriver } from './exchange-driver.js'
@@ -73,6 +74,8 @@ interface Learner {
   readonly optimiser: LocalOptimiser
   readonly progress: Progress
   readonly roundsConfig: RoundsConfig
+  /** What is exchanged of the parameters. */
+  readonly shared: Selection
   /** Chooses partners. */
   readonly rng: Rng
 }
@@ -141,6 +144,7 @@ function createLearner(parts: ParticipantParts, saved: NodeState | undefined): L
     }),
     progress: createProgress(rounds, roundsConfig, clock),
     roundsConfig,
+    shared: selectTensors(trainer.description.schema, manifest.share),
     rng: saved?.rng.partners ? restoreRng(saved.rng.partners) : seededRng(seed, transport.self, 'partners')
   }
 }
@@ -158,16 +162,14 @@ const journalOf = (saved: NodeState | undefined): SavedJournal =>
 
 function createNeighbourhood(parts: ParticipantParts, learner: Learner, saved: NodeState | undefined): Neighbourhood {
   const { transport, federation, clock, log, onVerdict } = parts
-  const { progress, parameters, rng } = learner
+  const { progress, parameters, rng, shared } = learner
   const phase = () => progress.rounds().phase
   const exchangesByPeer = new Map<PeerId, number>()
   const news = () => newsOf(parts, progress)
   const membership = createMembership({ transport, federation, clock, log, onVerdict, news })
   const holder = {
-    parameters: () => parameters,
-    add: (increment: Float32Array) => {
-      for (let i = 0; i < parameters.length; i++) parameters[i]! += increment[i]!
-    }
+    parameters: () => shared.take(parameters),
+    add: (increment: Float32Array) => shared.addInto(increment, parameters)
   }
   const driver = createExchangeDriver(
     {
@@ -185,8 +187,11 @@ function createNeighbourhood(parts: ParticipantParts, learner: Learner, saved: N
       }
     },
     {
-      config: exchangeConfig(parts),
-      journal: restoreJournal({ json: journalOf(saved), tensors: saved?.inDoubt ?? {} }, parameters.length)
+      config: exchangeConfig(parts, shared),
+      journal: restoreJournal(
+        { json: journalOf(saved), tensors: mapValues(saved?.inDoubt ?? {}, shared.take) },
+        shared.schema.size
+      )
     }
   )
   const mixer = createMixer({
@@ -200,11 +205,20 @@ function createNeighbourhood(parts: ParticipantParts, learner: Learner, saved: N
   return { membership, driver, mixer, exchangesByPeer }
 }
 
-const exchangeConfig = ({ transport, federation, manifest, trainer, dataset }: ParticipantParts): ExchangeConfig => ({
+const mapValues = (
+  vectors: Readonly<Record<string, Float32Array>>,
+  map: (vector: Float32Array) => Float32Array
+): Record<string, Float32Array> =>
+  Object.fromEntries(Object.entries(vectors).map(([name, vector]) => [name, map(vector)]))
+
+const exchangeConfig = (
+  { transport, federation, manifest, trainer, dataset }: ParticipantParts,
+  shared: Selection
+): ExchangeConfig => ({
   self: transport.self,
   federation,
-  schema: trainer.description.schema,
-  reference: trainer.description.initial,
+  schema: shared.schema,
+  reference: shared.take(trainer.description.initial),
   codec: codecByName(manifest.mixing.codec),
   gamma: manifest.mixing.gamma,
   weight: dataset.size,
@@ -257,7 +271,7 @@ function createKeeper(
 /** All of one tick: parameters, journal and counters belong together. */
 function captureState(
   { federation, trainer, transport, clock }: ParticipantParts,
-  { parameters, optimiser, progress, rng }: Learner,
+  { parameters, optimiser, progress, rng, shared }: Learner,
   { driver }: Neighbourhood,
   before: NodeState | undefined
 ): NodeState {
@@ -276,7 +290,7 @@ function captureState(
     rng: { partners: rng.state() },
     cursor: optimiser.cursor(),
     journal: journal as unknown as JsonValue,
-    inDoubt: tensors,
+    inDoubt: mapValues(tensors, shared.expand),
     bytesSent: (before?.bytesSent ?? 0) + bytesSent,
     bytesReceived: (before?.bytesReceived ?? 0) + bytesReceived,
     savedAtMs: clock.now()

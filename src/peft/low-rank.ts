@@ -1,6 +1,6 @@
 import type { CoreSpec, LoraSpec } from '../base/peft-spec.js'
 import type { LowRankModule } from './lora.js'
-import { isMeantBy } from './pattern.js'
+import { isMeantBy } from '../base/name-pattern.js'
 import { type LinearModule, matchModules } from './target.js'
 
 /** The targets with the rank each gets and the scale that follows from it, as PEFT does. */

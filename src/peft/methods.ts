@@ -17,7 +17,7 @@ import { createPartial, partsOf } from './partial.js'
 import { createSparse } from './sparse.js'
 import { createPrefix, keyWidths } from './prefix.js'
 import { createPrompt } from './prompt.js'
-import { isMeantBy } from './pattern.js'
+import { isMeantBy } from '../base/name-pattern.js'
 import { svdStart } from './svd-start.js'
 import { type LinearModule, linearModules, matchModules } from './target.js'
 

@@ -2,7 +2,7 @@ import { PeertuneError } from '../base/errors.js'
 import type { PartialSpec } from '../base/peft-spec.js'
 import type { Weight } from '../onnx/weight.js'
 import type { Adapter, BaseModel } from './method.js'
-import { isMeantBy } from './pattern.js'
+import { isMeantBy } from '../base/name-pattern.js'
 import { createSelected } from './selected.js'
 
 /**

@@ -48,12 +48,37 @@ describe('readManifest', () => {
     expect(federationHash(await read(`${MANIFEST}mixing: { localSteps: 11 }\n`))).not.toBe(federationHash(spelled))
   })
 
+  it('takes several methods at once, a start and what is shared', async () => {
+    const peft = `peft:
+  - method: ravan
+    targets: [query]
+    seed: spring
+  - { method: bitfit, seed: spring }
+startFrom: { sha256: ${SHA} }
+share: [lora_core]
+`
+    const manifest = await read(MANIFEST.replace(/peft:[^]*$/, peft))
+    expect(manifest).toMatchObject({
+      peft: [
+        { method: 'ravan', rank: 8, alpha: 16, heads: 4, targets: ['query'], head: [], seed: 'spring' },
+        { method: 'bitfit', targets: [], head: [], seed: 'spring' }
+      ],
+      startFrom: { sha256: SHA },
+      share: ['lora_core']
+    })
+    expect(federationHash(await read(printManifest(manifest)))).toBe(federationHash(manifest))
+    await expect(read(MANIFEST.replace(/peft:[^]*$/, peft.replace('bitfit', 'bitfitt')))).rejects.toMatchObject({
+      code: 'config/wrong-value',
+      message: expect.stringMatching(/:12: peft\[1\]\.method: expected one of lora, .*, got "bitfitt"/)
+    })
+  })
+
   it.each([
     [
       'an unknown key',
       MANIFEST.replace('targets', 'target'),
       'config/unknown-key',
-      ':10: peft.target: expected one of method, rank, alpha, targets, head, seed, ranks, got the unknown key "target"'
+      ':10: peft.target: expected one of method, rank, alpha, targets, head, seed, ranks, start, got the unknown key "target"'
     ],
     [
       'a key of another method',

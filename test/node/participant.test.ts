@@ -28,13 +28,15 @@ const IDENTITY = {
   schemaHash: createSchema([{ name: 'w', shape: [SIZE] }]).hash
 }
 
+const WHOLE = createSchema([{ name: 'w', shape: [SIZE] }])
+
 /** loss = |x - target|^2 / (2 SIZE): each peer alone would run to its own target. */
-function quadraticTrainer(target: (i: number) => number): Trainer {
+function quadraticTrainer(target: (i: number) => number, schema = WHOLE): Trainer {
   const goal = Float32Array.from({ length: SIZE }, (_, i) => target(i))
   const loss = (x: Float32Array) => x.reduce((sum, value, i) => sum + (value - goal[i]!) ** 2, 0) / (2 * SIZE)
   return {
     description: {
-      schema: createSchema([{ name: 'w', shape: [SIZE] }]),
+      schema,
       initial: Float32Array.from({ length: SIZE }, (_, i) => 0.5 + (i % 7) / 10),
       inputs: [],
       modelSha256: 'ab'.repeat(32),
@@ -156,6 +158,42 @@ describe('participant', () => {
       expect(participant.view().rounds.exchanges).toBeGreaterThan(12)
       expect(verdicts.filter((code) => code.startsWith('exchange/'))).toEqual([])
     }
+  })
+
+  it('keeps at home what is not shared, as if it were alone there', async () => {
+    const network = createMemoryNetwork({ seed: 'private', clock: systemClock })
+    const schema = createSchema([
+      { name: 'up.lora_A.weight', shape: [100] },
+      { name: 'up.lora_B.weight', shape: [200] }
+    ])
+    const agreed = { ...manifest(), share: ['lora_A'] }
+    const peers = await Promise.all(
+      PLANS.slice(0, 2).map((plan) =>
+        join(network, plan, { manifest: agreed, trainer: quadraticTrainer(plan.target, schema) })
+      )
+    )
+    await network.connectAll()
+    const leave = new AbortController()
+    const lives = peers.map(({ participant }) => participant.run(leave.signal))
+    await until(() => peers.every(({ participant }) => isDone(participant)))
+    leave.abort()
+    await Promise.all(lives)
+    const [alice, bob] = peers.map((peer) => peer.final()!)
+    const apart = (from: number, to: number) =>
+      Math.max(...Array.from({ length: to - from }, (_, i) => Math.abs(alice![from + i]! - bob![from + i]!)))
+    expect(apart(0, 100)).toBeLessThan(0.1)
+    expect(apart(100, SIZE)).toBeGreaterThan(1)
+
+    const lonely = createMemoryNetwork({ seed: 'lonely', clock: systemClock })
+    const alone = manifest({ settleExchanges: 0 })
+    const trainer = quadraticTrainer(PLANS[0]!.target, schema)
+    const hermit = await join(lonely, PLANS[0]!, { manifest: alone, trainer })
+    const stop = new AbortController()
+    const life = hermit.participant.run(stop.signal)
+    await until(() => isDone(hermit.participant))
+    stop.abort()
+    await life
+    expect(alice!.subarray(100)).toEqual(hermit.final()!.subarray(100))
   })
 
   it('trains on alone when there is nobody, and is done', async () => {

@@ -1,0 +1,58 @@
+import { PeertuneError } from '../base/errors.js'
+import { isMeantBy } from '../base/name-pattern.js'
+import { createSchema, type ParameterSchema } from './schema.js'
+
+/** Some tensors of a flat vector, as a vector of their own. */
+export interface Selection {
+  /** Of the selected tensors, one behind the other. */
+  readonly schema: ParameterSchema
+  /** float32[whole] -> float32[selected]; the vector itself where everything is selected. */
+  take(whole: Float32Array): Float32Array
+  /** float32[selected] -> float32[whole], zeros elsewhere; the vector itself where everything is selected. */
+  expand(selected: Float32Array): Float32Array
+  /** whole <- whole + selected, in place. */
+  addInto(selected: Float32Array, whole: Float32Array): void
+}
+
+/**
+ * The tensors whose names the patterns mean (base/name-pattern.ts); all of them without patterns. Throws
+ * `config/nothing-shared` for a pattern that means none: everything would silently stay at home.
+ */
+export function selectTensors(schema: ParameterSchema, patterns: readonly string[] | undefined): Selection {
+  if (patterns === undefined) return everything(schema)
+  for (const pattern of patterns)
+    if (!schema.entries.some(({ name }) => isMeantBy(pattern, name)))
+      throw new PeertuneError('config/nothing-shared', `share: ${pattern} is part of no parameter's name`, {
+        facts: { pattern, parameters: schema.entries.slice(0, 8).map(({ name }) => name) }
+      })
+  const chosen = schema.entries.filter(({ name }) => patterns.some((pattern) => isMeantBy(pattern, name)))
+  const selected = createSchema(chosen)
+  const pairs = chosen.map((from, index) => ({ from, at: selected.entries[index]?.offset ?? 0 }))
+  const take = (whole: Float32Array): Float32Array => {
+    const vector = new Float32Array(selected.size)
+    for (const { from, at } of pairs) vector.set(whole.subarray(from.offset, from.offset + from.size), at)
+    return vector
+  }
+  const addInto = (vector: Float32Array, whole: Float32Array): void => {
+    for (const { from, at } of pairs) for (let i = 0; i < from.size; i++) whole[from.offset + i]! += vector[at + i]!
+  }
+  return {
+    schema: selected,
+    take,
+    addInto,
+    expand(vector) {
+      const whole = new Float32Array(schema.size)
+      addInto(vector, whole)
+      return whole
+    }
+  }
+}
+
+const everything = (schema: ParameterSchema): Selection => ({
+  schema,
+  take: (whole) => whole,
+  expand: (selected) => selected,
+  addInto(selected, whole) {
+    for (let i = 0; i < whole.length; i++) whole[i]! += selected[i]!
+  }
+})
