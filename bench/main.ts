@@ -13,7 +13,8 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   codecs: () => import('./codecs.js'),
   conformance: () => import('./conformance.js'),
   start: () => import('./start.js'),
-  mixing: () => import('./mixing.js')
+  mixing: () => import('./mixing.js'),
+  step: () => import('./step.js')
 }
 
 const [name = '', ...args] = process.argv.slice(2)

@@ -24,7 +24,7 @@ export interface Objective {
  * labels are already shifted. Classification is [batch, classes] and [batch], a language model [batch, seq, vocabulary]
  * and [batch, seq]. No label that counts gives loss 0 and gradients 0. Throws `autodiff/no-logits`.
  */
-export function attachLoss(graph: Graph, logits: string = soleOutput(graph)): Objective {
+export function attachLoss(graph: Graph, logits: string = logitsOf(graph)): Objective {
   const op = opsWithLabels(graph, logits)
   const rows = crossEntropyRows(op, logits)
   const weight = op.div(rows.counts, op.max(op.reduceSum(rows.counts, [0]), op.scalar(1, rows.counts)))
@@ -36,7 +36,7 @@ export function attachLoss(graph: Graph, logits: string = soleOutput(graph)): Ob
 }
 
 /** Adds the outputs of EVALUATION_OUTPUTS instead: sums, so that batches add up. Throws `autodiff/no-logits`. */
-export function attachEvaluation(graph: Graph, logits: string = soleOutput(graph)): Graph {
+export function attachEvaluation(graph: Graph, logits: string = logitsOf(graph)): Graph {
   const op = opsWithLabels(graph, logits)
   const { losses, counts, labels, scores } = crossEntropyRows(op, logits)
   const best = op.argMax(scores, 1)
@@ -107,7 +107,8 @@ function staticShape(emitter: Emitter, logits: string): Shape {
   })
 }
 
-function soleOutput(graph: Graph): string {
+/** The output that labels are compared with: `logits`, or the only one. Throws `autodiff/no-logits`. */
+export function logitsOf(graph: Graph): string {
   const names = graph.outputs.map(({ name }) => name)
   const chosen = names.includes('logits') || names.length !== 1 ? 'logits' : names[0]
   if (chosen !== undefined && names.includes(chosen)) return chosen

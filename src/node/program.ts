@@ -1,15 +1,18 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { differentiate, gradientName } from '../autodiff/backward.js'
-import { attachEvaluation, attachLoss, LABELS } from '../autodiff/loss.js'
+import { attachEvaluation, attachLoss, LABELS, logitsOf } from '../autodiff/loss.js'
+import { recomputeWithin } from '../autodiff/recompute.js'
+import { splitFrozen } from '../autodiff/split-frozen.js'
 import { canonicalise, nameModel } from '../onnx/canonicalise.js'
 import type { Graph } from '../onnx/graph.js'
 import { readModel } from '../onnx/read.js'
+import { hoistRowSelections, selectOutputRows } from '../onnx/select-rows.js'
 import type { NamedWeights, Weight } from '../onnx/weight.js'
 import { readWeight, type SharedModel, shareWeights } from '../onnx/weights.js'
 import { createMethod } from '../peft/create-method.js'
 import type { PeftMethod } from '../peft/method.js'
-import type { BuildProgram, Program, ProgramKind } from '../train/program.js'
+import { type BuildProgram, LABEL_ROWS, type Program, type ProgramKind } from '../train/program.js'
 import type { TrainerSpec } from '../train/trainer.js'
 import { modelSha256 } from './model-hash.js'
 
@@ -27,6 +30,10 @@ export interface TrainableModel {
 export interface LoadOptions {
   /** Where the weights of models that carry them inline are put, for all nodes of this machine to share. */
   readonly weightsDir?: string
+  /** Megabytes that the activations of one training step may take; parts of the forward pass run twice to stay below. */
+  readonly memoryMb?: number
+  /** Megabytes kept of the frozen part's activations, by example; 0 for none. */
+  readonly activationCacheMb?: number
 }
 
 const defaultWeightsDir = (): string =>
@@ -68,7 +75,7 @@ export async function loadTrainableModel(
     schema,
     initial,
     inputs: parts.model.graph.inputs,
-    buildProgram: (kind, shapes) => build(kind, shapes, parts)
+    buildProgram: (kind, shapes) => build(kind, shapes, { parts, ...options })
   }
 }
 
@@ -88,19 +95,37 @@ interface Parts {
   readonly externalDir: string
 }
 
+interface BuildOptions extends LoadOptions {
+  readonly parts: Parts
+}
+
 async function build(
   kind: ProgramKind,
-  { [LABELS]: labels, ...inputs }: Parameters<BuildProgram>[1],
-  { model, method, externalDir }: Parts
+  { [LABELS]: labels, [LABEL_ROWS]: labelRows, ...inputs }: Parameters<BuildProgram>[1],
+  { parts: { model, method, externalDir }, memoryMb, activationCacheMb = 0 }: BuildOptions
 ): Promise<Program> {
+  const [examples = []] = Object.values(inputs)
   const adapted = method.rewrite(await canonicalise(model, method.graphInputs(inputs)), labels)
+  const forward = forwardGraph(adapted, labelRows?.[0])
   const parameters = method.schema.entries.map(({ name }) => name)
-  if (kind === 'evaluate') return { graph: attachEvaluation(adapted), externalDir, parameters, gradients: [] }
-  const { graph, loss, seeds } = attachLoss(adapted)
+  if (kind === 'evaluate') return { graph: attachEvaluation(forward), externalDir, parameters, gradients: [] }
+  const cut = { parameters, perBatch: [LABEL_ROWS], batchSize: examples[0] ?? 1 }
+  const split = activationCacheMb > 0 ? splitFrozen(forward, cut) : undefined
+  const { graph, loss, seeds } = attachLoss(split?.trained ?? forward)
+  const training = differentiate(graph, { loss, seeds, parameters, constants: method.detached })
   return {
-    graph: differentiate(graph, { loss, seeds, parameters, constants: method.detached }),
+    graph: memoryMb === undefined ? training : recomputeWithin(training, { forward: graph, bytes: memoryMb * 2 ** 20 }),
     externalDir,
     parameters,
-    gradients: parameters.map(gradientName)
+    gradients: parameters.map(gradientName),
+    ...(split && { frozen: { graph: split.frozen, values: split.boundary } })
   }
+}
+
+/** With every row computed only where it is read: logits at the labels that count, a classifier at its pooled position. */
+function forwardGraph(adapted: Graph, labelRows: number | undefined): Graph {
+  if (labelRows === undefined) return hoistRowSelections(adapted)
+  return hoistRowSelections(
+    selectOutputRows(adapted, { output: logitsOf(adapted), rows: LABEL_ROWS, count: labelRows })
+  )
 }

@@ -4,20 +4,29 @@ import { type ErrorFacts, PeertuneError } from '../base/errors.js'
 import type { Batch, BatchTensor } from '../data/batch.js'
 import { createSession, type Session, type SessionOptions, type SessionTensor } from '../onnx/session.js'
 import { type ParameterSchema, shapeSize, viewOf } from '../tensor/schema.js'
+import { type ActivationCache, createActivationCache } from './activation-cache.js'
+import { createFrozenPart, type FrozenPart } from './frozen-part.js'
+import { labelRowsOf } from './label-rows.js'
+import { inMicroBatches } from './micro-batch.js'
+import { type BatchShapes, type BuildProgram, LABEL_ROWS, type Program, type ProgramKind } from './program.js'
 import { createSessionCache } from './session-cache.js'
-import type { BatchShapes, BuildProgram, Program, ProgramKind } from './program.js'
 import type { EvaluationResult, StepResult, Trainer, TrainerDescription } from './trainer.js'
 
 export interface LocalTrainerComponents {
   readonly description: TrainerDescription
   readonly buildProgram: BuildProgram
   readonly session?: Pick<SessionOptions, 'device' | 'threads' | 'arena'>
+  /** Examples that go through the graph at once; all of a batch by default. */
+  readonly microBatch?: number
+  /** Bytes for what the frozen parts of programs that have one give. */
+  readonly activationCacheBytes?: number
 }
 
 interface Compiled {
   /** Graph inputs of the parameters, in schema order. */
   readonly parameterInputs: readonly string[]
   readonly session: Session
+  readonly frozen?: FrozenPart
 }
 
 /**
@@ -27,20 +36,36 @@ interface Compiled {
  * Throws `train/wrong-parameters`, `train/wrong-input`, `train/non-finite-loss`, `train/non-finite-gradient` and what
  * building a program throws.
  */
-export function createLocalTrainer({ description, buildProgram, session: options }: LocalTrainerComponents): Trainer {
+export function createLocalTrainer(components: LocalTrainerComponents): Trainer {
+  const whole = createWholeBatchTrainer(components)
+  return components.microBatch === undefined ? whole : inMicroBatches(whole, components.microBatch)
+}
+
+function createWholeBatchTrainer(components: LocalTrainerComponents): Trainer {
+  const { description, buildProgram, session: options, activationCacheBytes = 0 } = components
   const { schema } = description
+  const activations = createActivationCache(activationCacheBytes)
   const cache = createSessionCache<Compiled>({
-    open: async (kind, shapes) => compile(kind, await buildProgram(kind, shapes), options),
-    close: ({ session }) => session.release()
+    open: async (kind, shapes) => compile(kind, await buildProgram(kind, shapes), { options, activations, shapes }),
+    close: async ({ session, frozen }) => {
+      await session.release()
+      await frozen?.release()
+    }
   })
   const inTurn = createTurns()
   const run = (kind: ProgramKind, parameters: Float32Array, batch: Batch) =>
     inTurn(async () => {
-      const tensors = batchTensors(batch)
-      checkNames(description, tensors)
-      const { parameterInputs, session } = await cache.get(kind, shapesOf(tensors))
-      checkTensors(session, tensors)
-      return session.run({ ...parameterFeeds(parameterInputs, schema, parameters), ...tensors })
+      const whole = batchTensors(batch)
+      checkNames(description, whole)
+      const tensors = graphTensors(batch)
+      const { parameterInputs, session, frozen } = await cache.get(
+        kind,
+        shapesOf({ ...tensors, [LABELS]: whole[LABELS] as BatchTensor })
+      )
+      checkTensors([...session.inputs, ...(frozen?.inputs ?? [])], tensors)
+      const below = await frozen?.activations(batch.inputs)
+      const given = { ...tensors, ...below, ...parameterFeeds(parameterInputs, schema, parameters) }
+      return session.run(Object.fromEntries(session.inputs.map(({ name }) => [name, given[name] as SessionTensor])))
     })
   return {
     description,
@@ -73,20 +98,41 @@ function createTurns() {
   }
 }
 
-async function compile(kind: ProgramKind, program: Program, options: SessionOptions = {}): Promise<Compiled> {
-  const { graph, externalDir, parameters: parameterInputs, gradients } = program
-  const session = await createSession(kind === 'train' ? flattenGradients(graph, gradients) : graph, {
-    ...options,
-    ...(externalDir && { externalDir }),
-    // The graph is canonical: the runtime's own rewriting would only make it start later.
-    optimization: 'disabled'
-  })
-  return { parameterInputs, session }
+interface CompileContext {
+  readonly options: LocalTrainerComponents['session']
+  readonly activations: ActivationCache
+  readonly shapes: BatchShapes
 }
+
+async function compile(kind: ProgramKind, program: Program, context: CompileContext): Promise<Compiled> {
+  const { graph, externalDir, parameters: parameterInputs, gradients, frozen } = program
+  // The graph is canonical: the runtime's own rewriting would only make it start later.
+  const options = { ...context.options, ...(externalDir && { externalDir }), optimization: 'disabled' } as const
+  const session = await createSession(kind === 'train' ? flattenGradients(graph, gradients) : graph, options)
+  if (frozen === undefined) return { parameterInputs, session }
+  const part = createFrozenPart({
+    session: await createSession(frozen.graph, options),
+    values: frozen.values,
+    batchSize: batchSizeOf(context.shapes),
+    cache: context.activations
+  })
+  return { parameterInputs, session, frozen: part }
+}
+
+/** Rows of the model's inputs; the labels may be fewer or more. */
+const batchSizeOf = ({ [LABELS]: _labels, [LABEL_ROWS]: _rows, ...inputs }: BatchShapes): number =>
+  Object.values(inputs)[0]?.[0] ?? 1
 
 type Tensors = Readonly<Record<string, BatchTensor>>
 
 const batchTensors = ({ inputs, labels }: Batch): Tensors => ({ ...inputs, [LABELS]: { type: 'int64', ...labels } })
+
+/** What the graph is fed: of many labels that do not count, only those that do and their places. */
+function graphTensors(batch: Batch): Tensors {
+  const picked = labelRowsOf(batch)
+  if (picked === undefined) return batchTensors(batch)
+  return { ...batch.inputs, [LABELS]: picked.labels, [LABEL_ROWS]: picked.rows }
+}
 
 const shapesOf = (tensors: Tensors): BatchShapes =>
   Object.fromEntries(Object.entries(tensors).map(([name, { shape }]) => [name, shape]))
@@ -115,9 +161,9 @@ function checkNames({ inputs }: TrainerDescription, tensors: Tensors): void {
 }
 
 /** Types, shapes and lengths, against the graph built for these shapes. */
-function checkTensors(session: Session, tensors: Tensors): void {
+function checkTensors(inputs: Session['inputs'], tensors: Tensors): void {
   for (const [name, { type, shape, data }] of Object.entries(tensors)) {
-    const input = session.inputs.find((candidate) => candidate.name === name)
+    const input = inputs.find((candidate) => candidate.name === name)
     if (input === undefined) continue
     const facts = { got: [type, ...shape], expected: [input.type, ...input.shape] }
     if ((type === 'float32') !== (input.type === 'float32'))

@@ -4,8 +4,14 @@ import type { Shape } from '../tensor/schema.js'
 /** `train`: loss and gradients; `evaluate`: summed loss, labels that count, right answers. */
 export type ProgramKind = 'train' | 'evaluate'
 
-/** Shape of every batch tensor by graph input name, `labels` among them. */
+/** Shape of every batch tensor by graph input name, `labels` among them, and LABEL_ROWS where labels are picked out. */
 export type BatchShapes = Readonly<Record<string, Shape>>
+
+/**
+ * Graph input int64[count] that a language model's program has where few labels count: which rows of the logits the
+ * labels, then an input int64[count] too, belong to.
+ */
+export const LABEL_ROWS = 'label_rows'
 
 /** A graph of one batch shape, ready to run. Other outputs are named as in autodiff/loss.ts. */
 export interface Program {
@@ -16,6 +22,8 @@ export interface Program {
   readonly parameters: readonly string[]
   /** Graph outputs with their gradients, in schema order; empty for `evaluate`. */
   readonly gradients: readonly string[]
+  /** What lies below the lowest adapter, cut off: its outputs are inputs of `graph`. */
+  readonly frozen?: { readonly graph: Graph; readonly values: readonly string[] }
 }
 
 /**

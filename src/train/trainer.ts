@@ -13,6 +13,12 @@ export interface TrainerSpec {
   readonly device: Device
   /** Threads of one operator (intra-op); 1 is right when several peers share a machine. */
   readonly threads: number
+  /** Examples that go through the graph at once; the gradients of a larger batch are added up. All by default. */
+  readonly microBatch?: number
+  /** Megabytes that one step's activations may take: layers run twice where that is needed to stay below. */
+  readonly memoryMb?: number
+  /** Megabytes kept of what frozen layers give for an example; 0 for none. */
+  readonly activationCacheMb?: number
 }
 
 export interface TrainerDescription {

@@ -1,0 +1,254 @@
+import { type Shape, shapeSize } from '../tensor/schema.js'
+import { intConstant } from './constant.js'
+import type { Graph, Node, ValueInfo } from './graph.js'
+import { pruneGraph, staticShape } from './rewrite.js'
+
+/**
+ * Rows of which only some are read are computed only where they are read. Of a classifier's last layer that is the
+ * pooled position; of a language model's head, and of everything in its last layer behind the attention, the labelled
+ * ones. Selections (Gather of rows) move against the flow of data through nodes that treat every row alike, products
+ * with a weight first of all. Works on canonical graphs (canonicalise.ts), adapters included.
+ */
+
+/** Ops that map each element, or each row with the others' help in its last axis alone. */
+const ELEMENTWISE: ReadonlySet<string> = new Set(
+  'Abs Add Cast Cos Div Erf Exp FastGelu Gelu Identity Log Max Min Mul Neg Pow QuickGelu Reciprocal Relu Sigmoid Sin Sqrt Sub Tanh'.split(
+    ' '
+  )
+)
+const LAST_AXIS: ReadonlySet<string> = new Set(['LayerNormalization', 'SimplifiedLayerNormalization', 'Softmax'])
+
+interface Selection {
+  /** The Gather. */
+  readonly node: Node
+  /** What it reads from. */
+  readonly data: string
+  /** Rows of `data` seen as a matrix. */
+  readonly rows: number
+  /** int64[count] value with the rows to keep, or the rows themselves. */
+  readonly index: string | readonly number[]
+  readonly count: number
+}
+
+/** Moves every selection of rows as far up as it goes. A graph without any is returned as it is. */
+export function hoistRowSelections(graph: Graph): Graph {
+  let result = graph
+  for (const node of graph.nodes) {
+    const selection = selectionOf(node, result)
+    if (selection !== undefined) result = hoist(result, selection)
+  }
+  return result
+}
+
+/**
+ * Output [..., classes] -> [count, classes], its rows those named by the new int64[count] input `rows`. The rows of the
+ * padding may name any row.
+ */
+export function selectOutputRows(graph: Graph, { output, rows, count }: OutputRows): Graph {
+  const info = graph.values.get(output)
+  const shape = staticShape(info, output)
+  const classes = shape.at(-1) ?? 1
+  const whole = `${output}.all`
+  const matrix = `${output}.matrix`
+  const nodes = graph.nodes.map((node) => ({
+    ...node,
+    inputs: node.inputs.map((input) => (input === output ? whole : input)),
+    outputs: node.outputs.map((name) => (name === output ? whole : name))
+  }))
+  const type = info?.type ?? 'float32'
+  const added: ValueInfo[] = [
+    { name: whole, type, shape },
+    { name: matrix, type, shape: [shapeSize(shape) / classes, classes] },
+    { name: output, type, shape: [count, classes] },
+    { name: rows, type: 'int64', shape: [count] }
+  ]
+  const target = intConstant(`${matrix}.shape`, [-1, classes])
+  const byName = new Map(added.map((value) => [value.name, value]))
+  return {
+    ...graph,
+    inputs: [...graph.inputs, added[3] as ValueInfo],
+    outputs: graph.outputs.map((value) => byName.get(value.name) ?? value),
+    nodes: [
+      ...nodes,
+      plainNode('Reshape', [whole, target.name], matrix),
+      { ...plainNode('Gather', [matrix, rows], output), attributes: { axis: { type: 'int', value: 0 } } }
+    ],
+    initializers: new Map([...graph.initializers, [target.name, target]]),
+    values: new Map([...graph.values, ...byName, [target.name, { name: target.name, type: 'int64', shape: [2] }]])
+  }
+}
+
+export interface OutputRows {
+  readonly output: string
+  /** Name of the graph input to add. */
+  readonly rows: string
+  readonly count: number
+}
+
+const plainNode = (op: string, inputs: readonly string[], output: string): Node => ({
+  op,
+  domain: '',
+  name: output,
+  inputs,
+  outputs: [output],
+  attributes: {}
+})
+
+/** A Gather of rows of a matrix by a vector, or of one position of [batch, sequence, width] by a constant. */
+function selectionOf(node: Node, graph: Graph): Selection | undefined {
+  if (node.op !== 'Gather' || node.domain !== '') return undefined
+  const [data = '', indices = ''] = node.inputs
+  const shape = graph.values.get(data)?.shape as Shape | undefined
+  const axis = Number(node.attributes.axis?.value ?? 0)
+  if (shape === undefined || graph.initializers.has(data) || graph.inputs.some(({ name }) => name === data))
+    return undefined
+  if (axis === 0 && shape.length === 2) {
+    const [count, ...others] = (graph.values.get(indices)?.shape ?? []) as Shape
+    if (count === undefined || others.length > 0 || count >= (shape[0] as number)) return undefined
+    return { node, data, rows: shape[0] as number, index: indices, count }
+  }
+  const position = axis === 1 && shape.length === 3 ? positionOf(indices, graph) : undefined
+  if (position === undefined) return undefined
+  const [batch = 0, sequence = 0] = shape
+  if (sequence < 2) return undefined
+  const at = position < 0 ? position + sequence : position
+  const index = Array.from({ length: batch }, (_, row) => row * sequence + at)
+  return { node, data, rows: batch * sequence, index, count: batch }
+}
+
+function positionOf(indices: string, graph: Graph): number | undefined {
+  const constant = graph.initializers.get(indices)
+  if (constant?.type !== 'int64' || constant.shape.length > 0 || constant.data.kind !== 'inline') return undefined
+  const { bytes } = constant.data
+  return Number(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getBigInt64(0, true))
+}
+
+/** The nodes between where the selection ends up and where it was, from below upwards. */
+function regionAbove({ node, data, rows }: Selection, graph: Graph): ReadonlySet<Node> {
+  const readers = new Map<string, Node[]>()
+  for (const each of graph.nodes)
+    for (const input of each.inputs) {
+      const known = readers.get(input)
+      if (known === undefined) readers.set(input, [each])
+      else known.push(each)
+    }
+  const outputs = new Set(graph.outputs.map(({ name }) => name))
+  const region = new Set<Node>([node])
+  for (const each of graph.nodes.toReversed()) {
+    const [output = ''] = each.outputs
+    const readBelow = readers.get(output)
+    if (outputs.has(output) || readBelow === undefined || !readBelow.every((reader) => region.has(reader))) continue
+    if (output !== data && !readBelow.some((reader) => rowInputs(reader, rows, graph).includes(output))) continue
+    if (rowInputs(each, rows, graph).length > 0) region.add(each)
+  }
+  return region
+}
+
+/** Inputs of which row i of the output needs row i alone; empty where the node mixes rows. */
+function rowInputs(node: Node, rows: number, graph: Graph): readonly string[] {
+  const shape = (name: string | undefined): Shape => (graph.values.get(name ?? '')?.shape ?? []) as Shape
+  const isRows = (name: string): boolean => shape(name).length > 1 && shapeSize(shape(name).slice(0, -1)) === rows
+  const [a = '', b = '', c = ''] = node.inputs
+  const [output = '', ...others] = node.outputs
+  if (node.op === 'Gather') return [a]
+  if (others.some((other) => other !== '') || !isRows(output)) return []
+  const rank = shape(output).length
+  if (node.op === 'Gemm' && Number(node.attributes.transA?.value ?? 0) === 0)
+    return shape(c).length === 2 && shape(c)[0] === rows ? [a, c] : [a]
+  if (node.op === 'MatMul' && shape(b).length === 2 && isRows(a)) return [a]
+  if (node.op === 'Reshape') return isRows(a) && shape(a).at(-1) === shape(output).at(-1) ? [a] : []
+  if (LAST_AXIS.has(node.op)) {
+    const axis = Number(node.attributes.axis?.value ?? -1)
+    return axis === -1 || axis === rank - 1 ? [a] : []
+  }
+  if (!ELEMENTWISE.has(node.op)) return []
+  const given = node.inputs.filter((input) => input !== '')
+  const whole = given.filter((input) => shapeSize(shape(input)) === shapeSize(shape(output)) && isRows(input))
+  const rest = given.filter((input) => !whole.includes(input))
+  return rest.every((input) => shapeSize(shape(input).slice(0, -1)) === 1) ? whole : []
+}
+
+function hoist(graph: Graph, selection: Selection): Graph {
+  const { node, rows, count } = selection
+  const region = regionAbove(selection, graph)
+  if (region.size === 1) return graph
+  const values = new Map(graph.values)
+  const initializers = new Map(graph.initializers)
+  const made = new Map<string, string>()
+  const nodes: Node[] = []
+  const constant = (name: string, list: readonly number[]): string => {
+    const initializer = intConstant(name, list)
+    initializers.set(name, initializer)
+    values.set(name, { name, type: 'int64', shape: initializer.shape })
+    return name
+  }
+  const gathered = new Set(Array.from(region).flatMap((each) => (each === node ? [] : each.outputs)))
+  const base = node.outputs[0] as string
+  const index = typeof selection.index === 'string' ? selection.index : constant(`${base}.rows`, [...selection.index])
+
+  /** A row input as [count, width]. */
+  const selected = (value: string): string => {
+    if (gathered.has(value)) return made.get(value) ?? value
+    const known = made.get(value)
+    if (known !== undefined) return known
+    const info = values.get(value) as ValueInfo
+    const width = info.shape.at(-1) as number
+    let matrix = value
+    if (info.shape.length !== 2) {
+      matrix = `${value}.matrix.${base}`
+      values.set(matrix, { ...info, name: matrix, shape: [rows, width] })
+      nodes.push(plainNode('Reshape', [value, constant(`${matrix}.shape`, [rows, width])], matrix))
+    }
+    const name = `${value}.selected.${base}`
+    values.set(name, { ...info, name, shape: [count, width] })
+    nodes.push({ ...plainNode('Gather', [matrix, index], name), attributes: { axis: { type: 'int', value: 0 } } })
+    made.set(value, name)
+    return name
+  }
+
+  for (const each of graph.nodes) {
+    if (!region.has(each)) {
+      nodes.push(each)
+      continue
+    }
+    const wanted = rowInputs(each, rows, graph)
+    const [output = ''] = each.outputs
+    const info = graph.values.get(output) as ValueInfo
+    if (each === node)
+      nodes.push(restored(selected(wanted[0] as string), node, { constant, shape: info.shape as Shape }))
+    else if (each.op === 'Reshape') made.set(output, selected(wanted[0] as string))
+    else {
+      const inputs = each.inputs.map((input) => (wanted.includes(input) ? selected(input) : flat(input, values)))
+      const attributes = LAST_AXIS.has(each.op)
+        ? { ...each.attributes, axis: { type: 'int', value: -1 } as const }
+        : each.attributes
+      nodes.push({ ...each, inputs, attributes })
+      values.set(output, { ...info, shape: [count, info.shape.at(-1) as number] })
+      made.set(output, output)
+    }
+  }
+  return pruneGraph({ ...graph, nodes, initializers, values })
+
+  /** An operand that all rows share broadcasts from the right, so its leading ones do no harm on a matrix: rank 3 does. */
+  function flat(input: string, known: Map<string, ValueInfo>): string {
+    const info = known.get(input)
+    if (info === undefined || info.shape.length <= 2) return input
+    const name = `${input}.row.${base}`
+    const width = info.shape.at(-1) as number
+    if (!known.has(name)) {
+      known.set(name, { ...info, name, shape: [width] })
+      nodes.push(plainNode('Reshape', [input, constant(`${name}.shape`, [width])], name))
+    }
+    return name
+  }
+}
+
+/** Under the name and in the shape that the Gather gave. */
+function restored(
+  value: string,
+  node: Node,
+  { constant, shape }: { constant: (name: string, list: readonly number[]) => string; shape: Shape }
+): Node {
+  const output = node.outputs[0] as string
+  return plainNode('Reshape', [value, constant(`${output}.shape`, shape)], output)
+}

@@ -1,0 +1,37 @@
+import { type Batch, type BatchTensor, IGNORED_LABEL } from '../data/batch.js'
+
+/** Steps in which the number of labelled rows is rounded up: each is a graph of its own, and a session. */
+const ROW_BUCKETS = 8
+/** Share of rows up to which picking them out costs less than the logits that it saves. */
+const WORTHWHILE_SHARE = 0.75
+
+export interface LabelRows {
+  /** int64[count], IGNORED_LABEL behind the last. */
+  readonly labels: BatchTensor
+  /** int64[count], the row of the logits (seen as a matrix) that each label belongs to. */
+  readonly rows: BatchTensor
+}
+
+/**
+ * The labels that count and where they are, where a sequence has one per position and few of them count: an answer
+ * behind its question, a padded batch. Undefined where the whole is as good.
+ */
+export function labelRowsOf({ labels: { shape, data } }: Pick<Batch, 'labels'>): LabelRows | undefined {
+  if (shape.length < 2) return undefined
+  const bucket = Math.ceil(data.length / ROW_BUCKETS)
+  const counted = data.reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0)
+  const count = Math.max(1, Math.ceil(counted / bucket)) * bucket
+  if (count > WORTHWHILE_SHARE * data.length) return undefined
+  const labels = new Int32Array(count).fill(IGNORED_LABEL)
+  const rows = new Int32Array(count)
+  let at = 0
+  for (const [row, label] of data.entries()) {
+    if (label === IGNORED_LABEL) continue
+    labels[at] = label
+    rows[at++] = row
+  }
+  return {
+    labels: { type: 'int64', shape: [count], data: labels },
+    rows: { type: 'int64', shape: [count], data: rows }
+  }
+}
