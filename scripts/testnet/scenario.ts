@@ -101,9 +101,9 @@ export function glyphScenario(options: TestnetOptions, modelSha256: string): Sce
     },
     localSteps: 3,
     training: {
-      steps: options.steps ?? 300,
+      steps: options.steps ?? 220,
       batchSize: options.batchSize ?? 32,
-      learningRate: options.learningRate ?? 8e-3,
+      learningRate: options.learningRate ?? 1e-2,
       weightDecay: 0
     },
     dataOfPeer: glyphs,
