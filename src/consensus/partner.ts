@@ -18,7 +18,7 @@ export const BACKOFF_MS = 1_000
 export const MAX_BACKOFF_MS = 60_000
 
 /** A busy peer is a healthy peer: milliseconds before it is asked again, drawn up to twice this to break step. */
-export const BUSY_BACKOFF_MS = 100
+export const BUSY_BACKOFF_MS = 40
 
 /** Peers whose back-off is remembered; more than the connections a node keeps. The soonest forgiven goes first. */
 export const MAX_BACKOFFS = 512

@@ -9,7 +9,7 @@ import {
 } from '../consensus/rounds.js'
 
 /** Milliseconds until a peer with nothing to do looks again: for a partner that is free, for news of the others. */
-export const IDLE_MS = 60
+export const IDLE_MS = 25
 
 /** Everything the story needs, each piece with one job. */
 export interface LoopParts {
