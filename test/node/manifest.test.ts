@@ -57,7 +57,7 @@ describe('readManifest', () => {
 startFrom: { sha256: ${SHA} }
 share: [lora_core]
 `
-    const manifest = await read(MANIFEST.replace(/peft:[^]*$/, peft))
+    const manifest = await read(MANIFEST.replace(/peft:[\s\S]*$/, peft))
     expect(manifest).toMatchObject({
       peft: [
         { method: 'ravan', rank: 8, alpha: 16, heads: 4, targets: ['query'], head: [], seed: 'spring' },
@@ -67,7 +67,7 @@ share: [lora_core]
       share: ['lora_core']
     })
     expect(federationHash(await read(printManifest(manifest)))).toBe(federationHash(manifest))
-    await expect(read(MANIFEST.replace(/peft:[^]*$/, peft.replace('bitfit', 'bitfitt')))).rejects.toMatchObject({
+    await expect(read(MANIFEST.replace(/peft:[\s\S]*$/, peft.replace('bitfit', 'bitfitt')))).rejects.toMatchObject({
       code: 'config/wrong-value',
       message: expect.stringMatching(/:12: peft\[1\]\.method: expected one of lora, .*, got "bitfitt"/)
     })
