@@ -1,0 +1,112 @@
+import { type Rng, seededRng } from '../base/rng.js'
+import type { ExchangeMessage } from '../codec/messages.js'
+import { payloadHeader } from '../codec/payload.js'
+import { encodeExchangeMessage } from '../codec/wire.js'
+import type { Frame, PeerIndex } from './network.js'
+import type { Attack, Scenario } from './scenario.js'
+
+/**
+ * How a dishonest peer differs from an honest one: the machine is the same, what it is told and what leaves it are not.
+ * Within one exchange both sides hold the same pair of vectors, so a peer can lie about what it has, differently to
+ * everybody, and fail to do its half; more it cannot do without being refused.
+ */
+export interface Tamper {
+  /** What it claims to have, towards one partner. A new vector. */
+  claims(parameters: Float32Array, partner: PeerIndex): Float32Array
+  /** What it sends instead of a message. */
+  frames(message: ExchangeMessage, payload: Uint8Array | undefined): readonly Frame[]
+  /** False: it never adds what it agreed to add. */
+  readonly applies: boolean
+}
+
+/** Times its distance from the start that an attacker with large values claims. */
+const LARGE = 1e4
+/** Bytes of a garbage frame at most. */
+const MAX_GARBAGE_BYTES = 200
+/** Largest difference from the truth of an attacker that tells everybody something else. */
+const EQUIVOCATION = 1
+
+export const frameOf = (message: ExchangeMessage, payload: Uint8Array | undefined): Frame =>
+  payload === undefined ? { bytes: encodeExchangeMessage(message) } : { bytes: encodeExchangeMessage(message), payload }
+
+const HONEST: Tamper = {
+  claims: (parameters) => parameters.slice(),
+  frames: (message, payload) => [frameOf(message, payload)],
+  applies: true
+}
+
+/** An exchange message that carries a vector, with another payload and a header that fits it. */
+function withPayload(message: ExchangeMessage, payload: Uint8Array): Frame {
+  const carries = message.type === 'accept' || message.type === 'commit'
+  return carries ? frameOf({ ...message, payload: payloadHeader(payload) }, payload) : frameOf(message, undefined)
+}
+
+/** NaN to every codec: float32's own pattern, and 0x7e7e, which is a binary16 NaN, for those with scales. */
+function nanPayload(payload: Uint8Array, codec: string): Uint8Array {
+  const pattern = codec === 'float32' ? [0, 0, 0xc0, 0x7f] : [0x7e]
+  return payload.map((_, i) => pattern[i % pattern.length]!)
+}
+
+function garbage(rng: Rng): Uint8Array {
+  return Uint8Array.from({ length: 1 + rng.integer(MAX_GARBAGE_BYTES) }, () => rng.integer(256))
+}
+
+/** `reference`: the common start, float32[size]. */
+export function createTamper(attack: Attack, scenario: Scenario, reference: Float32Array, peer: PeerIndex): Tamper {
+  const rng = seededRng(scenario.seed, 'attacker', peer)
+  const mirrored = (factor: number) => (parameters: Float32Array) =>
+    parameters.map((value, i) => reference[i]! + factor * (value - reference[i]!))
+  switch (attack) {
+    case 'sign-flip':
+      return { ...HONEST, claims: mirrored(-1) }
+    case 'large-values':
+      return { ...HONEST, claims: mirrored(LARGE) }
+    case 'nan-payload':
+      return {
+        ...HONEST,
+        frames: (message, payload) => [
+          payload === undefined
+            ? frameOf(message, undefined)
+            : withPayload(message, nanPayload(payload, scenario.mixing.codec))
+        ]
+      }
+    case 'garbage-frames':
+      return { ...HONEST, frames: () => [{ bytes: garbage(rng) }] }
+    case 'silence':
+      return { ...HONEST, frames: (message) => (message.type === 'hello' ? [frameOf(message, undefined)] : []) }
+    case 'stale-replay':
+      return staleReplay()
+    case 'equivocation':
+      return { ...HONEST, claims: (parameters, partner) => differently(parameters, scenario, peer, partner) }
+    case 'free-ride':
+      return { ...HONEST, applies: false }
+  }
+}
+
+/** Says for ever what it said first, and everything twice. */
+function staleReplay(): Tamper {
+  let first: Uint8Array | undefined
+  return {
+    ...HONEST,
+    frames: (message, payload) => {
+      first ??= payload
+      const frame = payload === undefined ? frameOf(message, undefined) : withPayload(message, first!)
+      return [frame, frame]
+    }
+  }
+}
+
+function differently(parameters: Float32Array, { seed }: Scenario, peer: PeerIndex, partner: PeerIndex): Float32Array {
+  const rng = seededRng(seed, 'equivocation', peer, partner)
+  return parameters.map((value) => value + EQUIVOCATION * (2 * rng.uniform() - 1))
+}
+
+/** Which peers attack, and how: the last ones, so that honest peers keep their numbers whoever attacks. */
+export function attackOf({ peers, attackers }: Scenario, peer: PeerIndex): Attack | undefined {
+  let at = peers
+  for (const { attack, count } of attackers) {
+    at -= count
+    if (peer >= at) return attack
+  }
+  return undefined
+}

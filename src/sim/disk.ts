@@ -1,0 +1,94 @@
+import type { Rng } from '../base/rng.js'
+import { emptyJournal, type Journal } from '../consensus/journal.js'
+import type { LogEntry } from '../consensus/exchange-log.js'
+import { initialRounds, type RoundsState } from '../consensus/rounds.js'
+import type { VirtualClock } from './virtual-clock.js'
+
+/** All of one tick, as the daemon's checkpoint. */
+export interface SimCheckpoint {
+  /** float32[size]; absent at the very beginning, where a peer's start is known anyway. */
+  readonly parameters: Float32Array | undefined
+  readonly journal: Journal
+  readonly rounds: RoundsState
+  /** float64[size]: what local steps alone have added so far. */
+  readonly trained: Float64Array | undefined
+  /** Entries of the exchange log that the checkpoint already contains. */
+  readonly logged: number
+  /** Exchanges in the parameters, for the ledger. */
+  readonly exchanges: number
+}
+
+const BEGINNING: SimCheckpoint = {
+  parameters: undefined,
+  journal: emptyJournal,
+  rounds: initialRounds,
+  trained: undefined,
+  logged: 0,
+  exchanges: 0
+}
+
+/** What survives a crash: the last checkpoint and the log entries since, as far as they were safe by then. */
+export interface SimDisk {
+  append(entry: LogEntry): void
+  /** When everything appended so far is safe. */
+  safeAtMs(): number
+  save(checkpoint: Omit<SimCheckpoint, 'logged'>): void
+  /** Forgets what was not safe yet, save for a prefix the disk happened to have written. */
+  crash(rng: Rng): void
+  read(): { readonly checkpoint: SimCheckpoint; readonly entries: readonly LogEntry[] }
+  /** Entries kept now, and the most there ever were. */
+  size(): number
+}
+
+export interface DiskOptions {
+  readonly clock: VirtualClock
+  readonly syncMs: number
+  /** False where nobody crashes: nothing is kept, and only the time it would take passes. */
+  readonly keeps: boolean
+  /** Whether the exchange log is written. */
+  readonly logs: boolean
+}
+
+export function createDisk({ clock, syncMs, keeps, logs }: DiskOptions): SimDisk {
+  let entries: { readonly entry: LogEntry; readonly safeAtMs: number }[] = []
+  /** Entries before `entries[0]` since the beginning. */
+  let dropped = 0
+  let safe = BEGINNING
+  let waiting: { readonly checkpoint: SimCheckpoint; readonly safeAtMs: number }[] = []
+  let lastSafeMs = Number.NEGATIVE_INFINITY
+
+  /** Checkpoints that are safe by now take effect: the log before them goes. */
+  function catchUp(): void {
+    const now = clock.now()
+    for (const { checkpoint, safeAtMs } of waiting) if (safeAtMs <= now) safe = checkpoint
+    waiting = waiting.filter(({ safeAtMs }) => safeAtMs > now)
+    const surplus = Math.max(0, safe.logged - dropped)
+    if (surplus === 0) return
+    entries = entries.slice(surplus)
+    dropped += surplus
+  }
+  return {
+    append(entry) {
+      if (!logs) return
+      lastSafeMs = clock.now() + syncMs
+      if (keeps) entries.push({ entry, safeAtMs: lastSafeMs })
+    },
+    safeAtMs: () => lastSafeMs,
+    save(state) {
+      if (!keeps) return
+      catchUp()
+      const checkpoint = { ...state, logged: dropped + entries.length }
+      waiting.push({ checkpoint, safeAtMs: clock.now() + syncMs })
+    },
+    crash(rng) {
+      catchUp()
+      waiting = []
+      const now = clock.now()
+      const kept = entries.filter(({ safeAtMs }) => safeAtMs <= now).length
+      entries = entries.slice(0, kept + rng.integer(entries.length - kept + 1))
+      lastSafeMs = Number.NEGATIVE_INFINITY
+    },
+    read: () => ({ checkpoint: safe, entries: entries.map(({ entry }) => entry) }),
+    size: () => entries.length
+  }
+}

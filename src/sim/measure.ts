@@ -1,0 +1,69 @@
+import type { SimPeer, World } from './peer.js'
+
+/** What the network looks like at one moment; the honest peers of it. */
+export interface Measurement {
+  /** Virtual milliseconds. */
+  readonly atMs: number
+  /** Root of the weighted mean of ||x_i - mean||^2. */
+  readonly distance: number
+  /** `distance` over that of the start; 1 where peers start at one point. */
+  readonly error: number
+  /** Weighted mean of the parameters, float64[size]. */
+  readonly mean: Float64Array
+  /** Global loss at the mean, above the optimum. */
+  readonly excessLoss: number
+  /** Exchanges that an honest peer has taken part in, on average. */
+  readonly exchangesPerPeer: number
+  /** Bytes sent by all. */
+  readonly bytes: number
+  readonly running: number
+}
+
+/** `startDistance`: the distance errors are relative to; 0 for the first measurement. */
+export function measure(world: World, peers: readonly SimPeer[], startDistance: number): Measurement {
+  const mean = meanOf(peers)
+  const distance = spread(peers, mean)
+  const { workload, observer, network, clock } = world
+  return {
+    atMs: clock.now(),
+    distance,
+    error: startDistance === 0 ? 1 : distance / startDistance,
+    mean,
+    excessLoss: workload.loss(mean) - workload.bestLoss,
+    exchangesPerPeer: (2 * observer.ledger.whole()) / peers.length,
+    bytes: network.stats.bytes,
+    running: peers.filter((peer) => peer.running()).length
+  }
+}
+
+function meanOf(peers: readonly SimPeer[]): Float64Array {
+  const total = peers.reduce((sum, { weight }) => sum + weight, 0)
+  const mean = new Float64Array(peers[0]!.parameters.length)
+  for (const { parameters, weight } of peers) {
+    const share = weight / total
+    for (let k = 0; k < mean.length; k++) mean[k] = mean[k]! + share * parameters[k]!
+  }
+  return mean
+}
+
+function spread(peers: readonly SimPeer[], mean: Float64Array): number {
+  let [sum, total] = [0, 0]
+  for (const { parameters, weight } of peers) {
+    let square = 0
+    for (let k = 0; k < mean.length; k++) square += (parameters[k]! - mean[k]!) ** 2
+    sum += weight * square
+    total += weight
+  }
+  return Math.sqrt(sum / total)
+}
+
+/** How far the weighted mean is from where it should be, relative to its norm. */
+export function distanceTo(peers: readonly SimPeer[], expected: Float64Array): number {
+  const mean = meanOf(peers)
+  let [moved, norm] = [0, 0]
+  for (let k = 0; k < mean.length; k++) {
+    moved += (mean[k]! - expected[k]!) ** 2
+    norm += expected[k]! ** 2
+  }
+  return Math.sqrt(moved / norm)
+}

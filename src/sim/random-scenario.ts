@@ -1,0 +1,61 @@
+import { type Rng, seededRng } from '../base/rng.js'
+import { OVERLAY_KINDS } from '../consensus/overlay.js'
+import { readScenario, type Scenario } from './scenario.js'
+
+/** The worst of everything that a random scenario may draw. */
+const MOST = { loss: 0.3, duplication: 0.2, reordering: 0.3, cut: 0.3, crashesPerMinute: 6, peers: 12 } as const
+
+/** Zero half of the time, so that faults come alone as well as together. */
+const some = (rng: Rng, most: number): number => (rng.integer(2) === 0 ? 0 : most * rng.uniform())
+
+const oneOf = <T>(rng: Rng, items: readonly T[]): T => items[rng.integer(items.length)]!
+
+/**
+ * A short life of a small network with faults of every kind, all from the seed: the scenarios of a deterministic
+ * simulation test (FoundationDB, Zhou et al. 2021, https://doi.org/10.1145/3448016.3457559, section 4).
+ */
+export function randomScenario(seed: string): Scenario {
+  const rng = seededRng(seed, 'random-scenario')
+  const peers = 2 + rng.integer(MOST.peers - 1)
+  const durationMs = 10_000 + rng.integer(20_000)
+  const trains = rng.integer(2) === 0
+  return readScenario({
+    name: 'random',
+    seed,
+    peers,
+    durationMs,
+    measureMs: durationMs,
+    overlay: { kind: oneOf(rng, [...OVERLAY_KINDS, 'random-peers']), degree: 4, known: 1 + rng.integer(peers) },
+    mixing: {
+      codec: oneOf(rng, ['float32', 'int8']),
+      gamma: oneOf(rng, [1, 0.5]),
+      localSteps: 1 + rng.integer(6),
+      totalSteps: trains && rng.integer(2) === 0 ? 20 + rng.integer(60) : 0,
+      settleExchanges: 1 + rng.integer(6)
+    },
+    workload: { kind: trains ? 'quadratic' : 'none', size: 1 + rng.integer(12), samples: [1, 1000] },
+    network: {
+      latencyMs: [1, 1 + rng.integer(200)],
+      jitter: rng.uniform(),
+      loss: some(rng, MOST.loss),
+      duplication: some(rng, MOST.duplication),
+      reordering: some(rng, MOST.reordering),
+      cut: some(rng, MOST.cut),
+      frameTimeoutMs: 500 + rng.integer(3_000)
+    },
+    peer: {
+      stepMs: [20, 20 + rng.integer(300)],
+      clockSkew: some(rng, 0.2),
+      crashesPerMinute: some(rng, MOST.crashesPerMinute),
+      downMs: [10, 10 + rng.integer(5_000)],
+      checkpointEvery: rng.integer(8),
+      syncMs: rng.integer(40),
+      announceMs: oneOf(rng, [0, 0, 1_000])
+    },
+    partitions: Array.from({ length: rng.integer(3) }, () => ({
+      atMs: rng.integer(durationMs),
+      forMs: rng.integer(Math.floor(durationMs / 2)),
+      groups: 2 + rng.integer(2)
+    }))
+  })
+}

@@ -1,0 +1,227 @@
+import { createHash } from 'node:crypto'
+import { seededRng } from '../base/rng.js'
+import { codecByName } from '../codec/registry.js'
+import { metropolisHastings, predictedExchanges, spectralGap } from '../consensus/mixing-matrix.js'
+import { complete, createOverlay, type Overlay } from '../consensus/overlay.js'
+import type { RoundsConfig } from '../consensus/rounds.js'
+import { drawn } from './draws.js'
+import { MAX_LINKS } from './exchanger.js'
+import type { Violation } from './ledger.js'
+import { distanceTo, measure, type Measurement } from './measure.js'
+import { createNetwork, type NetworkStats, type PeerIndex } from './network.js'
+import { createObserver } from './observer.js'
+import { createPeer, type SimPeer, type World } from './peer.js'
+import type { Scenario } from './scenario.js'
+import { createVirtualClock, type VirtualClock } from './virtual-clock.js'
+import { createWorkload } from './workload.js'
+
+/** Virtual milliseconds after the end of the faults within which every exchange must be settled. */
+const SETTLE_LIMIT_MS = 600_000
+/** Drift of the weighted mean, relative to its norm, that roundings of float32 explain. */
+export const MAX_DRIFT = 1e-6
+/** Overlays up to this size get their spectral gap computed. */
+const MAX_GAP_PEERS = 512
+/** Consensus error that predictions are made for: a hundredth of that of the start. */
+const SHRINK = 100
+
+export interface RunResult {
+  readonly scenario: Scenario
+  readonly measurements: readonly Measurement[]
+  /** Exchanges that both honest sides applied. */
+  readonly exchanges: number
+  /** Exchanges per honest peer, each counted at both, when the consensus error was first a hundredth of the start's. */
+  readonly exchangesToShrink: number | undefined
+  /** 1 - ||W - J|| of the overlay with Metropolis-Hastings weights; absent for large ones. */
+  readonly spectralGap: number | undefined
+  /** What randomized pairwise gossip on this overlay needs at most, in expectation. */
+  readonly predictedExchanges: number | undefined
+  /** How far the weighted mean has moved beyond what local steps explain, relative to its norm. */
+  readonly drift: number | undefined
+  readonly network: NetworkStats
+  /** What happened how often. */
+  readonly counts: Readonly<Record<string, number>>
+  readonly violations: readonly Violation[]
+  /** Virtual milliseconds until everything was settled. */
+  readonly settledMs: number
+  /** Equal for equal seeds. */
+  readonly traceHash: string
+}
+
+export interface RunOptions {
+  readonly onTrace?: (line: string) => void
+  readonly onMeasurement?: (measurement: Measurement) => void
+}
+
+/** A whole network from its first event to the settlement of its last exchange. Same scenario, same result. */
+export function runScenario(scenario: Scenario, { onTrace, onMeasurement }: RunOptions = {}): RunResult {
+  const clock = createVirtualClock()
+  const exact = scenario.attackers.length === 0
+  const observer = createObserver({ clock, exact, maxLinks: MAX_LINKS, ...(onTrace === undefined ? {} : { onTrace }) })
+  const { world, peers, overlay } = createWorld(scenario, clock, observer)
+  const honest = peers.filter((peer) => peer.honest)
+  const first = measure(world, honest, 0)
+  const measurements: Measurement[] = [first]
+  for (const peer of peers) peer.start()
+  if (scenario.peer.crashesPerMinute > 0) planCrashes(world, peers)
+  for (let atMs = scenario.measureMs; atMs <= scenario.durationMs; atMs += scenario.measureMs) {
+    clock.runUntil(atMs)
+    const one = measure(world, honest, first.distance)
+    measurements.push(one)
+    onMeasurement?.(one)
+  }
+  clock.runUntil(scenario.durationMs)
+  settle(world, peers, honest)
+  const drift = driftOf(world, honest, first.mean)
+  if (drift !== undefined && !(drift <= MAX_DRIFT)) observer.violated('mean-moved', `by ${drift} of itself`)
+  const gaps = overlay !== undefined && overlay.length <= MAX_GAP_PEERS
+  return {
+    scenario,
+    measurements: [...measurements, measure(world, honest, first.distance)],
+    exchanges: observer.ledger.whole(),
+    exchangesToShrink: measurements.find(({ error }) => error <= 1 / SHRINK)?.exchangesPerPeer,
+    spectralGap: gaps ? spectralGap(metropolisHastings(overlay)) : undefined,
+    predictedExchanges: gaps ? predictedExchanges(overlay, SHRINK) : undefined,
+    drift,
+    network: { ...world.network.stats },
+    counts: observer.counts(),
+    violations: observer.violations(),
+    settledMs: clock.now(),
+    traceHash: fingerprint(observer.traceHash(), peers)
+  }
+}
+
+/** The trace and the last bit of every parameter. */
+function fingerprint(trace: string, peers: readonly SimPeer[]): string {
+  const hash = createHash('sha256').update(trace)
+  for (const { parameters } of peers)
+    hash.update(new Uint8Array(parameters.buffer, parameters.byteOffset, parameters.byteLength))
+  return hash.digest('hex')
+}
+
+function createWorld(scenario: Scenario, clock: VirtualClock, observer: World['observer']) {
+  const { peers: count, workload: spec, mixing } = scenario
+  const workload = createWorkload(scenario)
+  const overlay = overlayOf(scenario)
+  // One block for all: ten thousand small arrays would cost the collector more than the mathematics.
+  const arena = new Float32Array(count * spec.size)
+  const peers: SimPeer[] = []
+  const world: World = {
+    scenario,
+    clock,
+    observer,
+    workload,
+    network: createNetwork(scenario, clock),
+    config: {
+      federation: 'f'.repeat(64),
+      schema: { hash: '0'.repeat(64), size: spec.size },
+      reference: workload.reference,
+      codec: codecByName(mixing.codec, { fraction: mixing.fraction }),
+      gamma: mixing.gamma
+    },
+    rounds: roundsOf(scenario),
+    neighbours: overlay === undefined ? acquaintances(scenario) : (peer) => overlay[peer]!,
+    peerAt: (peer) => peers[peer]!
+  }
+  for (let peer = 0; peer < count; peer++) {
+    const parameters = arena.subarray(peer * spec.size, (peer + 1) * spec.size)
+    workload.begin(peer, parameters)
+    peers.push(createPeer(world, peer, parameters))
+  }
+  return { world, peers, overlay }
+}
+
+function roundsOf({ mixing, durationMs }: Scenario): RoundsConfig {
+  const { localSteps, totalSteps, settleExchanges } = mixing
+  return {
+    localSteps,
+    totalSteps: totalSteps === 0 ? Number.POSITIVE_INFINITY : totalSteps,
+    settleExchanges,
+    isolationFactor: 10,
+    settleWaitMs: durationMs,
+    settlePatienceMs: durationMs / 4,
+    aloneWaitMs: durationMs
+  }
+}
+
+/** Absent where everybody knows some others of its own. */
+function overlayOf({ seed, overlay, peers }: Scenario): Overlay | undefined {
+  const { kind, degree, known } = overlay
+  if (kind === 'random-peers') return known >= peers - 1 ? complete(peers) : undefined
+  return createOverlay(kind, { size: peers, degree, rng: seededRng(seed, 'overlay') })
+}
+
+/** `known` others, drawn once for each peer. */
+function acquaintances({ seed, overlay, peers }: Scenario): World['neighbours'] {
+  const known = new Map<PeerIndex, readonly PeerIndex[]>()
+  return (peer) => {
+    const before = known.get(peer)
+    if (before !== undefined) return before
+    const rng = seededRng(seed, 'known', peer)
+    const drawnPeers = new Set<PeerIndex>()
+    while (drawnPeers.size < overlay.known) {
+      const other = rng.integer(peers)
+      if (other !== peer) drawnPeers.add(other)
+    }
+    const list = [...drawnPeers]
+    known.set(peer, list)
+    return list
+  }
+}
+
+/** Every peer dies now and then until the end of the faults, and comes back. */
+function planCrashes({ clock, scenario }: World, peers: readonly SimPeer[]): void {
+  const { crashesPerMinute, downMs } = scenario.peer
+  for (const peer of peers) {
+    const rng = seededRng(scenario.seed, 'crashes', peer.index)
+    const next = (): void => {
+      const waitMs = (rng.uniform() * 2 * 60_000) / crashesPerMinute
+      if (clock.now() + waitMs >= scenario.durationMs) return
+      clock.after(waitMs, () => {
+        peer.crash()
+        clock.after(drawn(rng, downMs), () => {
+          peer.restart()
+          next()
+        })
+      })
+    }
+    next()
+  }
+}
+
+const isSettled = (peer: SimPeer): boolean => {
+  const exchange = peer.exchange()
+  return exchange !== undefined && exchange.active === undefined && exchange.journal.inDoubt.length === 0
+}
+
+/** The faults are over: what is in doubt comes to an end, and then everything must be whole. */
+function settle(world: World, peers: readonly SimPeer[], honest: readonly SimPeer[]): void {
+  const { clock, network, observer, scenario } = world
+  network.heal()
+  for (const peer of peers) peer.finish()
+  const limitMs = scenario.durationMs + SETTLE_LIMIT_MS
+  // Doubts about attackers may never end; those about honest peers must.
+  const done = () => honest.every((peer) => isSettled(peer) || onlyAttackersIn(world, peer))
+  while (!done() && clock.now() < limitMs) clock.runUntil(clock.now() + 1_000)
+  for (const peer of honest)
+    if (!isSettled(peer) && !onlyAttackersIn(world, peer)) observer.violated('never-settled', `peer ${peer.index}`)
+  observer.ledger.close()
+}
+
+function onlyAttackersIn({ peerAt }: World, peer: SimPeer): boolean {
+  const exchange = peer.exchange()
+  if (exchange === undefined) return false
+  const partners = [...exchange.journal.inDoubt, ...(exchange.active === undefined ? [] : [exchange.active])]
+  return partners.every((one) => !peerAt(Number(one.peer.slice(1))).honest)
+}
+
+/** Absent where attackers or their exchanges move the mean as they like. */
+function driftOf({ scenario }: World, peers: readonly SimPeer[], before: Float64Array): number | undefined {
+  if (scenario.attackers.length > 0) return undefined
+  const total = peers.reduce((sum, { weight }) => sum + weight, 0)
+  const expected = before.slice()
+  for (const peer of peers)
+    peer.trained()?.forEach((value, k) => {
+      expected[k] = expected[k]! + (peer.weight / total) * value
+    })
+  return distanceTo(peers, expected)
+}

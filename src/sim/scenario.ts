@@ -1,0 +1,137 @@
+import { PeertuneError } from '../base/errors.js'
+import { CODEC_NAMES, needsSchema } from '../codec/registry.js'
+import { DEFAULT_DEGREE, OVERLAY_KINDS } from '../consensus/overlay.js'
+import { flag, list, oneOf, real, section, span, text, type ValueOf, whole } from './fields.js'
+
+/** Peers of one simulation: at ten thousand parameters each, 400 MB of them. */
+export const MAX_SIM_PEERS = 100_000
+/** Virtual milliseconds of one simulation: a day. */
+const MAX_DURATION_MS = 86_400_000
+
+export const ATTACKS = [
+  'sign-flip',
+  'large-values',
+  'nan-payload',
+  'garbage-frames',
+  'silence',
+  'stale-replay',
+  'equivocation',
+  'free-ride'
+] as const
+export type Attack = (typeof ATTACKS)[number]
+
+/** `random-peers`: everybody knows `known` others drawn at random, whom the partner choice then samples from. */
+export const SIM_OVERLAYS = [...OVERLAY_KINDS, 'random-peers'] as const
+
+const workload = section({
+  /** `none`: peers that start apart and only mix; what is left to see is consensus. */
+  kind: oneOf('none', ['none', 'quadratic', 'logistic']),
+  /** Parameters per peer. */
+  size: whole(32, 1, 1_000_000),
+  learningRate: real(0.05, 0, 100),
+  /** Standard deviation of the noise on a quadratic's gradient. */
+  noise: real(0.1, 0, 100),
+  /** 0: every peer has the same data. 1: each has its own. */
+  heterogeneity: real(0.5, 0, 1),
+  /** Training examples of the peers; their weights. Drawn uniformly. */
+  samples: span([50, 150], 1, 1_000_000)
+})
+
+const network = section({
+  /** One way, by pair of peers, drawn uniformly. */
+  latencyMs: span([20, 80], 0, 60_000),
+  /** Added to each frame at random, as a share of its latency. */
+  jitter: real(0.2, 0, 10),
+  /** Megabits a second that a peer can send, drawn uniformly. */
+  uplinkMbps: span([20, 100], 0.001, 1_000_000),
+  /** Probability that a frame never arrives. */
+  loss: real(0, 0, 1),
+  /** Probability that a frame arrives a second time. */
+  duplication: real(0, 0, 1),
+  /** Probability that a frame is overtaken by those behind it. */
+  reordering: real(0, 0, 1),
+  /** Probability that a link breaks, at one of its first frames. */
+  cut: real(0, 0, 1),
+  /** A peer that hears nothing on a link for this long gives it up. */
+  frameTimeoutMs: whole(3_000, 1, 600_000)
+})
+
+const peer = section({
+  /** Milliseconds of a local step, by peer. */
+  stepMs: span([200, 300], 1, 600_000),
+  /** Peers' clocks run fast or slow by up to this share, and are off by up to a minute of it. */
+  clockSkew: real(0, 0, 0.5),
+  /** Crashes of one peer in a virtual minute, on average. */
+  crashesPerMinute: real(0, 0, 60),
+  /** How long a crashed peer is gone. */
+  downMs: span([500, 5_000], 0, MAX_DURATION_MS),
+  /** Exchanges between two checkpoints; 0 for none after the first. */
+  checkpointEvery: whole(10, 0, 1_000_000),
+  /** Milliseconds until what was written is safe from a crash. */
+  syncMs: real(5, 0, 10_000),
+  /** Whether exchanges are recorded between checkpoints. Without it a crash loses what its partners keep. */
+  exchangeLog: flag(true),
+  /** Milliseconds between two announcements of phase; 0: everybody knows everybody's phase. */
+  announceMs: whole(0, 0, 600_000)
+})
+
+const partition = section({
+  atMs: whole(0, 0, MAX_DURATION_MS),
+  forMs: whole(0, 0, MAX_DURATION_MS),
+  /** Groups that do not reach each other; peers are dealt out in turn. */
+  groups: whole(2, 2, 64)
+})
+
+const attackers = section({
+  attack: oneOf('sign-flip', ATTACKS),
+  count: whole(1, 1, MAX_SIM_PEERS)
+})
+
+const SCENARIO = section({
+  name: text('scenario'),
+  seed: text('1'),
+  peers: whole(16, 2, MAX_SIM_PEERS),
+  /** Virtual milliseconds; then faults end, and what is in doubt is settled. */
+  durationMs: whole(60_000, 1, MAX_DURATION_MS),
+  /** Virtual milliseconds between two measurements. */
+  measureMs: whole(2_000, 1, MAX_DURATION_MS),
+  overlay: section({
+    kind: oneOf('random-regular', SIM_OVERLAYS),
+    /** Of a random regular overlay. */
+    degree: whole(DEFAULT_DEGREE, 2, 1024),
+    /** Peers that one knows, with `random-peers`. */
+    known: whole(64, 1, 1024)
+  }),
+  mixing: section({
+    codec: oneOf('int8', CODEC_NAMES),
+    gamma: real(1, 0.001, 1),
+    /** Share of the elements that a sparse codec sends. */
+    fraction: real(0.1, 0.0001, 0.5),
+    localSteps: whole(4, 1, 1_000_000),
+    /** Local steps in all; then peers settle. 0: they never stop. */
+    totalSteps: whole(0, 0, 1_000_000_000),
+    settleExchanges: whole(12, 1, 1_000)
+  }),
+  workload,
+  network,
+  peer,
+  partitions: list(partition, 64),
+  attackers: list(attackers, 16)
+})
+
+export type Scenario = ValueOf<typeof SCENARIO>
+export type WorkloadSpec = Scenario['workload']
+export type NetworkSpec = Scenario['network']
+
+/** Reads a scenario, defaults filled in. Throws `config/bad-scenario` with the path of the first mistake. */
+export function readScenario(value: unknown): Scenario {
+  const scenario = SCENARIO.read(value, '')
+  const { attackers: hostile, mixing, peers } = scenario
+  const count = hostile.reduce((sum, one) => sum + one.count, 0)
+  if (count > peers - 2) throw refused('attackers', `at least two honest peers, ${count} of ${peers} attack`)
+  if (needsSchema(mixing.codec)) throw refused('mixing.codec', `a codec for plain vectors, got ${mixing.codec}`)
+  return scenario
+}
+
+const refused = (path: string, expected: string): PeertuneError =>
+  new PeertuneError('config/bad-scenario', `${path}: expected ${expected}`, { facts: { path } })

@@ -1,0 +1,36 @@
+import { describe, expect, it } from 'vitest'
+import { randomScenario } from '../../src/sim/random-scenario.js'
+import { runScenario } from '../../src/sim/run.js'
+
+/** Random scenarios in every test run; `npm run bench -- scenarios` does thousands. */
+const SCENARIOS = 250
+
+describe('random scenarios', () => {
+  it('break no promise: both or neither, never twice, the weighted mean kept, everything finite and bounded', () => {
+    const seen: Record<string, number> = {}
+    const failing: string[] = []
+    for (let seed = 0; seed < SCENARIOS; seed++) {
+      const { violations, counts } = runScenario(randomScenario(String(seed)))
+      for (const [what, count] of Object.entries(counts)) seen[what] = (seen[what] ?? 0) + count
+      if (violations.length > 0) failing.push(`seed ${seed}: ${violations.map(({ code }) => code).join(', ')}`)
+    }
+    expect(failing).toEqual([])
+    // They do what they are for: exchanges end in every way there is.
+    for (const what of ['crash', 'undone', 'initiator in-doubt', 'initiator yielded', 'responder committed'])
+      expect(seen[what], what).toBeGreaterThan(100)
+  })
+
+  it('go the same way again, to the last bit of every peer, and another way with another seed', () => {
+    for (const seed of ['3', '12', '20']) {
+      const lines: string[][] = [[], []]
+      const [one, two] = lines.map((trace) =>
+        runScenario(randomScenario(seed), { onTrace: (line) => trace.push(line) })
+      )
+      expect(lines[0]!.length).toBeGreaterThan(100)
+      expect(lines[0]).toEqual(lines[1])
+      expect(one!.traceHash).toBe(two!.traceHash)
+      expect({ ...one, measurements: [] }).toEqual({ ...two, measurements: [] })
+    }
+    expect(runScenario(randomScenario('3')).traceHash).not.toBe(runScenario(randomScenario('4')).traceHash)
+  })
+})
