@@ -10,6 +10,7 @@ export interface Bench {
 }
 
 const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
+  attack: () => import('./attack.js'),
   codecs: () => import('./codecs.js'),
   conformance: () => import('./conformance.js'),
   start: () => import('./start.js'),

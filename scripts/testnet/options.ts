@@ -1,4 +1,5 @@
 import { parseArgs } from 'node:util'
+import { MIXING_CODECS, type MixingCodec } from '../../src/base/federation.js'
 import { PeertuneError } from '../../src/base/errors.js'
 
 export interface TestnetOptions {
@@ -14,7 +15,9 @@ export interface TestnetOptions {
   readonly learningRate: number | undefined
   readonly batchSize: number | undefined
   readonly rank: number | undefined
-  readonly codec: 'int8' | 'float32'
+  readonly codec: MixingCodec
+  /** Share of the elements that a sparse codec sends. */
+  readonly fraction: number | undefined
   readonly seed: string
   /** Where the JSON report goes. */
   readonly report: string
@@ -40,7 +43,9 @@ export const USAGE = `npm run testnet -- [options]
   --learning-rate X    peak learning rate of AdamW
   --batch-size N
   --rank N             LoRA rank
-  --codec NAME         int8 (default) or float32
+  --codec NAME         float32, float16, int8 (default), int4, int8-edge, int4-edge, topk-edge, topk-int4-edge,
+                       rank-slots-edge or powergossip
+  --fraction X         share of the elements that a sparse codec sends (default 0.1)
   --seed TEXT          seed of everything (default peertune)
   --report FILE        JSON report (default testnet-report.json)
   --no-central         leave out the machine that has all data
@@ -48,6 +53,8 @@ export const USAGE = `npm run testnet -- [options]
   --keep DIR           work in DIR and keep configs, logs and checkpoints
   --timeout SECONDS    give up after this long (default 1800)
   --help`
+
+const isMixingCodec = (name: string): name is MixingCodec => (MIXING_CODECS as readonly string[]).includes(name)
 
 const bad = (message: string) => new PeertuneError('config/bad-flag', message, { hint: 'npm run testnet -- --help' })
 
@@ -76,6 +83,7 @@ function parse(argv: readonly string[]) {
         'batch-size': text,
         rank: text,
         codec: text,
+        fraction: text,
         seed: text,
         report: text,
         'no-central': flag,
@@ -99,7 +107,7 @@ export function parseOptions(argv: readonly string[]): TestnetOptions | 'help' {
   if (flags.split !== undefined && flags.split !== 'speaker')
     throw bad(`--split knows only "speaker", got ${flags.split}`)
   const codec = flags.codec ?? 'int8'
-  if (codec !== 'int8' && codec !== 'float32') throw bad(`--codec needs int8 or float32, got ${codec}`)
+  if (!isMixingCodec(codec)) throw bad(`--codec needs one of ${MIXING_CODECS.join(', ')}, got ${codec}`)
   if ((flags.data === undefined) !== (flags.model === undefined)) throw bad('--model and --data go together')
   return {
     peers,
@@ -112,6 +120,7 @@ export function parseOptions(argv: readonly string[]): TestnetOptions | 'help' {
     batchSize: positive('batch-size', flags['batch-size']),
     rank: positive('rank', flags.rank),
     codec,
+    fraction: positive('fraction', flags.fraction, false),
     seed: flags.seed ?? 'peertune',
     report: flags.report ?? 'testnet-report.json',
     central: flags['no-central'] !== true,

@@ -1,6 +1,7 @@
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { FederationManifest, MixingSpec, PeftSpec, TaskSpec } from '../../src/base/federation.js'
+import { defaultGamma } from '../../src/codec/registry.js'
 import { LETTERS } from '../../src/data/glyph-shapes.js'
 import { dealClasses } from '../../src/data/partition.js'
 import type { DataSpec } from '../../src/data/spec.js'
@@ -37,7 +38,8 @@ const TEST_IMAGES = 520
 const mixing = (options: TestnetOptions, localSteps: number): MixingSpec => ({
   localSteps: options.localSteps ?? localSteps,
   codec: options.codec,
-  gamma: 1,
+  ...(options.fraction === undefined ? {} : { fraction: options.fraction }),
+  gamma: defaultGamma(options.codec, options.fraction),
   settleExchanges: 12,
   isolationFactor: 10
 })

@@ -12,13 +12,40 @@ export type TaskSpec =
   /** One label per image. Metric: accuracy. */
   | { readonly kind: 'image-classification'; readonly labels: readonly string[] }
 
+/**
+ * How parameters are coded for a partner. Without `-edge`: as their difference from the common start, each exchange by
+ * itself. With it, and in `powergossip`: against what this partner has been told before, so that what a coarse or sparse
+ * code leaves out is made up for later.
+ */
+export const MIXING_CODECS = [
+  'float32',
+  'float16',
+  'int8',
+  'int4',
+  'int8-edge',
+  'int4-edge',
+  'topk-edge',
+  'topk-int4-edge',
+  'rank-slots-edge',
+  'powergossip'
+] as const
+
+export type MixingCodec = (typeof MIXING_CODECS)[number]
+
 /** How peers mix. */
 export interface MixingSpec {
   /** Local optimiser steps between exchanges (H of algorithms with local steps). */
   readonly localSteps: number
-  readonly codec: 'float32' | 'int8'
+  readonly codec: MixingCodec
+  /** Share of the elements that a sparse codec (`topk`, `rank-slots`) sends, in (0, 0.5]. */
+  readonly fraction?: number
   /** Step towards the partner: 1 moves a pair of equal weight to their mean. In (0, 1]. */
   readonly gamma: number
+  /**
+   * A partner is followed up to this many times the median distance to our partners: what protects a federation from peers
+   * that lie. Absent: all the way, whatever it sends.
+   */
+  readonly clip?: number
   /** Gossip-only exchanges per peer after the last local step, learning rate 0. */
   readonly settleExchanges: number
   /** Local steps a peer may take since its last exchange, as a multiple of `localSteps`; it waits beyond that. */

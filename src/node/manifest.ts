@@ -1,5 +1,7 @@
-import type { FederationManifest } from '../base/federation.js'
+import { type FederationManifest, MIXING_CODECS } from '../base/federation.js'
 import { PeertuneError } from '../base/errors.js'
+import { defaultGamma, isSparse } from '../codec/registry.js'
+import { DEFAULT_CLIP } from '../consensus/radius.js'
 import * as f from './config-fields.js'
 import { fieldName } from './config.js'
 import { modelSha256 } from './model-hash.js'
@@ -21,13 +23,23 @@ const task = f.variants('kind', [
 
 const peft = f.oneOrMore(peftMethod, { of: 'methods', max: MAX_METHODS })
 
-const mixing = f.section({
+const mixingFields = f.section({
   localSteps: f.wholeNumber(1, 1_000_000).default(10),
-  codec: f.oneOf(['float32', 'int8']).default('int8'),
-  gamma: f.number({ above: 0, max: 1 }).default(1),
+  codec: f.oneOf(MIXING_CODECS).default('int8'),
+  fraction: f.number({ above: 0, max: 0.5 }).exactOptional(),
+  gamma: f.number({ above: 0, max: 1 }).exactOptional(),
+  clip: f.number({ above: 0, max: 1000 }).exactOptional(),
   settleExchanges: f.wholeNumber(0, 10_000).default(12),
   isolationFactor: f.number({ min: 1, max: 1_000_000 }).default(10)
 })
+
+/** The step that is stable depends on what the codec leaves out, and is written out like every default. */
+const mixing = mixingFields
+  .refine(({ codec, fraction }) => fraction === undefined || isSparse(codec), {
+    path: ['fraction'],
+    error: 'nothing, since this codec sends every element'
+  })
+  .transform((fields) => ({ ...fields, gamma: fields.gamma ?? defaultGamma(fields.codec, fields.fraction) }))
 
 const manifestSchema = f.section({
   peertune: f.exactly(1),
@@ -59,9 +71,15 @@ export function checkManifest(yaml: YamlFile): FederationManifest {
   return f.checkFields(manifestSchema, yaml.value, origin)
 }
 
-/** A manifest from parts that still lack their defaults; `where` names them in errors. */
-export const createManifest = (parts: unknown, where: f.Origin): FederationManifest =>
-  f.checkFields(manifestSchema, parts, where)
+/**
+ * A new manifest from parts that still lack their defaults; `where` names them in errors. What a manifest is read without
+ * stays as it was when its federation began; a new one clips.
+ */
+export const createManifest = (
+  { mixing: given, ...parts }: Readonly<Record<string, unknown>>,
+  where: f.Origin
+): FederationManifest =>
+  f.checkFields(manifestSchema, { ...parts, mixing: { clip: DEFAULT_CLIP, ...(given as object | undefined) } }, where)
 
 /** The complete manifest as YAML, every default written out. */
 export const printManifest = (manifest: FederationManifest): string => printYaml(manifest)

@@ -7,7 +7,6 @@ import { type Rng, restoreRng, seededRng } from '../base/rng.js'
 import type { Verdict } from '../base/verdict.js'
 import type { NodeState } from '../checkpoint/state.js'
 import type { CheckpointStore } from '../checkpoint/store.js'
-import { codecByName } from '../codec/registry.js'
 import type { ExchangeConfig } from '../consensus/exchange-types.js'
 import { type JournalDocument, restoreJournal } from '../consensus/journal.js'
 import type { RoundsConfig, RoundsState } from '../consensus/rounds.js'
@@ -18,6 +17,7 @@ import { createLocalOptimiser, type LocalOptimiser, type LocalOptimiserOptions }
 import { type Selection, selectTensors } from '../tensor/selection.js'
 import type { Trainer } from '../train/trainer.js'
 import type { NodeConfig } from './config-schema.js'
+import { mixingConfig } from './exchange-config.js'
 import { createExchangeDriver } from './exchange-driver.js'
 import type { ExchangeDriver } from './exchange-types.js'
 import { runLoop } from './loop.js'
@@ -219,8 +219,7 @@ const exchangeConfig = (
   federation,
   schema: shared.schema,
   reference: shared.take(trainer.description.initial),
-  codec: codecByName(manifest.mixing.codec),
-  gamma: manifest.mixing.gamma,
+  ...mixingConfig(manifest.mixing, manifest.peft, shared.schema),
   weight: dataset.size,
   incarnation: randomUUID()
 })

@@ -2,7 +2,8 @@ import { createHash } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
 import { federationHash } from '../../src/base/federation.js'
-import { checkModel, printManifest, readManifest } from '../../src/node/manifest.js'
+import { canonicalJson, sha256Hex } from '../../src/base/bytes.js'
+import { checkModel, createManifest, printManifest, readManifest } from '../../src/node/manifest.js'
 import { modelSha256 } from '../../src/node/model-hash.js'
 import type { Graph } from '../../src/onnx/graph.js'
 import { writeModel } from '../../src/onnx/write.js'
@@ -36,6 +37,31 @@ describe('readManifest', () => {
       peft: { method: 'lora', rank: 8, alpha: 16, targets: ['query', 'value'], head: ['classifier'], seed: 'spring' },
       mixing: { localSteps: 10, codec: 'int8', gamma: 1, settleExchanges: 12, isolationFactor: 10 }
     })
+  })
+
+  it('writes out the step that is stable with the codec', async () => {
+    const mixing = async (text: string) => (await read(`${MANIFEST}mixing:\n${text}`)).mixing
+    expect(await mixing('  codec: int4-edge\n')).toMatchObject({ codec: 'int4-edge', gamma: 0.9 })
+    expect(await mixing('  codec: topk-edge\n  fraction: 0.02\n')).toMatchObject({ fraction: 0.02, gamma: 0.04 })
+    expect(await mixing('  codec: int4-edge\n  gamma: 0.5\n  clip: 2\n')).toMatchObject({ gamma: 0.5, clip: 2 })
+    await expect(mixing('  fraction: 0.1\n')).rejects.toMatchObject({ code: 'config/wrong-value' })
+    await expect(mixing('  codec: topk\n')).rejects.toMatchObject({ code: 'config/wrong-value' })
+    await expect(mixing('  clip: 0\n')).rejects.toMatchObject({ code: 'config/wrong-value' })
+  })
+
+  it('clips in a new federation, and in an old one only if it says so', async () => {
+    const { mixing, ...parts } = await read(MANIFEST)
+    expect(mixing.clip).toBeUndefined()
+    expect(createManifest(parts, String).mixing).toEqual({ ...mixing, clip: 2 })
+    // As it was before codecs could remember and exchanges could be clipped.
+    expect(federationHash({ ...parts, mixing })).toBe(
+      sha256Hex(
+        canonicalJson({
+          ...parts,
+          mixing: { localSteps: 10, codec: 'int8', gamma: 1, settleExchanges: 12, isolationFactor: 10 }
+        })
+      )
+    )
   })
 
   it('hashes alike however it is written, and otherwise for any other content', async () => {
