@@ -3,8 +3,12 @@ import '../base/polyfill.js'
 import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../node/version.js'
 import type { ConfigOptions } from './commands/config.js'
+import type { EvalOptions } from './commands/eval.js'
+import type { ExportOptions } from './commands/export.js'
 import type { CreateFederationOptions } from './commands/federation.js'
 import type { IdentityOptions } from './commands/identity.js'
+import type { ImportOptions } from './commands/import.js'
+import type { MethodsOptions } from './commands/methods.js'
 import type { StartOptions } from './commands/start.js'
 import type { StatusOptions } from './commands/status.js'
 import { EXIT_OK, EXIT_USAGE, exitCodeOf, failureText } from './failure.js'
@@ -65,6 +69,42 @@ program
   .description('make the key of a private network')
   .argument('[file]', 'where to write it (0600); without it, on stdout')
   .action(async (file: string | undefined) => (await import('./commands/key.js')).key(file, out))
+
+program
+  .command('methods')
+  .description('list the methods that can be trained')
+  .option('--model <file>', 'count the parameters of each on this model (.onnx)')
+  .option('--json', 'as JSON')
+  .action(async (options: MethodsOptions) => (await import('./commands/methods.js')).methods(options, out))
+
+program
+  .command('export')
+  .description('write what a node has learned as a folder for Hugging Face PEFT, with a model card')
+  .requiredOption('--data-dir <dir>', "the node's data directory")
+  .requiredOption('--out <folder>', 'where to write it')
+  .option('--merged <file>', 'write the base model with the adapter merged into it, too (.onnx)')
+  .option('--no-evaluation', 'do not evaluate it for the model card')
+  .option('--json', 'as JSON')
+  .action(async (options: ExportOptions) => (await import('./commands/export.js')).exportTrained(options, out))
+
+program
+  .command('import')
+  .description('print a manifest for a federation that starts from an adapter folder of Hugging Face PEFT')
+  .argument('<folder>', 'with adapter_config.json and adapter_model.safetensors')
+  .requiredOption('--model <file>', 'the base model (.onnx)')
+  .requiredOption('--name <name>', 'name of the federation')
+  .requiredOption('--task <kind>', 'causal-lm, sequence-classification or image-classification')
+  .option('--labels <names...>', 'labels of a classification, in the order of the logits')
+  .action(async (folder: string, options: ImportOptions) =>
+    (await import('./commands/import.js')).importAdapter(folder, options, out)
+  )
+
+withOverrides(program.command('eval'))
+  .description("evaluate on a configuration's held-out data: an adapter, the last checkpoint, or the start")
+  .requiredOption('--config <file>', "the node's configuration (YAML)")
+  .option('--adapter <folder>', 'an adapter folder')
+  .option('--json', 'as JSON')
+  .action(async (options: EvalOptions) => (await import('./commands/eval.js')).evaluate(options, env, out))
 
 const federation = program.command('federation').description('manifests of federations')
 

@@ -38,6 +38,7 @@ function mapInputs(config: NodeConfig, change: ChangePath): NodeConfig {
     ...config,
     federation: change(config.federation, ['federation']),
     model: change(config.model, ['model']),
+    startFrom: config.startFrom === null ? null : change(config.startFrom, ['startFrom']),
     data: mapData(config.data, ['data'], change),
     networkKey: config.networkKey === null ? null : change(config.networkKey, ['networkKey'])
   }

@@ -39,6 +39,8 @@ export interface NodeConfig {
   readonly federation: string
   /** The base model's .onnx file. */
   readonly model: string
+  /** The adapter folder that the federation starts from, where its manifest names one (`startFrom`). */
+  readonly startFrom: string | null
   readonly dataDir: string
   /** Shown to other peers beside the peer id; empty: none. */
   readonly label: string
@@ -153,6 +155,7 @@ export const configSchema = (defaults: { readonly dataDir: string; readonly thre
   f.section({
     federation: f.path('the federation file'),
     model: f.path('the base model (.onnx)'),
+    startFrom: f.nullable(f.path('an adapter folder')).default(null),
     dataDir: f.path('the data directory').default(defaults.dataDir),
     label: f.text('a name of at most 64 characters', { min: 0, max: 64 }).default(''),
     data: dataSpec,

@@ -25,7 +25,9 @@ import { checkModel, readManifest } from './manifest.js'
 import { readNetworkKey } from './network-key.js'
 import { createParticipant, type Participant } from './participant.js'
 import { createRefusalBook, type RefusalBook } from './refusal-book.js'
+import { withCommonStart } from './start-from.js'
 import { statusOf } from './status-view.js'
+import { writeNodeRecord } from './trained.js'
 import type { NodeDeps, PeertuneNode } from './types.js'
 import { packageVersion } from './version.js'
 
@@ -53,6 +55,7 @@ export async function createNode(config: NodeConfig, deps: NodeDeps = {}): Promi
   const networkKey = config.networkKey === null ? undefined : await readNetworkKey(config.networkKey)
   const dataDir = await openDataDir(config.dataDir)
   try {
+    await writeNodeRecord(dataDir.root, { config, manifest })
     const identity = await loadIdentity(dataDir.identity)
     const federation = federationHash(manifest)
     const version = packageVersion()
@@ -169,8 +172,9 @@ async function startTrainer({ config, manifest, clock, log }: Wiring): Promise<C
   return trainer
 }
 
-async function openParticipant(wiring: Wiring, trainer: ChildTrainer): Promise<Participant> {
+async function openParticipant(wiring: Wiring, child: ChildTrainer): Promise<Participant> {
   const { config, manifest, dataDir, refusals, version, log } = wiring
+  const trainer = await withCommonStart(child, manifest, config)
   const dataset = await openDataset(config.data, manifest.task, trainer.description)
   return createParticipant({
     ...wiring,

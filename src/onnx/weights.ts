@@ -117,8 +117,15 @@ async function writeRegions(path: string, regions: readonly Region[], size: numb
 }
 
 /** Values of a float32 weight, wherever it lies. Throws `onnx/missing-weights`. */
-export function readWeight({ name, type, data }: Initializer, externalDir: string): Float32Array {
+export function readWeight(initializer: Initializer, externalDir: string): Float32Array {
+  const { name, type, data } = initializer
   if (data.kind === 'inline') return Float32Array.from(floatValues({ name, type, shape: [], data }))
+  return new Float32Array(readBytes(initializer, externalDir).buffer)
+}
+
+/** Bytes of a constant, wherever it lies. Throws `onnx/missing-weights`. */
+export function readBytes({ data }: Initializer, externalDir: string): Uint8Array<ArrayBuffer> {
+  if (data.kind === 'inline') return new Uint8Array(data.bytes)
   const path = resolveLocation(externalDir, data.location)
   const bytes = new Uint8Array(data.length)
   try {
@@ -131,5 +138,5 @@ export function readWeight({ name, type, data }: Initializer, externalDir: strin
   } catch (cause) {
     throw missingWeights(path, cause)
   }
-  return new Float32Array(bytes.buffer)
+  return bytes
 }

@@ -20,6 +20,7 @@ import { createPrompt } from './prompt.js'
 import { isMeantBy } from '../base/name-pattern.js'
 import { svdStart } from './svd-start.js'
 import { type LinearModule, linearModules, matchModules } from './target.js'
+import { requireTokens } from './virtual-tokens.js'
 
 /** The three families of the survey by Bian et al. (https://arxiv.org/abs/2504.21099). */
 export type Family = 'additive' | 'selective' | 'reparameterized'
@@ -98,8 +99,13 @@ export const METHODS: Table = {
   prefix: {
     family: 'additive',
     linear: true,
-    create({ tokens, seed }, { linears }) {
+    create({ tokens, seed }, { base, linears }) {
+      requireTokens(base.graph)
       const widths = keyWidths(linears)
+      if (widths.length === 0)
+        throw new PeertuneError('config/no-attention', 'prefix tuning knows no projection of this model for keys', {
+          hint: 'choose another method for this model'
+        })
       return [createPrefix({ tokens, layers: widths.length, width: widths[0] ?? 0, seed })]
     }
   },

@@ -12,15 +12,20 @@ export const TOKENS = 'input_ids'
 const MASK = 'attention_mask'
 const POSITIONS = 'position_ids'
 
+/** Throws `config/no-tokens` for a model that takes none. */
+export function requireTokens({ inputs }: Graph): void {
+  if (inputs.some(({ name, shape }) => name === TOKENS && shape.length === 2)) return
+  throw new PeertuneError('config/no-tokens', `prompt and prefix tuning need a model with an input ${TOKENS}`, {
+    facts: { inputs: inputs.map(({ name }) => name) },
+    hint: 'choose another method for this model'
+  })
+}
+
 /** Shapes with `count` more positions in every sequence. Throws `config/no-tokens` for a model that takes none. */
 export function makeRoom(batch: InputShapes, graph: Graph, count: number): InputShapes {
   if (count === 0) return batch
-  const tokens = batch[TOKENS]
-  if (tokens?.length !== 2)
-    throw new PeertuneError('config/no-tokens', `prompt and prefix tuning need a model with an input ${TOKENS}`, {
-      facts: { inputs: graph.inputs.map(({ name }) => name) },
-      hint: 'choose another method for this model'
-    })
+  requireTokens(graph)
+  const tokens = batch[TOKENS] ?? []
   const [rows = 0, sequence = 0] = tokens
   return Object.fromEntries(
     Object.entries(batch).map(([name, shape]) => [

@@ -42,6 +42,7 @@ describe('resolveConfig', () => {
       device: 'auto',
       listen: ['/ip4/0.0.0.0/tcp/0'],
       bootstrap: [],
+      startFrom: null,
       networkKey: null,
       http: { host: '127.0.0.1', port: 0, expose: false },
       checkpointEvery: 5,

@@ -1,0 +1,58 @@
+import type { FederationManifest } from '../../base/federation.js'
+import type { PeftPlan } from '../../base/peft-spec.js'
+import { openDataset } from '../../data/source.js'
+import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config.js'
+import type { NodeConfig } from '../../node/config-schema.js'
+import { checkModel, readManifest } from '../../node/manifest.js'
+import { openLocalTrainer } from '../../node/open-trainer.js'
+import { withCommonStart } from '../../node/start-from.js'
+import { readCheckpoint } from '../../node/trained.js'
+import { type AdapterFolder, parametersFrom, readAdapterFolder } from '../../peft/adapter-format.js'
+import { evaluateDataset } from '../../train/evaluate.js'
+import type { Trainer } from '../../train/trainer.js'
+import type { Output } from '../output.js'
+
+export interface EvalOptions extends ConfigFlags {
+  readonly config: string
+  readonly adapter?: string
+  readonly json?: boolean
+}
+
+/** Loss and accuracy on a configuration's held-out data: of an adapter folder, of the node's checkpoint, or of the start. */
+export async function evaluate(options: EvalOptions, env: Environment, out: Output): Promise<void> {
+  const resolved = await resolveConfig(options.config, options, env)
+  await checkConfigFiles(resolved)
+  const { config } = resolved
+  const manifest = await readManifest(config.federation)
+  await checkModel(manifest, config.model)
+  const folder = options.adapter === undefined ? undefined : await readAdapterFolder(options.adapter)
+  const trainer = await open(config, manifest, folder?.plan ?? manifest.peft)
+  try {
+    const { of, parameters } = await parametersOf(trainer, { config, manifest, folder })
+    const dataset = await openDataset(config.data, manifest.task, trainer.description)
+    const result = await evaluateDataset(trainer, parameters, dataset.evaluation(config.training.batchSize))
+    if (options.json) return out.json({ of, ...result })
+    out.line(`${of}: loss ${result.loss.toFixed(4)} nats, accuracy ${(100 * result.accuracy).toFixed(2)} %`)
+    out.line(`${result.count} labels of ${config.data.kind} data`)
+  } finally {
+    await trainer.close()
+  }
+}
+
+const open = ({ model: modelPath, device, threads }: NodeConfig, { task }: FederationManifest, peft: PeftPlan) =>
+  openLocalTrainer({ modelPath, task, peft, device, threads })
+
+interface Sources {
+  readonly config: NodeConfig
+  readonly manifest: FederationManifest
+  readonly folder: AdapterFolder | undefined
+}
+
+async function parametersOf(trainer: Trainer, { config, manifest, folder }: Sources) {
+  const { schema } = trainer.description
+  if (folder !== undefined) return { of: 'the adapter', parameters: parametersFrom(folder.tensors, schema) }
+  const state = await readCheckpoint(config.dataDir, manifest, schema)
+  if (state !== undefined) return { of: `the checkpoint of step ${state.step}`, parameters: state.parameters }
+  const started = await withCommonStart(trainer, manifest, config)
+  return { of: 'the start', parameters: started.description.initial }
+}

@@ -1,0 +1,63 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { PeertuneError } from '../../base/errors.js'
+import { openDataset } from '../../data/source.js'
+import { exportAdapter } from '../../node/export-adapter.js'
+import { writeMergedModel } from '../../node/merged-model.js'
+import { modelCard } from '../../node/model-card.js'
+import { openLocalTrainer } from '../../node/open-trainer.js'
+import { loadAdaptedModel } from '../../node/program.js'
+import { type NodeRecord, readCheckpoint, readNodeRecord } from '../../node/trained.js'
+import { specsOf } from '../../base/peft-spec.js'
+import { peftEquivalent } from '../../peft/adapter-config.js'
+import { PEFT_TYPES } from '../../peft/adapter-keys.js'
+import { evaluateDataset } from '../../train/evaluate.js'
+import type { Output } from '../output.js'
+
+export interface ExportOptions {
+  readonly dataDir: string
+  readonly out: string
+  readonly merged?: string
+  /** `--no-evaluation` makes it false. */
+  readonly evaluation: boolean
+  readonly json?: boolean
+}
+
+/** Writes what a node has learned as a folder for Hugging Face PEFT, with a model card, and merged where asked for. */
+export async function exportTrained(options: ExportOptions, out: Output): Promise<void> {
+  const record = await readNodeRecord(options.dataDir)
+  const { config, manifest } = record
+  const { task, peft } = manifest
+  const spec = { modelPath: config.model, task, peft }
+  const adapted = await loadAdaptedModel(spec)
+  const { schema } = adapted.method
+  const state = await readCheckpoint(options.dataDir, manifest, schema)
+  if (state === undefined)
+    throw new PeertuneError('config/no-checkpoint', `${options.dataDir}: no checkpoint yet`, {
+      facts: { dataDir: options.dataDir },
+      hint: 'let the node train until its first checkpoint'
+    })
+  const { parameters } = state
+  await exportAdapter(options.out, { ...spec, schema, parameters })
+  if (options.merged !== undefined) await writeMergedModel(options.merged, adapted, parameters)
+  const measured = options.evaluation ? await measure(record, parameters) : {}
+  const specs = specsOf(peft)
+  const isPeft = specs.length === 1 && specs.every((one) => PEFT_TYPES[peftEquivalent(one).method] !== undefined)
+  const card = modelCard({ manifest, parameters: schema.size, state, isPeft, ...measured })
+  await writeFile(join(options.out, 'README.md'), card)
+  if (options.json) return out.json({ folder: options.out, step: state.step, parameters: schema.size, ...measured })
+  out.line(options.out)
+  if (options.merged !== undefined) out.line(options.merged)
+}
+
+async function measure({ config, manifest }: NodeRecord, parameters: Float32Array) {
+  const { model: modelPath, device, threads } = config
+  const trainer = await openLocalTrainer({ modelPath, task: manifest.task, peft: manifest.peft, device, threads })
+  try {
+    const dataset = await openDataset(config.data, manifest.task, trainer.description)
+    const evaluation = await evaluateDataset(trainer, parameters, dataset.evaluation(config.training.batchSize))
+    return { samples: dataset.size, evaluation }
+  } finally {
+    await trainer.close()
+  }
+}

@@ -1,0 +1,46 @@
+import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
+import { PeertuneError } from '../base/errors.js'
+import { type FederationManifest, federationHash } from '../base/federation.js'
+import { silentLogger } from '../base/log.js'
+import { createFileStore } from '../checkpoint/file-store.js'
+import type { NodeState } from '../checkpoint/state.js'
+import type { ParameterSchema } from '../tensor/schema.js'
+import type { NodeConfig } from './config-schema.js'
+import { dataDirPaths } from './data-dir.js'
+import { writePrivateFile } from './private-file.js'
+
+/** What a data directory remembers of the node it belongs to, so that its checkpoints can be read without the rest. */
+export interface NodeRecord {
+  readonly config: NodeConfig
+  readonly manifest: FederationManifest
+}
+
+const recordFile = (dataDir: string): string => join(dataDirPaths(dataDir).root, 'node.json')
+
+export const writeNodeRecord = (dataDir: string, record: NodeRecord): Promise<void> =>
+  writePrivateFile(recordFile(dataDir), `${JSON.stringify(record, null, 2)}\n`)
+
+/** Throws `config/no-node` for a folder that no node has used. */
+export async function readNodeRecord(dataDir: string): Promise<NodeRecord> {
+  try {
+    return JSON.parse(await readFile(recordFile(dataDir), 'utf8')) as NodeRecord
+  } catch (cause) {
+    throw new PeertuneError('config/no-node', `${dataDir}: expected the data directory of a node that has trained`, {
+      facts: { dataDir },
+      hint: 'give the directory that peertune start used',
+      cause
+    })
+  }
+}
+
+/** The newest checkpoint of a data directory; a node that runs there is not disturbed. */
+export const readCheckpoint = (
+  dataDir: string,
+  manifest: FederationManifest,
+  schema: ParameterSchema
+): Promise<NodeState | undefined> =>
+  createFileStore({ directory: dataDirPaths(dataDir).checkpoints, log: silentLogger }).load({
+    federationHash: federationHash(manifest),
+    schemaHash: schema.hash
+  })
