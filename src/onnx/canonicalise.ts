@@ -1,9 +1,11 @@
 import type { Shape } from '../tensor/schema.js'
+import { dropCache } from './cache.js'
 import { fusePatterns } from './fuse.js'
 import type { Graph } from './graph.js'
 import { hoistScales } from './hoist-scale.js'
 import { canonicalLinears } from './linear.js'
 import { lowerOperators } from './lower.js'
+import { clearRemnants } from './remnants.js'
 import { renameValues } from './rename.js'
 import { tidyReshapes } from './reshapes.js'
 import { foldConstantsAndAliases } from './simplify.js'
@@ -11,9 +13,14 @@ import { inferTypes, specialise } from './specialise.js'
 import { upgradeOpset } from './upgrade.js'
 import type { NamedWeights } from './weight.js'
 import { nameWeights } from './weight-names.js'
+import { widenHalf } from './widen-half.js'
 
-/** Exporter's graph -> opset 20 or later, no Constant or Identity nodes, every weight under its Hugging Face name. */
-export const nameModel = (graph: Graph): NamedWeights => nameWeights(upgradeOpset(foldConstantsAndAliases(graph)))
+/**
+ * Exporter's graph -> opset 20 or later, in float32, without a key/value cache, no Constant or Identity nodes, every weight
+ * under its Hugging Face name.
+ */
+export const nameModel = (graph: Graph): NamedWeights =>
+  nameWeights(upgradeOpset(foldConstantsAndAliases(dropCache(widenHalf(graph)))))
 
 /**
  * One graph for one shape of batch, the same whatever the exporter: every value has a type and a static shape, shape
@@ -30,6 +37,6 @@ export async function canonicalise(
   const folded = await specialise(graph, inputs, names)
   const lowered = lowerOperators(folded)
   const spelled = lowered === folded ? folded : await inferTypes(lowered, names)
-  const typed = await inferTypes(canonicalLinears(fusePatterns(spelled)), names)
+  const typed = await inferTypes(canonicalLinears(fusePatterns(clearRemnants(spelled))), names)
   return renameValues(tidyReshapes(hoistScales(typed)), names)
 }

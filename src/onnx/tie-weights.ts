@@ -57,8 +57,8 @@ function retarget(node: Node, ties: ReadonlyMap<string, Tie>): Node[] {
 }
 
 /** Elements as 32-bit patterns, or undefined where they are not in memory. */
-function patterns({ data }: Initializer): Uint32Array | undefined {
-  if (data.kind !== 'inline') return undefined
+function patterns({ data, type }: Initializer): Uint32Array | undefined {
+  if (data.kind !== 'inline' || type !== 'float32') return undefined
   const bytes = data.bytes.byteOffset % 4 === 0 ? data.bytes : new Uint8Array(data.bytes)
   return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4)
 }

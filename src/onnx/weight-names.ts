@@ -1,4 +1,4 @@
-import type { Graph, Initializer, Node } from './graph.js'
+import type { ElementType, Graph, Initializer, Node } from './graph.js'
 import { wrapperPrefix } from './module-path.js'
 import { pruneGraph } from './rewrite.js'
 import { tieWeights } from './tie-weights.js'
@@ -15,8 +15,17 @@ const SLOTS: Readonly<Record<string, Readonly<Record<number, 'weight' | 'bias'>>
   GroupNormalization: { 1: 'weight', 2: 'bias' },
   InstanceNormalization: { 1: 'weight', 2: 'bias' },
   RMSNormalization: { 1: 'weight' },
-  SimplifiedLayerNormalization: { 1: 'weight' }
+  SimplifiedLayerNormalization: { 1: 'weight' },
+  SkipLayerNormalization: { 2: 'weight', 3: 'bias' },
+  SkipSimplifiedLayerNormalization: { 2: 'weight' },
+  Attention: { 1: 'weight', 2: 'bias' }
 }
+
+/** Operators whose weight is a matrix that x is multiplied by. */
+const LINEAR_OPS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'Transpose', 'Attention'])
+
+/** Weights of float16 are widened when they are copied (see weights.ts). */
+const isWeightType = (type: ElementType | undefined): boolean => type === 'float32' || type === 'float16'
 
 /** Buffers that carry a dotted name like a parameter's but are constants of the model. */
 const BUFFER_SUFFIXES = ['inv_freq', 'position_ids', 'masked_bias']
@@ -59,17 +68,17 @@ interface Use extends Omit<Weight, 'name'> {
 function usesOf(node: Node, graph: Graph): Use[] {
   return node.inputs.flatMap((input, index) => {
     const initializer = graph.initializers.get(input)
-    if (initializer?.type !== 'float32' || initializer.shape.length === 0) return []
+    if (!isWeightType(initializer?.type) || initializer === undefined || initializer.shape.length === 0) return []
     const place = placeOf(node, index, initializer)
     if (place === undefined) return []
     const anonymous = !input.endsWith(`.${place.slot}`)
-    const transposed = anonymous && node.op === 'MatMul' && initializer.shape.length === 2
+    const transposed = anonymous && (node.op === 'MatMul' || node.op === 'Attention') && initializer.shape.length === 2
     return [{ ...place, transposed, initializer, index, ...linearOf(node, place.slot, initializer) }]
   })
 }
 
 function linearOf(node: Node, slot: string, { shape }: Initializer): Pick<Weight, 'linear'> {
-  const isLinear = node.op === 'MatMul' || node.op === 'Gemm' || node.op === 'Transpose'
+  const isLinear = LINEAR_OPS.has(node.op)
   if (!isLinear || slot !== 'weight') return {}
   const [first = 0, second = 0] = shape
   const outFirst = node.op === 'Transpose' || node.attributes.transB?.value === 1
@@ -81,7 +90,8 @@ function placeOf(node: Node, index: number, initializer: Initializer): { module:
   const { name, shape } = initializer
   const slot = slotOf(node, index, shape.length)
   const dot = name.lastIndexOf('.')
-  if (slot !== undefined && node.module !== undefined && node.module !== '') return { module: node.module, slot }
+  const owner = node.op === 'Attention' ? node.module || node.name : node.module
+  if (slot !== undefined && owner !== undefined && owner !== '') return { module: owner, slot }
   const own = name.slice(dot + 1)
   if (dot < 0 || BUFFER_SUFFIXES.includes(own)) return undefined
   const module = name.slice(0, dot)
@@ -92,7 +102,7 @@ function placeOf(node: Node, index: number, initializer: Initializer): { module:
 function slotOf(node: Node, index: number, rank: number): string | undefined {
   if ((node.op === 'Add' || node.op === 'Mul') && rank === 1) return node.op === 'Add' ? 'bias' : 'weight'
   const slot = SLOTS[node.op]?.[index]
-  const matrix = node.op === 'MatMul' || node.op === 'Gemm' || node.op === 'Transpose' || node.op === 'Gather'
+  const matrix = LINEAR_OPS.has(node.op) || node.op === 'Gather'
   return slot === 'weight' && matrix && rank !== 2 ? undefined : slot
 }
 

@@ -3,8 +3,11 @@ import { closeSync, openSync, readSync } from 'node:fs'
 import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { dirname, isAbsolute, join, normalize } from 'node:path'
 import { PeertuneError } from '../base/errors.js'
+import { shapeSize } from '../tensor/schema.js'
 import { floatValues } from './constant.js'
+import { bytesOfElements } from './element-type.js'
 import type { Graph, Initializer } from './graph.js'
+import { widenBytes } from './widen-half.js'
 
 /** Inline weights above this many bytes move to a file; smaller ones are cheaper in the graph's own bytes. */
 export const SHARED_WEIGHT_BYTES = 64 * 1024
@@ -51,12 +54,14 @@ export interface ShareOptions {
 /**
  * Puts the big inline weights of a model into one aligned file, once per model and machine, and refers to them there.
  * onnxruntime maps that file, so that all sessions of all processes share its pages. Any number of processes may do this
- * at once: each writes under its own name and renames. A model that has external data already is left as it is.
+ * at once: each writes under its own name and renames. A model that has external data already is left as it is, unless
+ * that data is float16: then all of it is copied, widened.
  */
 export async function shareWeights(graph: Graph, { modelPath, sha256, cacheDir }: ShareOptions): Promise<SharedModel> {
-  if (externalLocations(graph).length > 0) return { graph, externalDir: dirname(modelPath) }
+  const modelDir = dirname(modelPath)
+  if (externalLocations(graph).length > 0 && !hasHalfWeights(graph)) return { graph, externalDir: modelDir }
   const location = `${sha256}.weights`
-  const { initializers, regions, size } = layOut(graph, location)
+  const { initializers, regions, size } = layOut(graph, { location, modelDir })
   const path = join(cacheDir, location)
   const present = await stat(path).catch(() => undefined)
   if (regions.length > 0 && present?.size !== size) {
@@ -66,34 +71,50 @@ export async function shareWeights(graph: Graph, { modelPath, sha256, cacheDir }
   return { graph: { ...graph, initializers }, externalDir: cacheDir }
 }
 
+const hasHalfWeights = (graph: Graph): boolean =>
+  Array.from(graph.initializers.values()).some(({ type, data }) => type === 'float16' && data.kind === 'external')
+
 interface Region {
   readonly offset: number
-  readonly bytes: Uint8Array
+  /** Read when it is written, so that one tensor at a time is in memory. */
+  read(): Uint8Array
+}
+
+interface Layout {
+  /** The file to refer to. */
+  readonly location: string
+  /** Folder of the files that the graph refers to now. */
+  readonly modelDir: string
 }
 
 /** The same model gives the same layout, so whoever comes first writes the file for all. */
-function layOut(graph: Graph, location: string) {
+function layOut(graph: Graph, { location, modelDir }: Layout) {
   const regions: Region[] = []
-  const placed = new Map<Uint8Array, number>()
+  const placed = new Map<Uint8Array | string, number>()
   let size = 0
-  const place = (bytes: Uint8Array): number => {
-    const known = placed.get(bytes)
+  const place = (initializer: Initializer, length: number): number => {
+    const { data, type } = initializer
+    const key = data.kind === 'inline' ? data.bytes : `${type} ${data.location} ${data.offset}`
+    const known = placed.get(key)
     if (known !== undefined) return known
     const offset = Math.ceil(size / ALIGNMENT) * ALIGNMENT
-    regions.push({ offset, bytes })
-    placed.set(bytes, offset)
-    size = offset + bytes.length
+    const bytes = (): Uint8Array => (data.kind === 'inline' ? data.bytes : readBytes(initializer, modelDir))
+    regions.push({ offset, read: () => (type === 'float16' ? widenBytes(bytes()) : bytes()) })
+    placed.set(key, offset)
+    size = offset + length
     return offset
   }
   const initializers = new Map<string, Initializer>()
   for (const [name, initializer] of graph.initializers) {
     const { data } = initializer
-    if (data.kind === 'external' || data.bytes.length < SHARED_WEIGHT_BYTES) {
+    const type = initializer.type === 'float16' ? 'float32' : initializer.type
+    const length = bytesOfElements(type, shapeSize(initializer.shape))
+    if (data.kind === 'inline' && data.bytes.length < SHARED_WEIGHT_BYTES) {
       initializers.set(name, initializer)
       continue
     }
-    const external = { kind: 'external', location, offset: place(data.bytes), length: data.bytes.length } as const
-    initializers.set(name, { ...initializer, data: external })
+    const external = { kind: 'external', location, offset: place(initializer, length), length } as const
+    initializers.set(name, { ...initializer, type, data: external })
   }
   return { initializers, regions, size }
 }
@@ -104,7 +125,10 @@ async function writeRegions(path: string, regions: readonly Region[], size: numb
     const file = await open(temporary, 'wx')
     try {
       await file.truncate(size)
-      for (const { offset, bytes } of regions) await file.write(bytes, 0, bytes.length, offset)
+      for (const { offset, read } of regions) {
+        const bytes = read()
+        await file.write(bytes, 0, bytes.length, offset)
+      }
       await file.sync()
     } finally {
       await file.close()
