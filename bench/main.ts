@@ -15,6 +15,9 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   conformance: () => import('./conformance.js'),
   start: () => import('./start.js'),
   mixing: () => import('./mixing.js'),
+  overlays: () => import('./overlays.js'),
+  scenarios: () => import('./scenarios.js'),
+  simulate: () => import('./simulate.js'),
   step: () => import('./step.js')
 }
 

@@ -9,6 +9,7 @@ import type { CreateFederationOptions } from './commands/federation.js'
 import type { IdentityOptions } from './commands/identity.js'
 import type { ImportOptions } from './commands/import.js'
 import type { MethodsOptions } from './commands/methods.js'
+import type { SimulateOptions } from './commands/simulate.js'
 import type { StartOptions } from './commands/start.js'
 import type { StatusOptions } from './commands/status.js'
 import { EXIT_OK, EXIT_USAGE, exitCodeOf, failureText } from './failure.js'
@@ -106,6 +107,17 @@ withOverrides(program.command('eval'))
   .option('--json', 'as JSON')
   .action(async (options: EvalOptions) => (await import('./commands/eval.js')).evaluate(options, env, out))
 
+program
+  .command('simulate')
+  .description('play a whole network on a virtual clock: consensus, loss, bytes, and whether every promise was kept')
+  .argument('<file>', 'the scenario (YAML)')
+  .option('--seed <text>', "in the place of the scenario's own")
+  .option('--json', 'the whole result as JSON')
+  .option('--plot', 'draw consensus distance and loss')
+  .action(async (file: string, options: SimulateOptions) => {
+    exitCode = await (await import('./commands/simulate.js')).simulate(file, options, out)
+  })
+
 const federation = program.command('federation').description('manifests of federations')
 
 federation
@@ -124,7 +136,7 @@ federation
   .requiredOption('--name <name>', 'name of the federation')
   .requiredOption('--task <kind>', 'causal-lm, sequence-classification or image-classification')
   .option('--labels <names...>', 'labels of a classification, in the order of the logits')
-  .option('--method <name>', 'lora or full', 'lora')
+  .option('--method <name>', 'one that `peertune methods` lists', 'lora')
   .option('--targets <modules...>', 'modules that get an adapter, such as q_proj')
   .option('--head <modules...>', 'modules trained whole, such as classifier')
   .option('--rank <n>', 'rank of the adapters')

@@ -256,7 +256,7 @@ function close(inner: Inner, id: LinkId): void {
 function apply(inner: Inner, effect: ExchangeEffect & { readonly type: 'apply' }): void {
   const { parameters, observer, peer, tamper, onApplied } = inner.parts
   if (tamper?.applies !== false) addInto(effect.increment, parameters)
-  if (tamper === undefined && !(allFinite(effect.increment) && allFinite(parameters)))
+  if (tamper === undefined && !allFinite(parameters))
     observer.violated('not-finite', `peer ${peer} after ${effect.exchangeId}`)
   onApplied(effect)
 }

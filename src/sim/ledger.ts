@@ -50,7 +50,7 @@ interface Entry {
   first: AppliedHalf | undefined
 }
 
-/** Largest |n_i dx_i + n_j dx_j| against the larger of the two: a few roundings of float32. */
+/** Largest |n_i dx_i + n_j dx_j| against the largest |n_i dx_i|: a few roundings of float32. */
 const ANTISYMMETRY_TOLERANCE = 1e-6
 
 /** `exact`: the mixing rule is antisymmetric and must be seen to be. */
@@ -99,11 +99,15 @@ export function createLedger(report: (code: ViolationCode, detail: string) => vo
 }
 
 function checkPair(a: AppliedHalf, b: AppliedHalf, report: (code: ViolationCode, detail: string) => void): void {
-  let [worst, scale] = [0, 0]
-  for (let i = 0; i < a.increment.length; i++) {
-    const [left, right] = [a.weight * a.increment[i]!, b.weight * b.increment[i]!]
-    worst = Math.max(worst, Math.abs(left + right))
-    scale = Math.max(scale, Math.abs(left), Math.abs(right))
+  const { increment: one, weight } = a
+  const { increment: other, weight: otherWeight } = b
+  let worst = 0
+  let scale = 0
+  for (let i = 0; i < one.length; i++) {
+    const left = weight * one[i]!
+    const apart = Math.abs(left + otherWeight * other[i]!)
+    if (apart > worst) worst = apart
+    if (Math.abs(left) > scale) scale = Math.abs(left)
   }
   if (!(worst <= ANTISYMMETRY_TOLERANCE * scale))
     report('not-antisymmetric', `${a.exchangeId} between ${a.peer} and ${b.peer}: ${worst} of ${scale}`)

@@ -22,7 +22,8 @@ export interface Measurement {
 /** `startDistance`: the distance errors are relative to; 0 for the first measurement. */
 export function measure(world: World, peers: readonly SimPeer[], startDistance: number): Measurement {
   const mean = meanOf(peers)
-  const distance = spread(peers, mean)
+  const apart = spread(peers, mean)
+  const distance = apart <= ROUNDING * normOf(mean) ? 0 : apart
   const { workload, observer, network, clock } = world
   return {
     atMs: clock.now(),
@@ -56,6 +57,11 @@ function spread(peers: readonly SimPeer[], mean: Float64Array): number {
   }
   return Math.sqrt(sum / total)
 }
+
+/** Below this share of the mean's norm, distance is the rounding of the mean. */
+const ROUNDING = 1e-12
+
+const normOf = (x: Float64Array): number => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0))
 
 /** How far the weighted mean is from where it should be, relative to its norm. */
 export function distanceTo(peers: readonly SimPeer[], expected: Float64Array): number {

@@ -42,6 +42,8 @@ export interface World {
   readonly clock: VirtualClock
   readonly network: SimNetwork
   readonly workload: Workload
+  /** By position: asked for at every exchange of every peer. */
+  readonly names: readonly string[]
   readonly observer: Observer
   readonly config: Omit<ExchangeConfig, 'self' | 'weight' | 'incarnation'>
   readonly rounds: RoundsConfig
@@ -396,7 +398,7 @@ function nextPartner(inner: Inner, life: Life, doubtsOnly: boolean): string | un
     : world
         .neighbours(index)
         .filter((peer) => suits(phase, phaseAt(inner, life, peer)))
-        .map(nameOf)
+        .map((peer) => world.names[peer]!)
   const question = { candidates, inDoubt: doubts, nowMs: nowOf(inner), rng: life.rng }
   const [partners, partner] = choosePartner(life.partners, question)
   life.partners = partners

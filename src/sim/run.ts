@@ -5,7 +5,7 @@ import { metropolisHastings, predictedExchanges, spectralGap } from '../consensu
 import { complete, createOverlay, type Overlay } from '../consensus/overlay.js'
 import type { RoundsConfig } from '../consensus/rounds.js'
 import { drawn } from './draws.js'
-import { MAX_LINKS } from './exchanger.js'
+import { indexOf, MAX_LINKS, nameOf } from './exchanger.js'
 import type { Violation } from './ledger.js'
 import { distanceTo, measure, type Measurement } from './measure.js'
 import { createNetwork, type NetworkStats, type PeerIndex } from './network.js'
@@ -110,6 +110,7 @@ function createWorld(scenario: Scenario, clock: VirtualClock, observer: World['o
     clock,
     observer,
     workload,
+    names: Array.from({ length: count }, (_, peer) => nameOf(peer)),
     network: createNetwork(scenario, clock),
     config: {
       federation: 'f'.repeat(64),
@@ -211,7 +212,7 @@ function onlyAttackersIn({ peerAt }: World, peer: SimPeer): boolean {
   const exchange = peer.exchange()
   if (exchange === undefined) return false
   const partners = [...exchange.journal.inDoubt, ...(exchange.active === undefined ? [] : [exchange.active])]
-  return partners.every((one) => !peerAt(Number(one.peer.slice(1))).honest)
+  return partners.every((one) => !peerAt(indexOf(one.peer)).honest)
 }
 
 /** Absent where attackers or their exchanges move the mean as they like. */

@@ -247,3 +247,38 @@ describe('status', () => {
     expect(silent.stderr).toMatch(/expected a status, got no answer \(connection refused\)/)
   })
 })
+
+describe('simulate', () => {
+  const SCENARIO = 'peers: 4\ndurationMs: 8000\nmeasureMs: 2000\nworkload: { size: 8 }\n'
+
+  it('prints a table and a plot, the same again for the same seed', async () => {
+    await folder.write('scenario.yaml', SCENARIO)
+    const [one, two, other] = [
+      await peertune(['simulate', 'scenario.yaml', '--plot']),
+      await peertune(['simulate', 'scenario.yaml', '--plot']),
+      await peertune(['simulate', 'scenario.yaml', '--plot', '--seed', 'b'])
+    ]
+    expect(one.code).toBe(0)
+    expect(one.stdout).toContain('exchanges/peer')
+    expect(one.stdout).toContain('consensus distance')
+    expect(one.stdout).toContain('every promise kept')
+    expect(two.stdout).toBe(one.stdout)
+    expect(other.stdout).not.toBe(one.stdout)
+  })
+
+  it('gives everything as JSON', async () => {
+    await folder.write('scenario.yaml', SCENARIO)
+    const { stdout } = await peertune(['simulate', 'scenario.yaml', '--json'])
+    const result = JSON.parse(stdout)
+    expect(result.measurements).toHaveLength(6)
+    expect(result.violations).toEqual([])
+    expect(result.measurements.at(-1).error).toBeLessThan(result.measurements[1].error)
+  })
+
+  it('names the line of a mistake', async () => {
+    await folder.write('wrong.yaml', 'peers: 4\nnetwork:\n  loss: 2\n')
+    const { code, stderr } = await peertune(['simulate', 'wrong.yaml'])
+    expect(code).toBe(2)
+    expect(stderr).toContain('wrong.yaml:3: network.loss: expected a number from 0 to 1, got 2')
+  })
+})

@@ -1,0 +1,51 @@
+import { randomScenario } from '../src/sim/random-scenario.js'
+import { runScenario } from '../src/sim/run.js'
+import { wholeFlag } from './flags.js'
+
+/** Failing seeds printed in full. */
+const MAX_SHOWN = 10
+
+/**
+ * `npm run bench -- scenarios [--count N] [--from N] [--json]`: random scenarios by seed; every broken promise is counted
+ * and its seed printed, and the exit code is then 1. `--from SEED --count 1` plays one again.
+ */
+export async function run(args: readonly string[]): Promise<object> {
+  const count = wholeFlag(args, '--count', 2_000)
+  const from = wholeFlag(args, '--from', 0)
+  const totals = { exchanges: 0, crashes: 0, undone: 0, inDoubt: 0, framesLost: 0, duplicated: 0, linksCut: 0 }
+  const failing: { readonly seed: string; readonly violations: readonly string[] }[] = []
+  let worstDrift = 0
+  const startedMs = performance.now()
+  for (let n = from; n < from + count; n++) {
+    const seed = String(n)
+    const { violations, exchanges, counts, network, drift = 0 } = runScenario(randomScenario(seed))
+    totals.exchanges += exchanges
+    totals.crashes += counts.crash ?? 0
+    totals.undone += counts.undone ?? 0
+    totals.inDoubt += counts['initiator in-doubt'] ?? 0
+    totals.framesLost += network.lost
+    totals.duplicated += network.duplicated
+    totals.linksCut += network.cut
+    worstDrift = Math.max(worstDrift, drift)
+    if (violations.length > 0) failing.push({ seed, violations: violations.map((one) => `${one.code}: ${one.detail}`) })
+  }
+  const seconds = (performance.now() - startedMs) / 1000
+  for (const { seed, violations } of failing.slice(0, MAX_SHOWN)) console.log(`seed ${seed}: ${violations.join('; ')}`)
+  console.log(
+    `${count} scenarios from seed ${from}: ${failing.length} with violations; ${totals.exchanges} exchanges, ` +
+      `${totals.crashes} crashes, ${totals.inDoubt} times in doubt, ${totals.undone} undone, ` +
+      `${totals.framesLost} frames lost, ${totals.duplicated} doubled, ${totals.linksCut} links cut; ` +
+      `largest drift of the mean ${worstDrift.toExponential(1)}; ${seconds.toFixed(0)} s`
+  )
+  const result = {
+    count,
+    from,
+    violations: failing.length,
+    failing: failing.slice(0, MAX_SHOWN),
+    worstDrift,
+    ...totals,
+    seconds
+  }
+  if (failing.length > 0) process.exitCode = 1
+  return result
+}

@@ -1,0 +1,110 @@
+import { isPeertuneError, PeertuneError } from '../../base/errors.js'
+import { readYamlFile, type YamlFile } from '../../node/yaml-file.js'
+import type { Measurement } from '../../sim/measure.js'
+import { plot } from '../../sim/plot.js'
+import { type RunResult, runScenario } from '../../sim/run.js'
+import { readScenario, type Scenario } from '../../sim/scenario.js'
+import { EXIT_FAILURE, EXIT_OK } from '../failure.js'
+import type { Output } from '../output.js'
+
+export interface SimulateOptions {
+  readonly seed?: string
+  readonly json?: boolean
+  readonly plot?: boolean
+}
+
+/** Lines of the table; of more measurements some are left out. */
+const MAX_ROWS = 20
+
+/** Simulates a scenario. Exit code 1 when a promise was broken; the seed that is printed plays it again. */
+export async function simulate(file: string, options: SimulateOptions, out: Output): Promise<number> {
+  const scenario = scenarioOf(await readYamlFile(file), options)
+  const result = runScenario(scenario)
+  if (options.json) out.json(jsonOf(result))
+  else
+    for (const line of [...table(result), ...(options.plot ? drawing(result) : []), ...summary(result)]) out.line(line)
+  return result.violations.length === 0 ? EXIT_OK : EXIT_FAILURE
+}
+
+/** Throws `config/bad-scenario` with the line of the mistake. */
+function scenarioOf(yaml: YamlFile, { seed }: SimulateOptions): Scenario {
+  try {
+    const scenario = readScenario(yaml.value ?? {})
+    return seed === undefined ? scenario : { ...scenario, seed }
+  } catch (error) {
+    if (!isPeertuneError(error) || error.code !== 'config/bad-scenario') throw error
+    const path = String(error.facts.path ?? '')
+      .split(/[.[\]]+/)
+      .filter((step) => step !== '')
+    const line = yaml.line(path.map((step) => (/^\d+$/.test(step) ? Number(step) : step)))
+    throw new PeertuneError(error.code, `${yaml.file}:${line}: ${error.message}`, { facts: error.facts })
+  }
+}
+
+const inSeconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`
+
+/** Everything but the vectors. */
+const jsonOf = ({ measurements, ...rest }: RunResult) => ({
+  ...rest,
+  measurements: measurements.map(({ mean: _, ...one }) => one)
+})
+
+const COLUMNS = ['time', 'distance', 'of start', 'loss above best', 'exchanges/peer', 'MB sent', 'running'] as const
+
+function table({ measurements, scenario }: RunResult): string[] {
+  const every = Math.ceil(measurements.length / MAX_ROWS)
+  const shown = measurements.filter((_, i) => i % every === 0 || i === measurements.length - 1)
+  const rows = shown.map((one) => [
+    inSeconds(one.atMs),
+    one.distance.toExponential(2),
+    startsTogether(measurements) ? '-' : one.error.toExponential(2),
+    scenario.workload.kind === 'none' ? '-' : one.excessLoss.toExponential(2),
+    one.exchangesPerPeer.toFixed(1),
+    (one.bytes / 1e6).toFixed(1),
+    String(one.running)
+  ])
+  const widths = COLUMNS.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i]!.length)))
+  return [COLUMNS, ...rows].map((row) => row.map((cell, i) => cell.padStart(widths[i]!)).join('  '))
+}
+
+const startsTogether = ([first]: readonly Measurement[]): boolean => first?.distance === 0
+
+/** Consensus distance and loss as measured; where peers start apart, what the overlay's gap promises. */
+function drawing({ measurements, predictedExchanges }: RunResult): string[] {
+  const predicted = predictedExchanges !== undefined && !startsTogether(measurements)
+  const start = measurements[0]?.distance ?? 0
+  const series = [
+    {
+      mark: '.',
+      points: predicted
+        ? measurements.map((one) => [one.atMs, start * 100 ** (-one.exchangesPerPeer / predictedExchanges)] as const)
+        : []
+    },
+    { mark: 'o', points: measurements.map((one) => [one.atMs, one.excessLoss] as const) },
+    { mark: '*', points: measurements.map((one) => [one.atMs, one.distance] as const) }
+  ]
+  return [
+    '',
+    '* consensus distance  o loss above best  . distance promised by the gap',
+    ...plot(series, { xLabel: inSeconds })
+  ]
+}
+
+function summary(result: RunResult): string[] {
+  const { scenario, exchanges, exchangesToShrink, predictedExchanges, spectralGap, drift, network, violations } = result
+  const facts = [
+    `${exchanges} exchanges, ${(network.bytes / 1e6).toFixed(1)} MB, ${network.lost} frames lost, ${network.cut} links cut`,
+    spectralGap === undefined ? undefined : `spectral gap of the overlay ${spectralGap.toFixed(3)}`,
+    exchangesToShrink === undefined
+      ? undefined
+      : `a hundredth of the start's distance after ${exchangesToShrink.toFixed(1)} exchanges per peer` +
+        (predictedExchanges === undefined ? '' : `, at most ${predictedExchanges.toFixed(1)} expected`),
+    drift === undefined ? undefined : `the weighted mean moved by ${drift.toExponential(1)} of itself`,
+    `seed ${scenario.seed}, trace ${result.traceHash.slice(0, 16)}`,
+    ...violations.map(({ code, detail, atMs }) => `broken at ${inSeconds(atMs)}: ${code}: ${detail}`),
+    violations.length === 0
+      ? 'every promise kept'
+      : `${violations.length} broken; --seed ${scenario.seed} plays it again`
+  ]
+  return ['', ...facts.filter((fact) => fact !== undefined)]
+}
