@@ -37,6 +37,7 @@ export function createBottleneck({ modules, width, activation, seed }: Bottlenec
   })
   return {
     tensors,
+    wraps: modules.map(({ path }) => path),
     rewrite: (graph) =>
       rewriteLinears(withTensors(graph, tensors), modules, (use, context) =>
         emitBottleneck(use, context, { width, activation })

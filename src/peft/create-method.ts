@@ -15,6 +15,7 @@ import { makeRoom, putInFront } from './virtual-tokens.js'
 export function createMethod(plan: PeftPlan, base: BaseModel, task: TaskSpec): PeftMethod {
   const specs = specsOf(plan)
   const adapters = [...specs.flatMap((one) => adaptersOf(one, base)), ...headAdapters(specs, base, task)]
+  refuseTwice(adapters)
   const tensors = adapters.flatMap((adapter) => adapter.tensors)
   const schema = createSchema(tensors)
   const initial = new Float32Array(schema.size)
@@ -51,6 +52,19 @@ export function createMethod(plan: PeftPlan, base: BaseModel, task: TaskSpec): P
 
 const asTheyAre = ({ tensors, frozen = [] }: Adapter, values: ReadonlyMap<string, Float32Array>): NamedTensor[] =>
   [...tensors, ...frozen].map(({ name, shape }) => ({ name, shape, values: values.get(name) as Float32Array }))
+
+/** What two methods on one layer would mean depends on their order in ways nobody expects. */
+function refuseTwice(adapters: readonly Adapter[]): void {
+  const seen = new Set<string>()
+  for (const path of adapters.flatMap(({ wraps = [] }) => wraps)) {
+    if (seen.has(path))
+      throw new PeertuneError('config/module-twice', `two methods would change the output of ${path}`, {
+        facts: { module: path },
+        hint: 'give each method targets of its own; biases, normalisations and heads may be trained beside any'
+      })
+    seen.add(path)
+  }
+}
 
 function virtualTokensOf(adapters: readonly Adapter[]): number {
   const counts = adapters.flatMap(({ virtualTokens }) => virtualTokens ?? [])

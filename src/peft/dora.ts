@@ -28,6 +28,7 @@ export function createDora({ modules, base, seed }: DoraOptions): Adapter {
   ])
   return {
     tensors,
+    wraps: modules.map(({ path }) => path),
     detached: modules.map(({ path }) => nameNorm(path)),
     rewrite(graph) {
       const normed = new Set<string>()

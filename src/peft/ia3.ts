@@ -25,6 +25,7 @@ export function createIa3(modules: readonly Ia3Module[]): Adapter {
   }))
   return {
     tensors,
+    wraps: modules.map(({ path }) => path),
     rewrite: (graph) => rewriteLinears(withTensors(graph, tensors), modules, emitIa3),
     merge(target, values) {
       for (const module of modules) {

@@ -48,6 +48,7 @@ export function createLora({ modules, seed, freezeA = false, startOf }: LoraOpti
   const frozen = [...(freezeA ? first : []), ...origins]
   return {
     tensors,
+    wraps: modules.map(({ path }) => path),
     frozen,
     ...(startOf === undefined
       ? {}

@@ -9,6 +9,8 @@ export interface Adapter {
   readonly tensors: readonly AdapterTensor[]
   /** Tensors that are the same on every peer and never change: made from the seed, not trained, not sent. */
   readonly frozen?: readonly AdapterTensor[]
+  /** Paths of the linear layers whose output it changes; no other adapter may change them, too. */
+  readonly wraps?: readonly string[]
   /** Positions that stand in front of every sequence; the graph to rewrite has room for them. */
   readonly virtualTokens?: number
   /** Values of the rewritten graph that the backward pass takes for constants. */

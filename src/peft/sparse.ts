@@ -38,6 +38,7 @@ export function createSparse({ modules, density, mask, base, seed }: SparseOptio
   }))
   return {
     tensors,
+    wraps: modules.map(({ path }) => path),
     rewrite(graph) {
       const prepared = withTensors(graph, tensors)
       const constants = masked.map((module) => intConstant(nameIndices(module.path), placesOf(module)))

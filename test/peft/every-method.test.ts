@@ -131,6 +131,17 @@ describe.each(Object.entries(PLANS))('%s', (_, plan) => {
   })
 })
 
+it('two methods on one layer are refused', async () => {
+  const plan: PeftPlan = [
+    { method: 'lora', ...lowRank },
+    { method: 'ia3', targets: ['down'], feedforward: [], ...common }
+  ]
+  await expect(setUp(plan)).rejects.toMatchObject({
+    code: 'config/module-twice',
+    facts: { module: 'layers.0.down' }
+  })
+})
+
 it('nothing can be merged that is more than other weights', async () => {
   const { method } = await setUp(NOT_MERGEABLE.bottleneck as PeftPlan)
   expect(method.merge(method.initial)).toBeUndefined()
