@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    setupFiles: ['src/base/polyfill.ts'],
+    setupFiles: ['test/setup.ts'],
     // Real processes and sessions share two cores: more workers only make each other late.
     maxWorkers: 2,
     testTimeout: 60_000,
