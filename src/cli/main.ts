@@ -5,6 +5,8 @@ import { packageVersion } from '../node/version.js'
 import type { ConfigOptions } from './commands/config.js'
 import type { EvalOptions } from './commands/eval.js'
 import type { ExportOptions } from './commands/export.js'
+import type { DoctorCommandOptions } from './commands/doctor.js'
+import type { InspectCommandOptions } from './commands/inspect.js'
 import type { CreateFederationOptions } from './commands/federation.js'
 import type { IdentityOptions } from './commands/identity.js'
 import type { ImportOptions } from './commands/import.js'
@@ -116,6 +118,27 @@ program
   .option('--plot', 'draw consensus distance and loss')
   .action(async (file: string, options: SimulateOptions) => {
     exitCode = await (await import('./commands/simulate.js')).simulate(file, options, out)
+  })
+
+program
+  .command('inspect')
+  .description('say what a model is, what can be trained in it, and what a training step takes')
+  .argument('<model>', 'the model (.onnx)')
+  .option('--batch <n>', 'examples in a batch, for the estimate of memory', '1')
+  .option('--seq <n>', 'length of a sequence', '128')
+  .option('--json', 'as JSON')
+  .action(async (model: string, options: InspectCommandOptions) =>
+    (await import('./commands/inspect.js')).inspect(model, options, out)
+  )
+
+program
+  .command('doctor')
+  .description('look at this machine: versions, devices, memory, disk, clock')
+  .option('--data-dir <dir>', 'the data directory that a node would use')
+  .option('--json', 'as JSON')
+  .action(async (options: DoctorCommandOptions) => {
+    const { doctor } = await import('./commands/doctor.js')
+    exitCode = await doctor(options, env, out)
   })
 
 const federation = program.command('federation').description('manifests of federations')

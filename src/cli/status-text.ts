@@ -8,7 +8,7 @@ export function statusText(status: Status): string[] {
     ['peer', `${status.label === '' ? '' : `${status.label} `}${status.peerId}`],
     ['federation', `${status.federation.name} ${status.federation.hash}`],
     ['phase', `${status.phase}, up ${readableSeconds(status.uptimeSeconds)}`],
-    ['device', device.reason === undefined ? device.used : `${device.used} (${device.reason})`],
+    ['device', deviceText(device)],
     ['steps', `${steps.done} of ${steps.total}, ${steps.perSecond.toFixed(1)}/s`],
     ['loss', loss.smoothed === undefined ? undefined : `${loss.smoothed.toFixed(4)} nats`],
     ['exchanges', `${exchanges.completed} completed, ${exchanges.failed} failed, ${exchanges.inDoubt} in doubt`],
@@ -20,6 +20,15 @@ export function statusText(status: Status): string[] {
   ]
   const lines = facts.flatMap(([name, value]) => (value === undefined ? [] : [`${name.padEnd(11)} ${value}`]))
   return [...lines, ...peerLines(status.peers)]
+}
+
+function deviceText({ used, reason, nodeShare }: Status['device']): string {
+  const facts = [
+    reason,
+    nodeShare === undefined ? undefined : `${Math.round(100 * nodeShare)} % of a small graph on it`
+  ]
+  const known = facts.filter((fact) => fact !== undefined)
+  return known.length === 0 ? used : `${used} (${known.join('; ')})`
 }
 
 function peerLines(peers: readonly PeerStatus[]): string[] {

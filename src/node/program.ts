@@ -11,7 +11,7 @@ import { hoistRowSelections, selectOutputRows } from '../onnx/select-rows.js'
 import type { NamedWeights, Weight } from '../onnx/weight.js'
 import { readWeight, type SharedModel, shareWeights } from '../onnx/weights.js'
 import { createMethod } from '../peft/create-method.js'
-import type { PeftMethod } from '../peft/method.js'
+import type { BaseModel, PeftMethod } from '../peft/method.js'
 import { type BuildProgram, LABEL_ROWS, type Program, type ProgramKind } from '../train/program.js'
 import type { TrainerSpec } from '../train/trainer.js'
 import { modelSha256 } from './model-hash.js'
@@ -44,19 +44,36 @@ export interface AdaptedModel extends Parts {
   readonly modelSha256: string
 }
 
-/** Reads the exporter's file, names its weights by module, shares them, and puts the PEFT method on it. */
-export async function loadAdaptedModel(
-  { modelPath, task, peft }: Pick<TrainerSpec, 'modelPath' | 'task' | 'peft'>,
+/** A base model by itself. */
+export interface LoadedBase {
+  readonly modelSha256: string
+  readonly model: NamedWeights
+  /** Folder of the files that its external weights lie in. */
+  readonly externalDir: string
+  readonly base: BaseModel
+}
+
+/** Reads the exporter's file, names its weights by module and shares them. Throws `onnx/*`. */
+export async function loadBaseModel(
+  modelPath: string,
   { weightsDir = defaultWeightsDir() }: LoadOptions = {}
-): Promise<AdaptedModel> {
+): Promise<LoadedBase> {
   const sha256 = await modelSha256(modelPath)
   const named = nameModel(await readModel(modelPath))
   const shared = await shareWeights(named.graph, { modelPath, sha256, cacheDir: weightsDir })
   const weights = relocate(named.weights, shared)
   const { graph, externalDir } = shared
   const base = { weights, graph, read: (weight: Weight['initializer']) => readWeight(weight, externalDir) }
-  const method = createMethod(peft, base, task)
-  return { modelSha256: sha256, model: { graph, weights }, method, externalDir }
+  return { modelSha256: sha256, model: { graph, weights }, externalDir, base }
+}
+
+/** The base model with the PEFT method on it. */
+export async function loadAdaptedModel(
+  { modelPath, task, peft }: Pick<TrainerSpec, 'modelPath' | 'task' | 'peft'>,
+  options: LoadOptions = {}
+): Promise<AdaptedModel> {
+  const { base, ...loaded } = await loadBaseModel(modelPath, options)
+  return { ...loaded, method: createMethod(peft, base, task) }
 }
 
 /**

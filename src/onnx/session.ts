@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
-import { InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
+import { env, InferenceSession, listSupportedBackends, Tensor as OrtTensor } from 'onnxruntime-node'
 import { PeertuneError } from '../base/errors.js'
 import type { Shape } from '../tensor/schema.js'
 import type { Dim, ElementType, Graph, ValueInfo } from './graph.js'
@@ -30,6 +30,8 @@ export interface SessionOptions {
   readonly arena?: boolean
   /** Where to save the optimised graph (see canonicalise.ts). */
   readonly optimizedModelPath?: string
+  /** Writes down what ran where, in a file whose path starts like this, until `endProfiling`. */
+  readonly profilePrefix?: string
 }
 
 export interface Session {
@@ -43,6 +45,8 @@ export interface Session {
     feeds: Readonly<Record<string, SessionTensor>>,
     fetches?: readonly string[] | Readonly<Record<string, SessionTensor | null>>
   ): Promise<Record<string, SessionTensor>>
+  /** Closes the profile that `profilePrefix` began. */
+  endProfiling(): void
   /** Frees the runtime's memory. Idempotent. */
   release(): Promise<void>
 }
@@ -65,6 +69,9 @@ export function isDeviceInstalled(device: ExecutionDevice): boolean {
 /** Warnings of the runtime (unused initializers and the like) are no news to the operator; errors throw. */
 const LOG_FATAL_ONLY = 4
 
+/** Version of onnxruntime-node, and the backends that this installation lists. */
+export const runtimeFacts = () => ({ version: env.versions.node ?? env.versions.common, backends: listSupportedBackends() })
+
 /** Builds a session over a graph or model bytes. Throws `onnx/session-failed` with the runtime's own words. */
 export async function createSession(model: Graph | Uint8Array, options: SessionOptions = {}): Promise<Session> {
   const bytes = model instanceof Uint8Array ? model : writeModel(model)
@@ -80,7 +87,8 @@ export async function createSession(model: Graph | Uint8Array, options: SessionO
 }
 
 function runtimeOptions(options: SessionOptions): InferenceSession.SessionOptions {
-  const { device = 'cpu', threads = 1, externalDir, optimization = 'basic', arena = true, optimizedModelPath } = options
+  const { device = 'cpu', threads = 1, externalDir, optimization = 'basic', arena = true } = options
+  const { optimizedModelPath, profilePrefix } = options
   return {
     executionProviders: [device],
     intraOpNumThreads: threads,
@@ -93,6 +101,7 @@ function runtimeOptions(options: SessionOptions): InferenceSession.SessionOption
     enableMemPattern: false,
     logSeverityLevel: LOG_FATAL_ONLY,
     ...(optimizedModelPath === undefined ? {} : { optimizedModelFilePath: optimizedModelPath }),
+    ...(profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: profilePrefix }),
     extra: {
       session: {
         // Prepacking copies every weight: off, they stay mapped from one file that all sessions and processes share.
@@ -120,6 +129,7 @@ function wrapSession(session: InferenceSession, name: string): Session {
         throw new PeertuneError('onnx/run-failed', `${name}: ${messageOf(cause)}`, { facts: { name }, cause })
       }
     },
+    endProfiling: () => session.endProfiling(),
     async release() {
       if (released) return
       released = true

@@ -56,7 +56,7 @@ export interface Status {
   }
   readonly task: string
   /** The device that really runs the graph, and why it is not the one asked for where it differs. */
-  readonly device: { readonly used: string; readonly reason?: string }
+  readonly device: { readonly used: string; readonly reason?: string; readonly nodeShare?: number }
   readonly phase: Phase
   readonly steps: { readonly done: number; readonly total: number; readonly perSecond: number }
   /** Cross entropy in nats of the last local step, and smoothed over many. */

@@ -30,7 +30,12 @@ export interface TrainerDescription {
   /** SHA-256 (hex) of the base model, as in the federation manifest. */
   readonly modelSha256: string
   /** The device that really runs the graph, and why it is not the one asked for where it differs. */
-  readonly device: { readonly used: Exclude<Device, 'auto'>; readonly reason?: string }
+  readonly device: {
+    readonly used: Exclude<Device, 'auto'>
+    readonly reason?: string
+    /** Of a small graph's nodes, how many the device ran itself; only where it was measured. */
+    readonly nodeShare?: number
+  }
 }
 
 export interface StepResult {

@@ -1,15 +1,15 @@
 import { describe, expect, it } from 'vitest'
-import { chooseDevice } from '../../src/onnx/device.js'
+import { chooseDevice, type Probe } from '../../src/onnx/device.js'
+import { probeDevice } from '../../src/onnx/device-probe.js'
 
-const broken = async (device: string): Promise<void> => {
-  throw new Error(`no ${device} driver`)
-}
-const works = async (): Promise<void> => undefined
+const broken: Probe = (device) => Promise.resolve({ kind: 'refused', reason: `no ${device} driver` })
+const works: Probe = () => Promise.resolve({ kind: 'works', nodeShare: 0.75, largestDifference: 0 })
 
 describe('choosing a device', () => {
   it('uses what was asked for when it computes', async () => {
-    expect(await chooseDevice('cuda', { probe: works })).toEqual({ used: 'cuda' })
-    expect(await chooseDevice('auto', { probe: works, platform: 'win32' })).toEqual({ used: 'dml' })
+    expect(await chooseDevice('webgpu', { probe: works })).toEqual({ used: 'webgpu', nodeShare: 0.75 })
+    const second: Probe = (device) => (device === 'cuda' ? broken(device) : works(device))
+    expect(await chooseDevice('auto', { probe: second, platform: 'win32' })).toMatchObject({ used: 'dml' })
   })
 
   it('falls back to the CPU and says why', async () => {
@@ -23,6 +23,13 @@ describe('choosing a device', () => {
 
   it('really falls back here for a device this machine cannot have', async () => {
     const elsewhere = process.platform === 'win32' ? 'coreml' : 'dml'
-    expect(await chooseDevice(elsewhere)).toMatchObject({ used: 'cpu', reason: expect.stringContaining(elsewhere) })
+    const choice = await chooseDevice(elsewhere, { probe: probeDevice })
+    expect(choice).toMatchObject({ used: 'cpu', reason: expect.stringContaining(elsewhere) })
+  })
+})
+
+describe('a probe', () => {
+  it('finds that the CPU agrees with itself and runs everything', async () => {
+    expect(await probeDevice('cpu')).toEqual({ kind: 'works', nodeShare: 1, largestDifference: 0 })
   })
 })

@@ -19,6 +19,7 @@ function fakeSession(rows: number, mix = 0) {
       const y: SessionTensor = { type: 'float32', shape: [rows, WIDTH], data: data.map((v) => 2 * v + mix * total) }
       return Promise.resolve({ y })
     },
+    endProfiling: () => undefined,
     release: () => Promise.resolve()
   }
   return { session, ran }
