@@ -38,6 +38,8 @@ export interface Exporter {
   /** Runs `body` inside a module. */
   within<T>(module: string, body: () => T): T
   op(kind: string, inputs: readonly string[], attributes?: Record<string, Attribute>): string
+  /** A node of com.microsoft. */
+  contrib(kind: string, inputs: readonly string[], attributes?: Record<string, Attribute>, count?: number): string[]
   /** A node with several outputs. */
   parts(kind: string, inputs: readonly string[], count: number, attributes?: Record<string, Attribute>): string[]
   /** A parameter of the current module. */
@@ -76,12 +78,13 @@ export function createExporter(seed: string, opset = 17): Exporter {
     const rng = seededRng('families', seed, name)
     return Float32Array.from({ length: size }, () => around + 0.9 * (rng.uniform() - 0.5))
   }
-  const parts: Exporter['parts'] = (kind, from, count, attributes = {}) => {
+  const make = (domain: string, kind: string, from: readonly string[], count: number, attributes = {}): string[] => {
     const name = fresh(`/${[...path, kind].join('/')}`)
     const made = Array.from({ length: count }, (_, index) => `${name}_output_${index}`)
-    nodes.push({ op: kind, domain: '', name, inputs: from, outputs: made, attributes })
+    nodes.push({ op: kind, domain, name, inputs: from, outputs: made, attributes })
     return made
   }
+  const parts: Exporter['parts'] = (kind, from, count, attributes) => make('', kind, from, count, attributes)
   const op: Exporter['op'] = (kind, from, attributes) => parts(kind, from, 1, attributes)[0] as string
   const weight: Exporter['weight'] = (name, shape, around = 0) => {
     const full = moduleOf([...path, name])
@@ -113,6 +116,7 @@ export function createExporter(seed: string, opset = 17): Exporter {
       }
     },
     op,
+    contrib: (kind, from, attributes, count = 1) => make('com.microsoft', kind, from, count, attributes),
     parts,
     weight,
     scalar: (value) => constant((name) => floatConstant(name, value)),
@@ -139,7 +143,7 @@ export function createExporter(seed: string, opset = 17): Exporter {
     finish: () => ({
       graph: {
         name: seed,
-        opsets: { '': opset },
+        opsets: { '': opset, ...(nodes.some(({ domain }) => domain !== '') && { 'com.microsoft': 1 }) },
         inputs,
         outputs,
         nodes,
