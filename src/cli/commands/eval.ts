@@ -3,7 +3,7 @@ import type { PeftPlan } from '../../base/peft-spec.js'
 import { openDataset } from '../../data/source.js'
 import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config.js'
 import type { NodeConfig } from '../../node/config-schema.js'
-import { checkModel, readManifest } from '../../node/manifest.js'
+import { checkModel, createManifest, readManifest } from '../../node/manifest.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
 import { withCommonStart } from '../../node/start-from.js'
 import { readCheckpoint } from '../../node/trained.js'
@@ -26,7 +26,7 @@ export async function evaluate(options: EvalOptions, env: Environment, out: Outp
   const manifest = await readManifest(config.federation)
   await checkModel(manifest, config.model)
   const folder = options.adapter === undefined ? undefined : await readAdapterFolder(options.adapter)
-  const trainer = await open(config, manifest, folder?.plan ?? manifest.peft)
+  const trainer = await open(config, manifest, folder === undefined ? manifest.peft : checkedPlan(folder, manifest))
   try {
     const { of, parameters } = await parametersOf(trainer, { config, manifest, folder })
     const dataset = await openDataset(config.data, manifest.task, trainer.description)
@@ -38,6 +38,10 @@ export async function evaluate(options: EvalOptions, env: Environment, out: Outp
     await trainer.close()
   }
 }
+
+/** The plan of a folder is somebody else's file: checked as a manifest's would be. */
+const checkedPlan = ({ plan }: AdapterFolder, manifest: FederationManifest): PeftPlan =>
+  createManifest({ ...manifest, peft: plan }, (path) => `--adapter: ${path.join('.')}`).peft
 
 const open = ({ model: modelPath, device, threads }: NodeConfig, { task }: FederationManifest, peft: PeftPlan) =>
   openLocalTrainer({ modelPath, task, peft, device, threads })

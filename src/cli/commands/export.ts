@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { PeertuneError } from '../../base/errors.js'
 import { openDataset } from '../../data/source.js'
 import { exportAdapter } from '../../node/export-adapter.js'
+import { checkModel } from '../../node/manifest.js'
 import { writeMergedModel } from '../../node/merged-model.js'
 import { modelCard } from '../../node/model-card.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
@@ -29,6 +30,7 @@ export async function exportTrained(options: ExportOptions, out: Output): Promis
   const { config, manifest } = record
   const { task, peft } = manifest
   const spec = { modelPath: config.model, task, peft }
+  await checkModel(manifest, config.model)
   const adapted = await loadAdaptedModel(spec)
   const { schema } = adapted.method
   const state = await readCheckpoint(options.dataDir, manifest, schema)
