@@ -5,7 +5,7 @@ import { attackExperiment } from './attack-experiment.js'
 const PEERS = 16
 const ATTACKERS = 4
 /** Without a bound, and by so many median distances. */
-const CLIPS: readonly (number | undefined)[] = [undefined, 2, 1.5, 1]
+const CLIPS: readonly (number | undefined)[] = [undefined, 2, 1, 0.5]
 const SPLITS: readonly (number | undefined)[] = [undefined, 0.3]
 
 function seedsFrom(args: readonly string[]): readonly string[] {

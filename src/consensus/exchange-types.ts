@@ -16,6 +16,8 @@ export type ExchangeVerdictCode =
   | `exchange/${RefusalCode}`
   | 'exchange/unexpected-message'
   | 'exchange/too-many-messages'
+  | 'exchange/over-message-budget'
+  | 'exchange/over-byte-budget'
   | 'exchange/timeout'
 
 export interface ExchangeConfig {

@@ -56,17 +56,13 @@ const WEISZFELD_STEPS = 8
 const WEISZFELD_SMOOTHING = 1e-6
 
 /**
- * Geometric median by smoothed Weiszfeld steps from the mean (Pillutla, Kakade & Harchaoui 2019,
- * https://arxiv.org/abs/1912.13445, algorithm 2): approximate.
+ * Geometric median by smoothed Weiszfeld steps (Pillutla, Kakade & Harchaoui 2019,
+ * https://arxiv.org/abs/1912.13445, algorithm 2): approximate. Begins at the
+ * coordinate-wise median, so that a few steps are enough however far away a liar is.
  */
 export const geometricMedian: NeighbourhoodRule = (vectors, b) => {
   requireMajority('geometric median', vectors, b)
-  let centre = Float32Array.from(
-    weightedMean(
-      vectors,
-      vectors.map(() => 1)
-    )
-  )
+  let centre = coordinateMedian(vectors, b)
   for (let step = 0; step < WEISZFELD_STEPS; step++) {
     const weights = vectors.map((vector) => 1 / Math.max(WEISZFELD_SMOOTHING, distance2(vector, centre)))
     centre = Float32Array.from(weightedMean(vectors, weights))

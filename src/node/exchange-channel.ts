@@ -21,7 +21,8 @@ export interface ReadOptions {
   readonly payload: PayloadBound
   /** Milliseconds for each frame. */
   readonly timeoutMs: number
-  readonly onBytes: (count: number) => void
+  /** Counts what has arrived; a verdict ends the conversation. */
+  readonly onBytes: (count: number) => Verdict<ExchangeVerdictCode> | undefined
 }
 
 const unreadable = (verdict: Verdict<ExchangeVerdictCode>): Incoming => ({ kind: 'unreadable', verdict })
@@ -40,8 +41,8 @@ async function readFrame(channel: Channel, maxBytes: number, options: ReadOption
   try {
     const frame = await channel.receive({ timeoutMs: options.timeoutMs, maxBytes })
     if (frame === undefined) return { kind: 'end' }
-    options.onBytes(frame.length)
-    return frame
+    const verdict = options.onBytes(frame.length)
+    return verdict === undefined ? frame : unreadable(verdict)
   } catch (error) {
     return incomingFrom(error)
   }

@@ -27,16 +27,12 @@ import type {
   ExchangeDriverComponents,
   ExchangeDriverInit
 } from './exchange-types.js'
-import { rateLimit } from './rate-limit.js'
+import { createPeerBudget, type PeerBudget } from './peer-budget.js'
 
 /** Milliseconds for one frame: a 256 KiB chunk then needs 9 KiB/s. Also for opening a channel. */
 export const FRAME_TIMEOUT_MS = 30_000
 
-/** Each HELLO costs us the coding of our parameters: 20 at once, then 4 a second, cover a settling network. */
-export const HELLO_BURST = 20
-export const HELLOS_PER_SECOND = 4
-
-/** Peers whose last exchange and rate are remembered. */
+/** Peers whose last exchange is remembered. */
 export const MAX_REMEMBERED_PARTNERS = 1024
 
 /** Milliseconds `stop` waits for an exchange under way. */
@@ -65,20 +61,21 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
   const { clock, transport } = components
   const { config, frameTimeoutMs = FRAME_TIMEOUT_MS } = init
   const tallies = createTallies()
-  const maySayHello = rateLimit(clock, {
-    burst: init.helloBurst ?? HELLO_BURST,
-    perSecond: init.hellosPerSecond ?? HELLOS_PER_SECOND,
-    maxKeys: MAX_REMEMBERED_PARTNERS
-  })
+  const payload = payloadBound(config.codec, config.schema.size)
+  const budget = createPeerBudget(clock, { ...init, payloadBytes: payload.bytes })
   const links = createLinks({
     clock,
-    payload: payloadBound(config.codec, config.schema.size),
+    payload,
     frameTimeoutMs,
     onBytesSent: tallies.sent,
-    onBytesReceived: tallies.received,
+    onBytesReceived(peer, count) {
+      tallies.received(count)
+      return budget.bytes(peer, count)
+    },
+    onMessageReceived: budget.message,
     onMessage: (link, message, payload) => {
       try {
-        receive(driver, maySayHello, link, message, payload)
+        receive(driver, budget, link, message, payload)
       } catch (error) {
         // A bug of ours, such as parameters that cannot be sent: whoever asked for the exchange must hear of it.
         driver.waiting.get(link.id)?.reject(error)
@@ -151,10 +148,19 @@ function perform(driver: Running, effect: ExchangeEffect): void {
   }
 }
 
-function committed(driver: Running, { peer, role, partnerPhase }: ExchangeEffect & { readonly type: 'apply' }): void {
+function committed(
+  driver: Running,
+  { peer, role, partnerPhase, observed }: ExchangeEffect & { readonly type: 'apply' }
+): void {
   const { partners, tallies, components } = driver
-  const exchange: CommittedExchange = { peer, role, partnerPhase, atMs: components.clock.now() }
-  tallies.committed()
+  const exchange: CommittedExchange = {
+    peer,
+    role,
+    partnerPhase,
+    atMs: components.clock.now(),
+    ...(observed && { observed })
+  }
+  tallies.committed(observed)
   partners.delete(peer)
   partners.set(peer, exchange)
   if (partners.size > MAX_REMEMBERED_PARTNERS) partners.delete(partners.keys().next().value as PeerId)
@@ -172,14 +178,14 @@ function judged({ tallies, components }: Running, peer: PeerId, verdict: Verdict
 
 function receive(
   driver: Running,
-  maySayHello: (peer: PeerId) => boolean,
+  budget: PeerBudget,
   link: Link,
   message: ExchangeMessage,
   payload: Uint8Array | undefined
 ): void {
   const { peer } = link.channel
   if (message.type === 'hello' && driver.stopping !== undefined) return turnAway(driver, link, message, 'leaving')
-  if (message.type === 'hello' && !maySayHello(peer)) {
+  if (message.type === 'hello' && !budget.hello(peer)) {
     judged(driver, peer, ignore('exchange/rate-limited'))
     return turnAway(driver, link, message, 'rate-limited')
   }

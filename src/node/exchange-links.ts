@@ -4,7 +4,7 @@ import { ignore, reject } from '../base/verdict.js'
 import type { ExchangeMessage } from '../codec/messages.js'
 import type { PayloadBound } from '../codec/payload.js'
 import type { ExchangeVerdictCode, LinkId } from '../consensus/exchange-types.js'
-import type { Channel } from '../gossip/transport.js'
+import type { Channel, PeerId } from '../gossip/transport.js'
 import { readMessage, writeMessage } from './exchange-channel.js'
 
 /** Messages on one channel: RESOLVE, RESOLUTION, HELLO and COMMIT are what an honest peer sends, some twice. */
@@ -35,7 +35,9 @@ export interface LinksInit {
   readonly payload: PayloadBound
   readonly frameTimeoutMs: number
   readonly onBytesSent: (count: number) => void
-  readonly onBytesReceived: (count: number) => void
+  /** A verdict on either ends the conversation: the peer has used up its budget. */
+  readonly onBytesReceived: (peer: PeerId, count: number) => Verdict<ExchangeVerdictCode> | undefined
+  readonly onMessageReceived: (peer: PeerId) => Verdict<ExchangeVerdictCode> | undefined
   /** These three may throw for our own bugs; the conversation then ends and `begin`'s promise rejects. */
   readonly onMessage: (link: Link, message: ExchangeMessage, payload: Uint8Array | undefined) => void
   readonly onUnreadable: (link: Link, verdict: Verdict<ExchangeVerdictCode>) => void
@@ -107,12 +109,16 @@ function giveUp(init: LinksInit, link: Link, verdict: Verdict<ExchangeVerdictCod
 
 /** Reads until the channel ends. Rejects only for our own bugs. */
 async function read(init: LinksInit, link: Link): Promise<void> {
-  const { payload, frameTimeoutMs: timeoutMs, onBytesReceived: onBytes } = init
+  const { payload, frameTimeoutMs: timeoutMs } = init
+  const { peer } = link.channel
+  const onBytes = (count: number) => init.onBytesReceived(peer, count)
   for (let messages = 0; ; messages++) {
     const incoming = await readMessage(link.channel, { payload, timeoutMs, onBytes })
     if (link.closing || incoming.kind === 'end') return
     if (incoming.kind === 'unreadable') return giveUp(init, link, incoming.verdict)
     if (messages >= MAX_MESSAGES_PER_CHANNEL) return giveUp(init, link, reject('exchange/too-many-messages'))
+    const verdict = init.onMessageReceived(peer)
+    if (verdict !== undefined) return giveUp(init, link, verdict)
     init.onMessage(link, incoming.message, incoming.payload)
   }
 }

@@ -3,7 +3,7 @@ import type { Logger } from '../base/log.js'
 import type { Verdict } from '../base/verdict.js'
 import type { Phase, RefusalCode } from '../codec/messages.js'
 import type { ExchangeConfig, ExchangeOutcome, ExchangeVerdictCode } from '../consensus/exchange-types.js'
-import type { ExchangeRole, Journal, JournalDocument } from '../consensus/journal.js'
+import type { ExchangeRole, Journal, JournalDocument, Observation } from '../consensus/journal.js'
 import type { PeerId, Transport } from '../gossip/transport.js'
 
 /** Whoever owns the live parameters. Both methods are called between two ticks of training, never during one. */
@@ -19,6 +19,8 @@ export interface CommittedExchange {
   readonly role: ExchangeRole
   readonly partnerPhase: Phase
   readonly atMs: number
+  /** Absent for one that an earlier version of the software left in doubt. */
+  readonly observed?: Observation
 }
 
 export interface ExchangeDriverComponents {
@@ -40,7 +42,10 @@ export interface ExchangeDriverInit {
   readonly journal?: Journal
   /** Milliseconds a peer may take for one frame. Default FRAME_TIMEOUT_MS. */
   readonly frameTimeoutMs?: number
-  /** HELLOs one peer may send in a burst, and per second after that. Defaults HELLO_BURST, HELLOS_PER_SECOND. */
+  /**
+   * HELLOs one peer may send in a burst, and per second after that. Defaults HELLO_BURST, HELLOS_PER_SECOND. Its
+   * messages and bytes are bounded in proportion (peer-budget.ts).
+   */
   readonly helloBurst?: number
   readonly hellosPerSecond?: number
 }
@@ -64,6 +69,20 @@ export interface ExchangeStats {
   /** Frames of the exchange protocol; the transport counts everything. */
   readonly bytesSent: number
   readonly bytesReceived: number
+  readonly observed: ObservedExchanges
+}
+
+/** What the committed exchanges since the start have shown. */
+export interface ObservedExchanges {
+  readonly exchanges: number
+  /** Of them, those that followed their partner less than all the way. */
+  readonly clipped: number
+  /** Of them, those that were coded against what the partner had been told before. */
+  readonly onEdge: number
+  /** Distance to the partner, before mixing, averaged over about the last ten. */
+  readonly distance?: number
+  /** ||mean(BA) - mean(B) mean(A)|| of the factors with the partner, likewise; absent without factors. */
+  readonly crossTerm?: number
 }
 
 /** The exchange machine at work on a transport. */

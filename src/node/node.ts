@@ -71,7 +71,7 @@ export async function createNode(config: NodeConfig, deps: NodeDeps = {}): Promi
       rng: seededRng(config.training.seed, identity.peerId, 'transport'),
       log
     })
-    const refusals = createRefusalBook((peer, forMs) => transport.ban(peer, forMs))
+    const refusals = createRefusalBook({ ban: transport.ban, now: clock.now })
     return assemble({ config, manifest, federation, identity, dataDir, transport, refusals, version, clock, log })
   } catch (error) {
     await dataDir.release()
@@ -101,6 +101,7 @@ function assemble(wiring: Wiring): PeertuneNode {
       bootstrap: transport.bootstrap(),
       hellos: hello?.records() ?? [],
       refusals: wiring.refusals.byPeer(),
+      offences: wiring.refusals.offences(),
       trainer: trainer && { ...trainer.description, pid: trainer.pid, restarts: trainer.restarts },
       participant: participant?.view(),
       stopping: stopping.signal.aborted,

@@ -8,35 +8,70 @@ export const BAN_MS = 600_000
 /** Peers whose refusals are remembered, the longest quiet forgotten first. */
 export const MAX_REMEMBERED_OFFENDERS = 1024
 
+/** What is held against one peer. */
+export interface Offence {
+  /** What it last broke, and how. */
+  readonly code: string
+  readonly detail?: string
+  readonly atMs: number
+  /** Rejects since it was last banned, of REJECTS_BEFORE_BAN. */
+  readonly rejects: number
+  /** Until when it was last turned away for it. */
+  readonly bannedUntilMs?: number
+}
+
 /** What was refused and whose it was; rejects cost the sender its connection in the end. */
 export interface RefusalBook {
   note(peer: PeerId, verdict: Verdict): void
   /** Counts by code. */
   byPeer(): ReadonlyMap<PeerId, Readonly<Record<string, number>>>
+  /** Only those that broke a rule; an ignored message is nobody's fault. */
+  offences(): ReadonlyMap<PeerId, Offence>
 }
 
-export function createRefusalBook(ban: (peer: PeerId, forMs: number) => void): RefusalBook {
+export interface RefusalBookInit {
+  readonly ban: (peer: PeerId, forMs: number) => void
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+}
+
+export function createRefusalBook({ ban, now }: RefusalBookInit): RefusalBook {
   const counts = new Map<PeerId, Record<string, number>>()
-  const rejects = new Map<PeerId, number>()
-  const count = (peer: PeerId, code: string): void => {
+  const offences = new Map<PeerId, Offence>()
+
+  function count(peer: PeerId, code: string): void {
     const own = counts.get(peer) ?? {}
     counts.delete(peer)
     counts.set(peer, { ...own, [code]: (own[code] ?? 0) + 1 })
     if (counts.size > MAX_REMEMBERED_OFFENDERS) {
       const quietest = counts.keys().next().value as PeerId
       counts.delete(quietest)
-      rejects.delete(quietest)
+      offences.delete(quietest)
     }
   }
+
+  function blame(peer: PeerId, { code, detail }: Verdict & { readonly verdict: 'reject' }): void {
+    const before = offences.get(peer)
+    const total = (before?.rejects ?? 0) + 1
+    const banned = total >= REJECTS_BEFORE_BAN
+    const bannedUntilMs = banned ? now() + BAN_MS : before?.bannedUntilMs
+    offences.set(peer, {
+      code,
+      ...(detail === undefined ? {} : { detail }),
+      atMs: now(),
+      rejects: banned ? 0 : total,
+      ...(bannedUntilMs === undefined ? {} : { bannedUntilMs })
+    })
+    if (banned) ban(peer, BAN_MS)
+  }
+
   return {
     note(peer, verdict) {
       if (verdict.verdict === 'accept') return
       count(peer, verdict.code)
-      if (verdict.verdict === 'ignore') return
-      const total = (rejects.get(peer) ?? 0) + 1
-      rejects.set(peer, total % REJECTS_BEFORE_BAN)
-      if (total >= REJECTS_BEFORE_BAN) ban(peer, BAN_MS)
+      if (verdict.verdict === 'reject') blame(peer, verdict)
     },
-    byPeer: () => counts
+    byPeer: () => counts,
+    offences: () => offences
   }
 }

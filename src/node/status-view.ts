@@ -6,6 +6,7 @@ import type { BootstrapStatus, PeerStatus, Phase, Status } from '../status/snaps
 import type { TrainerDescription } from '../train/trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import type { ParticipantView } from './participant.js'
+import type { Offence } from './refusal-book.js'
 
 /** What a snapshot is made of, read at the moment of the question. */
 export interface StatusSources {
@@ -21,6 +22,8 @@ export interface StatusSources {
   readonly hellos: readonly HelloRecord[]
   /** Refused messages by peer and code. */
   readonly refusals: ReadonlyMap<PeerId, Readonly<Record<string, number>>>
+  /** What is held against peers. */
+  readonly offences: ReadonlyMap<PeerId, Offence>
   readonly trainer: (TrainerDescription & { readonly pid: number | undefined; readonly restarts: number }) | undefined
   readonly participant: ParticipantView | undefined
   readonly stopping: boolean
@@ -60,6 +63,7 @@ export function statusOf(sources: StatusSources): Status {
       failed: participant?.failures ?? 0,
       inDoubt: participant?.driver.stats().inDoubt ?? 0
     },
+    ...mixingOf(sources),
     refusals: refusalsOf(sources),
     bootstrap: sources.bootstrap.map(bootstrapStatus),
     trainer: { ...(trainer?.pid === undefined ? {} : { pid: trainer.pid }), restarts: trainer?.restarts ?? 0 },
@@ -98,6 +102,20 @@ function bytesOf({ participant, traffic, trainer }: StatusSources): Status['byte
   }
 }
 
+function mixingOf({ participant }: StatusSources): Pick<Status, 'mixing'> {
+  const stats = participant?.driver.stats()
+  if (stats?.observed.distance === undefined) return {}
+  const { exchanges, clipped, distance, crossTerm } = stats.observed
+  return {
+    mixing: {
+      distance,
+      ...(crossTerm === undefined ? {} : { crossTerm }),
+      clipRate: clipped / exchanges,
+      bytesPerExchange: (stats.bytesSent + stats.bytesReceived) / stats.committed
+    }
+  }
+}
+
 /** What we refused and what was refused to us, by code. */
 function refusalsOf({ participant, refusals }: StatusSources): Record<string, number> {
   const sum: Record<string, number> = {}
@@ -118,6 +136,7 @@ function peersOf(sources: StatusSources): PeerStatus[] {
   const ids = new Set([
     ...sources.connected,
     ...sources.hellos.map(({ peer }) => peer),
+    ...sources.offences.keys(),
     ...(table?.records.keys() ?? []),
     ...(table?.exchanged.keys() ?? [])
   ])
@@ -148,8 +167,24 @@ function peerStatus(sources: StatusSources, peerId: PeerId): PeerStatus {
     exchanges: participant?.exchangesWith(peerId) ?? 0,
     bytesOut: bytesSent,
     bytesIn: bytesReceived,
-    refusals: Object.values(sources.refusals.get(peerId) ?? {}).reduce((sum, count) => sum + count, 0)
+    refusals: Object.values(sources.refusals.get(peerId) ?? {}).reduce((sum, count) => sum + count, 0),
+    ...offenceOf(sources, peerId),
+    ...observedOf(sources, peerId)
   }
+}
+
+function offenceOf({ offences, nowMs }: StatusSources, peer: PeerId): Pick<PeerStatus, 'offence'> {
+  const offence = offences.get(peer)
+  if (offence === undefined) return {}
+  const { rejects: _, bannedUntilMs = 0, ...told } = offence
+  return { offence: bannedUntilMs > nowMs ? { ...told, bannedUntilMs } : told }
+}
+
+function observedOf({ participant }: StatusSources, peer: PeerId): Pick<PeerStatus, 'distance' | 'crossTerm'> {
+  const observed = participant?.driver.lastExchange(peer)?.observed
+  if (observed === undefined) return {}
+  const { distance, crossTerm } = observed
+  return { distance, ...(crossTerm === undefined ? {} : { crossTerm }) }
 }
 
 function bootstrapStatus({ address, state, attempts, lastFailure }: BootstrapDiagnosis): BootstrapStatus {

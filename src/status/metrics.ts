@@ -14,6 +14,7 @@ export function prometheusText(status: Status): Promise<string> {
   const registry = new Registry()
   addNode(registry, status)
   addTraffic(registry, status)
+  addMixing(registry, status)
   addPeers(registry, status)
   return registry.metrics()
 }
@@ -66,6 +67,13 @@ function addNode(registry: Registry, status: Status): void {
   gauge(registry, 'peertune_checkpoint_step', 'Local step of the last checkpoint', status.checkpoint?.step)
 }
 
+function addMixing(registry: Registry, { mixing }: Status): void {
+  gauge(registry, 'peertune_mixing_distance', 'Distance to the partner before mixing, of late', mixing?.distance)
+  gauge(registry, 'peertune_mixing_cross_term', 'What averaging factors leaves out of products', mixing?.crossTerm)
+  gauge(registry, 'peertune_mixing_clip_ratio', 'Share of exchanges that were clipped', mixing?.clipRate)
+  gauge(registry, 'peertune_mixing_exchange_bytes', 'Bytes for each exchange made', mixing?.bytesPerExchange)
+}
+
 function addTraffic(registry: Registry, { bytes, exchanges, refusals }: Status): void {
   counter(registry, 'peertune_sent_bytes_total', 'Bytes sent', bytes.sent)
   counter(registry, 'peertune_received_bytes_total', 'Bytes received', bytes.received)
@@ -94,6 +102,18 @@ function addPeers(registry: Registry, { peers }: Status): void {
     'peertune_peer_staleness_seconds',
     'Seconds since the last exchange with the peer',
     each(({ stalenessMs }) => (stalenessMs === undefined ? undefined : stalenessMs / 1000))
+  )
+  gauge(
+    registry,
+    'peertune_peer_distance',
+    'Distance to the peer at the last exchange',
+    each(({ distance }) => distance)
+  )
+  gauge(
+    registry,
+    'peertune_peer_banned',
+    'The peer is turned away; always 1',
+    each(({ offence }) => (offence?.bannedUntilMs === undefined ? undefined : 1))
   )
   counter(
     registry,

@@ -78,7 +78,18 @@ const measured = ({ metric, value }: NonNullable<Status['evaluation']>): string 
 
 function peerTable(peers: readonly PeerStatus[]) {
   if (peers.length === 0) return html`<h2>Peers</h2><p>None yet.</p>`
-  const head = ['Peer', 'Connected', 'Federation', 'Exchanges', 'Last exchange', 'Steps since', 'Out', 'In', 'Refused']
+  const head = [
+    'Peer',
+    'Connected',
+    'Federation',
+    'Exchanges',
+    'Last exchange',
+    'Steps since',
+    'Out',
+    'In',
+    'Distance',
+    'Refused'
+  ]
   const more = peers.length - MAX_PEER_ROWS
   return html`<h2>Peers</h2>
 <div class="wide"><table>
@@ -97,11 +108,20 @@ function peerRow(peer: PeerStatus) {
     peer.stalenessSteps === undefined ? '–' : String(peer.stalenessSteps),
     readableBytes(peer.bytesOut),
     readableBytes(peer.bytesIn),
-    String(peer.refusals)
+    peer.distance === undefined ? '–' : readableNumber(peer.distance),
+    refusedCell(peer)
   ]
   return html`<tr><th scope="row" title="${peer.peerId}">${peer.label ?? ''} <code>${shortId(peer.peerId)}</code></th>
 ${cells.map((cell) => html`<td>${cell}</td>`)}</tr>`
 }
+
+const readableNumber = (value: number): string => value.toPrecision(3)
+
+/** How often something of it was refused, why last, and whether it is turned away for it. */
+const refusedCell = ({ refusals, offence }: PeerStatus): string =>
+  offence === undefined
+    ? String(refusals)
+    : `${refusals} (${offence.code}${offence.bannedUntilMs === undefined ? '' : ', turned away'})`
 
 function bootstrapTable({ bootstrap }: Status) {
   if (bootstrap.length === 0) return ''

@@ -18,6 +18,17 @@ export interface PeerStatus {
   readonly bytesIn: number
   /** How often something it sent was refused. */
   readonly refusals: number
+  /** What is held against it: the rule it last broke, and until when it is turned away for it, if it is. */
+  readonly offence?: {
+    readonly code: string
+    readonly detail?: string
+    readonly atMs: number
+    readonly bannedUntilMs?: number
+  }
+  /** Distance of our parameters from its own at the last exchange, before mixing. */
+  readonly distance?: number
+  /** Of LoRA factors with that peer: ||mean(BA) - mean(B) mean(A)||, what averaging factors leaves out. */
+  readonly crossTerm?: number
 }
 
 export interface BootstrapStatus {
@@ -70,6 +81,16 @@ export interface Status {
     readonly float32Equivalent: number
     /** float32Equivalent / sent; 0 before the first byte. */
     readonly savedRatio: number
+  }
+  /** What the exchanges since the start have shown; absent before the first. */
+  readonly mixing?: {
+    /** Distance to the partner before mixing, over about the last ten exchanges. */
+    readonly distance: number
+    readonly crossTerm?: number
+    /** Share of the exchanges that followed the partner less than all the way. */
+    readonly clipRate: number
+    /** Bytes of the exchange protocol in both directions for each exchange that was made. */
+    readonly bytesPerExchange: number
   }
   /** In doubt: the answer that settles it has not come yet. */
   readonly exchanges: { readonly completed: number; readonly failed: number; readonly inDoubt: number }

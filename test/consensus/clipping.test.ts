@@ -39,10 +39,18 @@ describe('the radius', () => {
 
   it('scales a longer difference to itself, and leaves a shorter one alone', () => {
     expect(clipScale(3, 2)).toBe(1)
-    expect(clipScale(3, 12)).toBe(0.25)
+    expect(clipScale(3, 4)).toBe(0.75)
+    expect(clipScale(3, 6)).toBe(0.5)
     expect(clipScale(Infinity, 1e300)).toBe(1)
     expect(clipScale(0, 0)).toBe(1)
     expect(clipScale(0, 1)).toBe(0)
+  })
+
+  it('follows one far beyond it less the farther away it is, but never not at all', () => {
+    // 12 is 4 radii: a quarter of the way for standing on the radius, half of that for standing at twice two radii.
+    expect(clipScale(3, 12)).toBe(0.125)
+    const steps = [6, 12, 60, 6e6].map((distance) => distance * clipScale(3, distance))
+    expect(steps).toEqual([3, 1.5, expect.closeTo(0.3, 12), expect.closeTo(3e-6, 12)])
   })
 })
 
@@ -69,17 +77,20 @@ const meet = (network: ReturnType<typeof pair>): void => {
 
 describe('an exchange that clips', () => {
   it('moves a peer by no more than its share of the smaller radius, and keeps the weighted mean', () => {
-    const network = pair([1, 40], 2)
+    const network = pair([1, 3], 1)
     const before = network.parameters.map((x) => x.slice())
     meet(network)
-    // Peer 0 has come a way of 1: radius 2; its share of the difference is 5 / 8.
-    expect(distance2(before[0]!, network.parameters[0]!)).toBeCloseTo((2 * 5) / 8, 4)
-    expect(distance2(before[1]!, network.parameters[1]!)).toBeCloseTo((2 * 3) / 8, 4)
+    // Peer 0 has come a way of 1, the smaller radius; its share of the difference is 5 / 8.
+    const apart = distance2(before[0]!, before[1]!)
+    const step = apart * clipScale(1, apart)
+    expect(step).toBeLessThan(1)
+    expect(distance2(before[0]!, network.parameters[0]!)).toBeCloseTo((step * 5) / 8, 4)
+    expect(distance2(before[1]!, network.parameters[1]!)).toBeCloseTo((step * 3) / 8, 4)
     const [mean, now] = [weightedMean(before, [3, 5]), weightedMean(network.parameters, [3, 5])]
     expect(Math.hypot(...mean.map((value, i) => value - now[i]!)) / Math.hypot(...mean)).toBeLessThan(1e-7)
     expect(network.log.flatMap(({ effect }) => (effect.type === 'apply' ? [effect.observed?.scale] : []))).toEqual([
-      expect.closeTo(2 / Math.hypot(1, 40), 1),
-      expect.closeTo(2 / Math.hypot(1, 40), 1)
+      expect.closeTo(step / apart, 4),
+      expect.closeTo(step / apart, 4)
     ])
   })
 

@@ -4,7 +4,7 @@ import { seededRng } from '../../src/base/rng.js'
 import type { Verdict } from '../../src/base/verdict.js'
 import type { CodecName } from '../../src/codec/codec.js'
 import type { Phase } from '../../src/codec/messages.js'
-import { codecByName } from '../../src/codec/registry.js'
+import { codecByName, defaultGamma } from '../../src/codec/registry.js'
 import type { ExchangeConfig } from '../../src/consensus/exchange-types.js'
 import type { Journal } from '../../src/consensus/journal.js'
 import { createMemoryNetwork } from '../../src/gossip/memory.js'
@@ -45,7 +45,7 @@ export function exchangeWorld({ seed, clock = systemClock, codec = 'int8', limit
       schema: { hash: '5'.repeat(64), size: SIZE },
       reference,
       codec: codecByName(codec),
-      gamma: 1,
+      gamma: defaultGamma(codec),
       weight,
       incarnation: `life of ${name}`
     }

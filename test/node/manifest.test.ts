@@ -52,7 +52,7 @@ describe('readManifest', () => {
   it('clips in a new federation, and in an old one only if it says so', async () => {
     const { mixing, ...parts } = await read(MANIFEST)
     expect(mixing.clip).toBeUndefined()
-    expect(createManifest(parts, String).mixing).toEqual({ ...mixing, clip: 2 })
+    expect(createManifest(parts, String).mixing).toEqual({ ...mixing, clip: 0.5 })
     // As it was before codecs could remember and exchanges could be clipped.
     expect(federationHash({ ...parts, mixing })).toBe(
       sha256Hex(
