@@ -63,13 +63,17 @@ const ROUNDING = 1e-12
 
 const normOf = (x: Float64Array): number => Math.sqrt(x.reduce((sum, value) => sum + value * value, 0))
 
-/** How far the weighted mean is from where it should be, relative to its norm. */
-export function distanceTo(peers: readonly SimPeer[], expected: Float64Array): number {
-  const mean = meanOf(peers)
-  let [moved, norm] = [0, 0]
-  for (let k = 0; k < mean.length; k++) {
-    moved += (mean[k]! - expected[k]!) ** 2
-    norm += expected[k]! ** 2
-  }
-  return Math.sqrt(moved / norm)
+/** Root of the weighted mean of ||x_i||^2. */
+export function sizeOf(peers: readonly SimPeer[]): number {
+  const origin = new Float64Array(peers[0]!.parameters.length)
+  return spread(peers, origin)
+}
+
+/**
+ * How far the weighted mean is from where it should be, relative to its norm or, where vectors cancel in the mean, to
+ * `size`, theirs: roundings are as large as what was rounded.
+ */
+export function driftFrom(peers: readonly SimPeer[], expected: Float64Array, size: number): number {
+  const moved = meanOf(peers).map((value, k) => value - expected[k]!)
+  return normOf(moved) / Math.max(size, normOf(expected))
 }

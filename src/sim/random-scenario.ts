@@ -27,7 +27,7 @@ export function randomScenario(seed: string): Scenario {
     measureMs: durationMs,
     overlay: { kind: oneOf(rng, [...OVERLAY_KINDS, 'random-peers']), degree: 4, known: 1 + rng.integer(peers) },
     mixing: {
-      codec: oneOf(rng, ['float32', 'int8']),
+      codec: oneOf(rng, ['float32', 'int8', 'int8', 'int4', 'topk', 'int8-edge', 'topk-int4-edge']),
       gamma: oneOf(rng, [1, 0.5]),
       localSteps: 1 + rng.integer(6),
       totalSteps: trains && rng.integer(2) === 0 ? 20 + rng.integer(60) : 0,

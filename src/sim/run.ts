@@ -7,7 +7,7 @@ import type { RoundsConfig } from '../consensus/rounds.js'
 import { drawn } from './draws.js'
 import { indexOf, MAX_LINKS, nameOf } from './exchanger.js'
 import type { Violation } from './ledger.js'
-import { distanceTo, measure, type Measurement } from './measure.js'
+import { driftFrom, measure, type Measurement, sizeOf } from './measure.js'
 import { createNetwork, type NetworkStats, type PeerIndex } from './network.js'
 import { createObserver } from './observer.js'
 import { createPeer, type SimPeer, type World } from './peer.js'
@@ -17,7 +17,7 @@ import { createWorkload } from './workload.js'
 
 /** Virtual milliseconds after the end of the faults within which every exchange must be settled. */
 const SETTLE_LIMIT_MS = 600_000
-/** Drift of the weighted mean, relative to its norm, that roundings of float32 explain. */
+/** Relative drift of the weighted mean that roundings of float32 explain. */
 export const MAX_DRIFT = 1e-6
 /** Overlays up to this size get their spectral gap computed. */
 const MAX_GAP_PEERS = 512
@@ -35,7 +35,7 @@ export interface RunResult {
   readonly spectralGap: number | undefined
   /** What randomized pairwise gossip on this overlay needs at most, in expectation. */
   readonly predictedExchanges: number | undefined
-  /** How far the weighted mean has moved beyond what local steps explain, relative to its norm. */
+  /** How far the weighted mean has moved beyond what local steps explain, relative; see `driftFrom`. */
   readonly drift: number | undefined
   readonly network: NetworkStats
   /** What happened how often. */
@@ -60,6 +60,7 @@ export function runScenario(scenario: Scenario, { onTrace, onMeasurement }: RunO
   const { world, peers, overlay } = createWorld(scenario, clock, observer)
   const honest = peers.filter((peer) => peer.honest)
   const first = measure(world, honest, 0)
+  const size = sizeOf(honest)
   const measurements: Measurement[] = [first]
   for (const peer of peers) peer.start()
   if (scenario.peer.crashesPerMinute > 0) planCrashes(world, peers)
@@ -71,7 +72,7 @@ export function runScenario(scenario: Scenario, { onTrace, onMeasurement }: RunO
   }
   clock.runUntil(scenario.durationMs)
   settle(world, peers, honest)
-  const drift = driftOf(world, honest, first.mean)
+  const drift = driftOf(world, honest, first.mean, size)
   if (drift !== undefined && !(drift <= MAX_DRIFT)) observer.violated('mean-moved', `by ${drift} of itself`)
   const gaps = overlay !== undefined && overlay.length <= MAX_GAP_PEERS
   return {
@@ -216,7 +217,12 @@ function onlyAttackersIn({ peerAt }: World, peer: SimPeer): boolean {
 }
 
 /** Absent where attackers or their exchanges move the mean as they like. */
-function driftOf({ scenario }: World, peers: readonly SimPeer[], before: Float64Array): number | undefined {
+function driftOf(
+  { scenario }: World,
+  peers: readonly SimPeer[],
+  before: Float64Array,
+  size: number
+): number | undefined {
   if (scenario.attackers.length > 0) return undefined
   const total = peers.reduce((sum, { weight }) => sum + weight, 0)
   const expected = before.slice()
@@ -224,5 +230,5 @@ function driftOf({ scenario }: World, peers: readonly SimPeer[], before: Float64
     peer.trained()?.forEach((value, k) => {
       expected[k] = expected[k]! + (peer.weight / total) * value
     })
-  return distanceTo(peers, expected)
+  return driftFrom(peers, expected, size)
 }
