@@ -5,6 +5,7 @@ import { env, InferenceSession, listSupportedBackends, Tensor as OrtTensor } fro
 import { PeertuneError } from '../base/errors.js'
 import type { Shape } from '../tensor/schema.js'
 import type { Dim, ElementType, Graph, ValueInfo } from './graph.js'
+import { unshareDequantised } from './quantised.js'
 import { writeModel } from './write.js'
 
 /** What runs a graph. Only `cpu` is sure to be there; see device.ts for the choice. */
@@ -70,11 +71,14 @@ export function isDeviceInstalled(device: ExecutionDevice): boolean {
 const LOG_FATAL_ONLY = 4
 
 /** Version of onnxruntime-node, and the backends that this installation lists. */
-export const runtimeFacts = () => ({ version: env.versions.node ?? env.versions.common, backends: listSupportedBackends() })
+export const runtimeFacts = () => ({
+  version: env.versions.node ?? env.versions.common,
+  backends: listSupportedBackends()
+})
 
 /** Builds a session over a graph or model bytes. Throws `onnx/session-failed` with the runtime's own words. */
 export async function createSession(model: Graph | Uint8Array, options: SessionOptions = {}): Promise<Session> {
-  const bytes = model instanceof Uint8Array ? model : writeModel(model)
+  const bytes = model instanceof Uint8Array ? model : writeModel(unshareDequantised(model))
   const name = model instanceof Uint8Array ? 'model bytes' : model.name
   try {
     return wrapSession(await InferenceSession.create(bytes, runtimeOptions(options)), name)
