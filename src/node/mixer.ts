@@ -47,7 +47,7 @@ export function createMixer({ driver, candidates, present, phase, clock, rng }: 
     if (driver.busy()) return 'busy'
     const question = {
       candidates: doubtsOnly ? [] : candidates(phase()),
-      inDoubt: driver.inDoubt(),
+      inDoubt: driver.inDoubt().filter((peer) => present().includes(peer)),
       nowMs: clock.now(),
       rng
     }
