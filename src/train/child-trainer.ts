@@ -3,22 +3,12 @@ import { PeertuneError } from '../base/errors.js'
 import type { Logger } from '../base/log.js'
 import type { Batch } from '../data/batch.js'
 import { encodeFrame } from './frame.js'
-import { errorOf, requestFrame, type Reply, type Request } from './protocol.js'
-import type { Trainer, TrainerDescription, TrainerSpec } from './trainer.js'
-import {
-  startTrainerProcess,
-  type Outcome,
-  type Question,
-  type TrainerExit,
-  type TrainerProcess
-} from './trainer-process.js'
+import { errorOf, requestFrame, type Failure, type Reply } from './protocol.js'
+import type { StepOptions, Trainer, TrainerDescription, TrainerSpec } from './trainer.js'
+import { createRequestQueue, type Died, endFacts, type RequestTally } from './request-queue.js'
+import { startTrainerProcess, type TrainerExit, type TrainerProcess } from './trainer-process.js'
 
-/** Fresh processes for one request; a batch or a driver that kills four in a row will kill the fifth. */
-export const MAX_RESTARTS_IN_A_ROW = 3
-/** Requests that wait for the one under way, each with its own copy of the parameters. One loop asks; nobody queues up. */
-export const MAX_QUEUED_REQUESTS = 4
-/** Before the first restart, doubled before each further one: time for a driver to come back or memory to be freed. */
-export const RESTART_BACKOFF_MS = 500
+export { MAX_QUEUED_REQUESTS, MAX_RESTARTS_IN_A_ROW, RESTART_BACKOFF_MS } from './request-queue.js'
 
 export interface SpawnTrainerOptions {
   /** File that calls `runTrainerProcess`; see base/entry.ts. */
@@ -32,6 +22,11 @@ export interface SpawnTrainerOptions {
   readonly requestTimeoutMs?: number
   /** For the step under way when the trainer is closed. */
   readonly stopGraceMs?: number
+  /**
+   * Megabytes of resident memory. A process that has grown beyond them is replaced before the next request; one that
+   * takes more in its very first says so: `train/memory-limit`.
+   */
+  readonly memoryLimitMb?: number
 }
 
 /** A Trainer in a process of its own, started again when it dies. */
@@ -40,6 +35,8 @@ export interface ChildTrainer extends Trainer {
   readonly pid: number | undefined
   /** Processes started after the first. */
   readonly restarts: number
+  /** Where every step and evaluation ended. */
+  tally(): RequestTally
   /** Every end of a process, the last included. Returns a function that takes the listener off. */
   onExit(listener: (exit: TrainerExit) => void): () => void
 }
@@ -52,14 +49,19 @@ export interface ChildTrainer extends Trainer {
  * A child that dies between requests is replaced at the next.
  *
  * Rejects with the error that the child reports (not tried again), `train/start-timeout`,
- * `train/trainer-keeps-dying`, `train/trainer-changed`, `train/too-many-requests` and `train/closed`.
+ * `train/trainer-keeps-dying`, `train/trainer-changed`, `train/memory-limit`, `train/too-many-requests` and `train/closed`.
  */
 export async function spawnTrainer(options: SpawnTrainerOptions): Promise<ChildTrainer> {
   const { requestTimeoutMs = 600_000, stopGraceMs = 10_000 } = options
   const launcher = createLauncher(options)
+  const ceiling = createMemoryCeiling(options)
   const requests = createRequestQueue(options, async (question) => {
     const running = await launcher.running()
-    return running.kind === 'died' ? running : running.process.ask(question, requestTimeoutMs)
+    if (running.kind === 'died') return running
+    const outcome = await running.process.ask(question, requestTimeoutMs)
+    return outcome.kind === 'died'
+      ? outcome
+      : { ...outcome, reply: await ceiling.check(outcome.reply, running.process) }
   })
   await requests.untilAlive(launcher.running)
 
@@ -74,13 +76,14 @@ export async function spawnTrainer(options: SpawnTrainerOptions): Promise<ChildT
       return launcher.launches() - 1
     },
     onExit: launcher.onExit,
-    async step(parameters: Float32Array, batch: Batch) {
-      const reply = await requests.put({ kind: 'step', parameters, batch })
+    tally: requests.tally,
+    async step(parameters: Float32Array, batch: Batch, { signal }: StepOptions = {}) {
+      const reply = await requests.put({ kind: 'step', parameters, batch }, signal)
       if (reply.kind === 'stepped' && reply.result.gradients.length === parameters.length) return reply.result
       throw unexpected(reply, parameters.length)
     },
-    async evaluate(parameters: Float32Array, batch: Batch) {
-      const reply = await requests.put({ kind: 'evaluate', parameters, batch })
+    async evaluate(parameters: Float32Array, batch: Batch, { signal }: StepOptions = {}) {
+      const reply = await requests.put({ kind: 'evaluate', parameters, batch }, signal)
       if (reply.kind === 'evaluated') return reply.result
       throw unexpected(reply, parameters.length)
     },
@@ -92,8 +95,34 @@ export async function spawnTrainer(options: SpawnTrainerOptions): Promise<ChildT
   }
 }
 
+/** Looks at what a process says it took at its peak. */
+function createMemoryCeiling({
+  memoryLimitMb = Number.POSITIVE_INFINITY,
+  stopGraceMs = 10_000,
+  log
+}: SpawnTrainerOptions) {
+  let known: TrainerProcess | undefined
+  return {
+    async check(reply: Reply, process: TrainerProcess): Promise<Reply> {
+      const isFirst = process !== known
+      known = process
+      const peakMb = reply.kind === 'stepped' || reply.kind === 'evaluated' ? reply.peakMb : 0
+      if (peakMb <= memoryLimitMb) return reply
+      log.warn({ pid: process.pid, peakMb, memoryLimitMb }, 'the trainer process grew beyond its limit and is replaced')
+      await process.stop(stopGraceMs)
+      return isFirst ? { kind: 'failed', failure: overLimit(peakMb, memoryLimitMb) } : reply
+    }
+  }
+}
+
+const overLimit = (peakMb: number, memoryLimitMb: number): Failure => ({
+  code: 'train/memory-limit',
+  message: `one request takes ${Math.ceil(peakMb)} MB, more than the limit of ${memoryLimitMb} MB`,
+  facts: { peakMb: Math.ceil(peakMb), memoryLimitMb },
+  hint: 'use a smaller batch, memoryMb or microBatch, or raise the limit'
+})
+
 type Running = { readonly kind: 'running'; readonly process: TrainerProcess }
-type Died = Extract<Outcome, { kind: 'died' }>
 
 /** Holds the one process and its description; starts the next when there is none. */
 function createLauncher({ entry, spec, clock, log, startTimeoutMs = 120_000 }: SpawnTrainerOptions) {
@@ -152,49 +181,6 @@ function accept(reply: Reply, known: TrainerDescription | undefined): TrainerDes
   })
 }
 
-/** One request at a time, in order, each put to fresh processes until one answers. */
-function createRequestQueue({ clock, log }: SpawnTrainerOptions, ask: (question: Question) => Promise<Outcome>) {
-  const closing = new AbortController()
-  let last: Promise<unknown> = Promise.resolve()
-  let queued = 0
-  let nextId = 1
-
-  async function untilAlive<T extends { kind: string }>(attempt: () => Promise<T | Died>): Promise<Exclude<T, Died>> {
-    for (let deaths = 1; ; deaths++) {
-      closing.signal.throwIfAborted()
-      const outcome = await attempt()
-      if (!isDied(outcome)) return outcome as Exclude<T, Died>
-      closing.signal.throwIfAborted()
-      if (deaths > MAX_RESTARTS_IN_A_ROW) throw keepsDying(outcome.exit, deaths)
-      log.info({ deaths, maxRestarts: MAX_RESTARTS_IN_A_ROW }, 'starting another trainer process')
-      await clock.sleep(RESTART_BACKOFF_MS * 2 ** (deaths - 1), closing.signal)
-    }
-  }
-
-  async function put(request: Request): Promise<Reply> {
-    closing.signal.throwIfAborted()
-    if (queued > MAX_QUEUED_REQUESTS) throw tooMany(queued)
-    const id = nextId++ >>> 0
-    // The copy is what a fresh process gets when this one dies, though the node's vector has moved on by then.
-    const chunks = encodeFrame(requestFrame(request, id)).map((chunk) => chunk.slice())
-    queued++
-    const answer = last.then(() => untilAlive(() => ask({ id, chunks })))
-    last = answer.then(
-      () => queued--,
-      () => queued--
-    )
-    return (await answer).reply
-  }
-
-  return { put, untilAlive, close: () => closing.abort(closed()), settled: () => last }
-}
-
-const isDied = (outcome: { readonly kind: string }): outcome is Died => outcome.kind === 'died'
-
-function endFacts({ pid, code, signal, reason, lastLines }: TrainerExit) {
-  return { pid, code: code ?? undefined, signal: signal ?? undefined, reason, lastLines }
-}
-
 function unexpected(reply: Reply, parameters?: number): PeertuneError {
   if (reply.kind === 'failed') return errorOf(reply.failure)
   return new PeertuneError('train/bad-message', 'the trainer process gave an answer that does not fit the question', {
@@ -202,32 +188,8 @@ function unexpected(reply: Reply, parameters?: number): PeertuneError {
   })
 }
 
-function keepsDying(exit: TrainerExit, deaths: number): PeertuneError {
-  const end = exit.signal === null ? `exit code ${exit.code}` : `signal ${exit.signal}`
-  const lastLine = exit.lastLines.at(-1)
-  return new PeertuneError(
-    'train/trainer-keeps-dying',
-    `the trainer process died ${deaths} times in a row, last with ${end}${lastLine === undefined ? '' : `: ${lastLine}`}`,
-    {
-      facts: { ...endFacts(exit), deaths },
-      hint:
-        exit.signal === 'SIGKILL' && exit.reason === undefined
-          ? 'the system probably ran out of memory: use a smaller batch or fewer peers on this machine'
-          : 'if a driver is to blame, try the device "cpu"'
-    }
-  )
-}
-
 function tooSlow(startTimeoutMs: number, { exit }: Died): never {
   throw new PeertuneError('train/start-timeout', `the trainer was not ready within ${startTimeoutMs} ms`, {
     facts: { startTimeoutMs, lastLines: exit.lastLines }
   })
 }
-
-function tooMany(queued: number): PeertuneError {
-  return new PeertuneError('train/too-many-requests', 'more is asked of the trainer than it can answer', {
-    facts: { queued, max: MAX_QUEUED_REQUESTS }
-  })
-}
-
-const closed = () => new PeertuneError('train/closed', 'the trainer is closed')

@@ -10,7 +10,7 @@ import { labelRowsOf } from './label-rows.js'
 import { inMicroBatches } from './micro-batch.js'
 import { type BatchShapes, type BuildProgram, LABEL_ROWS, type Program, type ProgramKind } from './program.js'
 import { createSessionCache } from './session-cache.js'
-import type { EvaluationResult, StepResult, Trainer, TrainerDescription } from './trainer.js'
+import type { EvaluationResult, StepOptions, StepResult, Trainer, TrainerDescription } from './trainer.js'
 
 export interface LocalTrainerComponents {
   readonly description: TrainerDescription
@@ -53,8 +53,9 @@ function createWholeBatchTrainer(components: LocalTrainerComponents): Trainer {
     }
   })
   const inTurn = createTurns()
-  const run = (kind: ProgramKind, parameters: Float32Array, batch: Batch) =>
+  const run = (kind: ProgramKind, parameters: Float32Array, batch: Batch, { signal }: StepOptions = {}) =>
     inTurn(async () => {
+      signal?.throwIfAborted()
       const whole = batchTensors(batch)
       checkNames(description, whole)
       const tensors = graphTensors(batch)
@@ -69,14 +70,14 @@ function createWholeBatchTrainer(components: LocalTrainerComponents): Trainer {
     })
   return {
     description,
-    async step(parameters, batch): Promise<StepResult> {
-      const results = await run('train', parameters, batch)
+    async step(parameters, batch, options): Promise<StepResult> {
+      const results = await run('train', parameters, batch, options)
       const loss = scalarOf(results, LOSS)
       if (!Number.isFinite(loss)) throw nonFinite('loss', { loss })
       return { loss, gradients: gradientsOf(results, schema) }
     },
-    async evaluate(parameters, batch): Promise<EvaluationResult> {
-      const results = await run('evaluate', parameters, batch)
+    async evaluate(parameters, batch, options): Promise<EvaluationResult> {
+      const results = await run('evaluate', parameters, batch, options)
       const { lossSum, count, correct } = EVALUATION_OUTPUTS
       return {
         lossSum: scalarOf(results, lossSum),

@@ -13,7 +13,7 @@ export function inMicroBatches(trainer: Trainer, rows: number): Trainer {
     throw new PeertuneError('config/micro-batch', `microBatch: expected a positive whole number, got ${rows}`)
   return {
     description: trainer.description,
-    async step(parameters, batch) {
+    async step(parameters, batch, options = {}) {
       const parts = partsOf(batch, rows)
       const counts = parts.map(countedLabels)
       const total = Math.max(1, sum(counts))
@@ -22,16 +22,16 @@ export function inMicroBatches(trainer: Trainer, rows: number): Trainer {
       for (const [index, part] of parts.entries()) {
         const weight = (counts[index] as number) / total
         if (weight === 0 && gradients !== undefined) continue
-        const result = await trainer.step(parameters, part)
+        const result = await trainer.step(parameters, part, options)
         loss += weight * result.loss
         gradients = addWeighted(gradients, result.gradients, weight)
       }
       return { loss, gradients: gradients ?? new Float32Array(parameters.length) }
     },
-    async evaluate(parameters, batch) {
+    async evaluate(parameters, batch, options = {}) {
       const totals = { lossSum: 0, count: 0, correct: 0 }
       for (const part of partsOf(batch, rows)) {
-        const { lossSum, count, correct } = await trainer.evaluate(parameters, part)
+        const { lossSum, count, correct } = await trainer.evaluate(parameters, part, options)
         totals.lossSum += lossSum
         totals.count += count
         totals.correct += correct

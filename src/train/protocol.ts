@@ -15,8 +15,9 @@ export type Request =
 /** Trainer to node, with the id of the request. */
 export type Reply =
   | { readonly kind: 'ready'; readonly description: TrainerDescription }
-  | { readonly kind: 'stepped'; readonly result: StepResult }
-  | { readonly kind: 'evaluated'; readonly result: EvaluationResult }
+  /** `peakMb`: resident megabytes of the process at its peak so far. */
+  | { readonly kind: 'stepped'; readonly result: StepResult; readonly peakMb: number }
+  | { readonly kind: 'evaluated'; readonly result: EvaluationResult; readonly peakMb: number }
   | { readonly kind: 'failed'; readonly failure: Failure }
 
 /** An error as it crosses the process boundary. */
@@ -76,9 +77,9 @@ export function replyFrame(reply: Reply, id: number): Frame {
     return frameOf('ready', id, { tensors, inputs, modelSha256, device }, [initial])
   }
   if (reply.kind === 'stepped')
-    return frameOf('stepped', id, null, [Float64Array.of(reply.result.loss), reply.result.gradients])
+    return frameOf('stepped', id, null, [Float64Array.of(reply.result.loss, reply.peakMb), reply.result.gradients])
   const { lossSum, count, correct } = reply.result
-  return frameOf('evaluated', id, null, [Float64Array.of(lossSum, count, correct)])
+  return frameOf('evaluated', id, null, [Float64Array.of(lossSum, count, correct, reply.peakMb)])
 }
 
 /** Throws `train/bad-message`. */
@@ -89,10 +90,10 @@ export function parseReply({ kind, meta, payloads }: Frame): Reply {
   if (name === 'ready' && first instanceof Float32Array)
     return { kind: name, description: describe(meta as unknown as ReadyMeta, first) }
   if (!(first instanceof Float64Array)) return badMessage(kind)
-  if (name === 'stepped' && first.length === 1 && second instanceof Float32Array)
-    return { kind: name, result: { loss: first[0]!, gradients: second } }
-  if (name === 'evaluated' && first.length === 3)
-    return { kind: name, result: { lossSum: first[0]!, count: first[1]!, correct: first[2]! } }
+  if (name === 'stepped' && first.length === 2 && second instanceof Float32Array)
+    return { kind: name, result: { loss: first[0]!, gradients: second }, peakMb: first[1]! }
+  if (name === 'evaluated' && first.length === 4)
+    return { kind: name, result: { lossSum: first[0]!, count: first[1]!, correct: first[2]! }, peakMb: first[3]! }
   return badMessage(kind)
 }
 

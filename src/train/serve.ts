@@ -57,13 +57,17 @@ function createAnswerer(open: OpenTrainer) {
         return { kind: 'ready', description: trainer.description }
       }
       const { parameters, batch } = request
-      if (request.kind === 'step') return { kind: 'stepped', result: await opened().step(parameters, batch) }
-      return { kind: 'evaluated', result: await opened().evaluate(parameters, batch) }
+      if (request.kind === 'step')
+        return { kind: 'stepped', result: await opened().step(parameters, batch), peakMb: peakMb() }
+      return { kind: 'evaluated', result: await opened().evaluate(parameters, batch), peakMb: peakMb() }
     } catch (error) {
       return { kind: 'failed', failure: failureOf(error) }
     }
   }
 }
+
+/** Node gives kilobytes on every system. */
+const peakMb = (): number => process.resourceUsage().maxRSS / 1024
 
 function tooMany(waiting: number): PeertuneError {
   return new PeertuneError('train/too-many-requests', 'the node asks faster than the trainer answers', {

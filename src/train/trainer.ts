@@ -54,6 +54,11 @@ export interface EvaluationResult {
   readonly correct: number
 }
 
+export interface StepOptions {
+  /** Rejects with the signal's reason. What is under way goes on to its end unseen, what waits is never begun. */
+  readonly signal?: AbortSignal
+}
+
 /**
  * Loss and gradients of the frozen model with `parameters` put in. Keeps no parameters of its own: whoever calls owns
  * them, so a trainer that dies takes nothing with it. Implementations: in this process, or a child process.
@@ -61,7 +66,7 @@ export interface EvaluationResult {
 export interface Trainer {
   readonly description: TrainerDescription
   /** Throws `train/*` errors; a rejected step changed nothing. */
-  step(parameters: Float32Array, batch: Batch): Promise<StepResult>
-  evaluate(parameters: Float32Array, batch: Batch): Promise<EvaluationResult>
+  step(parameters: Float32Array, batch: Batch, options?: StepOptions): Promise<StepResult>
+  evaluate(parameters: Float32Array, batch: Batch, options?: StepOptions): Promise<EvaluationResult>
   close(): Promise<void>
 }

@@ -28,6 +28,7 @@ const HANG = -4
 const SLOW = -5
 const CHATTER = -6
 const HANG_FOR_EVER = -7
+const GROW = -8
 
 const batch = (target: number, command = 0): Batch => ({
   inputs: { target: { type: 'float32', shape: [1], data: Float32Array.of(target) } },
@@ -262,6 +263,57 @@ describe('a trainer in a child process', () => {
     const settled = await Promise.allSettled(asked)
     expect(settled.map(({ status }) => status === 'fulfilled')).toEqual([1, 1, 1, 1, 1, 0, 0, 0].map(Boolean))
     expect(settled[7]).toMatchObject({ reason: { code: 'train/too-many-requests' } })
+  })
+
+  it('cancels between steps: what waits is never begun, what is under way ends unseen', async () => {
+    const trainer = await start()
+    const cancel = new AbortController()
+    const reason = new Error('no longer wanted')
+    const { signal } = cancel
+    const under = trainer.step(new Float32Array(3), batch(1, SLOW), { signal }).catch((error: unknown) => error)
+    const waiting = trainer.step(new Float32Array(3), batch(1, KILL), { signal }).catch((error: unknown) => error)
+    await turn()
+    cancel.abort(reason)
+    expect([await under, await waiting]).toEqual([reason, reason])
+    await expect(trainer.step(new Float32Array(3), batch(1), { signal })).rejects.toBe(reason)
+    const { loss } = await trainer.step(Float32Array.of(3, -1, 0.5), batch(1))
+    expect(loss).toBe(8.625)
+    expect(trainer.restarts).toBe(0)
+    expect(trainer.tally()).toEqual({ asked: 4, answered: 1, refused: 0, cancelled: 3, lost: 0, waiting: 0 })
+  })
+
+  it('accounts for every step whatever becomes of it', async () => {
+    const trainer = await start({ crashes: MAX_RESTARTS_IN_A_ROW + 1 })
+    const commands = [0, REFUSE, KILL, 0, 0, 0, 0, 0]
+    const asked = commands.map((command) => trainer.step(new Float32Array(3), batch(1, command)))
+    await Promise.allSettled(asked)
+    expect(trainer.tally()).toEqual({ asked: 8, answered: 3, refused: 4, cancelled: 0, lost: 1, waiting: 0 })
+    await trainer.evaluate(new Float32Array(3), batch(1))
+    expect(trainer.tally()).toMatchObject({ asked: 9, answered: 4 })
+  })
+
+  it('replaces a process that has grown beyond its ceiling, and keeps its answer', async () => {
+    const trainer = await start({}, { memoryLimitMb: 400 })
+    const exits: TrainerExit[] = []
+    trainer.onExit((exit) => exits.push(exit))
+    await trainer.step(new Float32Array(3), batch(1))
+    const { loss } = await trainer.step(Float32Array.of(3, -1, 0.5), batch(1, GROW))
+    expect(loss).toBe(8.625)
+    expect(exits).toEqual([expect.objectContaining({ code: 0 })])
+    await trainer.step(new Float32Array(3), batch(1))
+    expect(trainer.restarts).toBe(1)
+    expect(trainer.tally()).toMatchObject({ asked: 3, answered: 3 })
+  })
+
+  it('says so when one request alone takes more than the ceiling', async () => {
+    const trainer = await start({}, { memoryLimitMb: 400 })
+    await expect(trainer.step(new Float32Array(3), batch(1, GROW))).rejects.toMatchObject({
+      code: 'train/memory-limit',
+      facts: { memoryLimitMb: 400 },
+      hint: expect.stringContaining('microBatch')
+    })
+    await trainer.step(new Float32Array(3), batch(1))
+    expect(trainer.tally()).toMatchObject({ asked: 2, answered: 1, refused: 1 })
   })
 
   it('passes on what the child prints, within bounds', async () => {
