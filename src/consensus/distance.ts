@@ -64,14 +64,26 @@ function gramsOf({ offset, rank, length, slot, step }: Layout, a: Float32Array, 
       moved[i] = a[at]! - b[at]!
       half[i] = (a[at]! + b[at]!) / 2
     }
-    for (let i = 0, cell = 0; i < rank; i++)
-      for (let j = 0; j < rank; j++, cell++) {
-        change[cell] = change[cell]! + moved[i]! * moved[j]!
-        middle[cell] = middle[cell]! + half[i]! * half[j]!
-        mixed[cell] = mixed[cell]! + moved[i]! * half[j]!
+    for (let i = 0; i < rank; i++) {
+      const row = i * rank
+      const m = moved[i]!
+      const h = half[i]!
+      for (let j = 0; j < rank; j++) mixed[row + j] = mixed[row + j]! + m * half[j]!
+      // The other two are symmetric: the upper triangle is enough.
+      for (let j = i; j < rank; j++) {
+        change[row + j] = change[row + j]! + m * moved[j]!
+        middle[row + j] = middle[row + j]! + h * half[j]!
       }
+    }
   }
+  mirror(change, rank)
+  mirror(middle, rank)
   return { change, middle, mixed }
+}
+
+/** Copies the upper triangle to the lower. */
+function mirror(gram: Gram, rank: number): void {
+  for (let i = 0; i < rank; i++) for (let j = 0; j < i; j++) gram[i * rank + j] = gram[j * rank + i]!
 }
 
 /** <X, Y> of two Grams; the Frobenius product of two low-rank products. */

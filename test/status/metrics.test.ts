@@ -88,6 +88,23 @@ describe('prometheusText', () => {
       expect(values(scraped, name)).toEqual([])
   })
 
+  it('shows what exchanges have shown, and who is turned away', async () => {
+    const [bob, carol] = status().peers
+    const scraped = await scrape({
+      mixing: { distance: 3.5, crossTerm: 0.25, clipRate: 0.125, bytesPerExchange: 9000 },
+      peers: [
+        { ...bob!, distance: 4.5 },
+        { ...carol!, offence: { code: 'codec/malformed', atMs: 5, bannedUntilMs: 7 } }
+      ]
+    })
+    expect(values(scraped, 'peertune_mixing_distance')).toEqual([[{}, 3.5]])
+    expect(values(scraped, 'peertune_mixing_cross_term')).toEqual([[{}, 0.25]])
+    expect(values(scraped, 'peertune_mixing_clip_ratio')).toEqual([[{}, 0.125]])
+    expect(values(scraped, 'peertune_mixing_exchange_bytes')).toEqual([[{}, 9000]])
+    expect(values(scraped, 'peertune_peer_distance')).toEqual([[{ peer: bob!.peerId }, 4.5]])
+    expect(values(scraped, 'peertune_peer_banned')).toEqual([[{ peer: carol!.peerId }, 1]])
+  })
+
   it('gives series to a bounded number of peers, those of the latest exchanges', async () => {
     const peers = Array.from(
       { length: MAX_PEER_SERIES + 20 },
