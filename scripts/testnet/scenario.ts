@@ -103,7 +103,7 @@ export function glyphScenario(options: TestnetOptions, modelSha256: string): Sce
     },
     localSteps: 3,
     training: {
-      steps: options.steps ?? 220,
+      steps: options.steps ?? 150,
       batchSize: options.batchSize ?? 32,
       learningRate: options.learningRate ?? 1e-2,
       weightDecay: 0
