@@ -126,9 +126,12 @@ function perform(driver: Running, effect: ExchangeEffect): void {
   const { links, tallies, waiting, components } = driver
   const { logger = silentLogger } = components
   switch (effect.type) {
+    case 'record':
+      return components.exchangeLog?.append(effect.entry)
     case 'send':
       if (effect.message.type === 'refuse') tallies.refusedByUs(effect.message.code)
-      return links.send(effect.link, effect.message, effect.payload)
+      // What we promise must outlive a crash, so it is on disk before anybody hears of it.
+      return links.send(effect.link, effect.message, effect.payload, components.exchangeLog?.synced())
     case 'close':
       return links.close(effect.link)
     case 'apply':

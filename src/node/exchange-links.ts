@@ -50,7 +50,8 @@ export interface Links {
   full(): boolean
   /** Reads a channel until it ends; `ended` rejects only for our own bugs. */
   begin(channel: Channel): { readonly link: Link; readonly ended: Promise<void> }
-  send(id: LinkId, message: ExchangeMessage, payload?: Uint8Array): void
+  /** Not before `after` has resolved, and not at all if it rejects. */
+  send(id: LinkId, message: ExchangeMessage, payload?: Uint8Array, after?: Promise<void>): void
   /** Closes after everything sent before. */
   close(id: LinkId): void
   /** Breaks every link and waits for the conversations to end. */
@@ -78,10 +79,11 @@ export function createLinks(init: LinksInit): Links {
       return { link, ended }
     },
 
-    send(id, message, payload) {
+    send(id, message, payload, after) {
       const link = links.get(id)
       if (link === undefined || link.closing) return
       link.outbox = link.outbox
+        .then(() => after)
         .then(() => writeMessage(link.channel, message, payload, init.onBytesSent))
         // The reading end of a broken link reports it; here it only means that nobody is listening.
         .catch(() => undefined)

@@ -1,6 +1,7 @@
 import type { Clock } from '../base/clock.js'
 import type { Logger } from '../base/log.js'
 import type { Verdict } from '../base/verdict.js'
+import type { ExchangeLog } from '../checkpoint/exchange-log.js'
 import type { Phase, RefusalCode } from '../codec/messages.js'
 import type { ExchangeConfig, ExchangeOutcome, ExchangeVerdictCode } from '../consensus/exchange-types.js'
 import type { ExchangeRole, Journal, JournalDocument, Observation } from '../consensus/journal.js'
@@ -29,6 +30,8 @@ export interface ExchangeDriverComponents {
   readonly holder: ParameterHolder
   /** Our phase now. */
   readonly phase: () => Phase
+  /** Without it, a crash loses the exchanges since the last checkpoint, whose partners keep their halves. */
+  readonly exchangeLog?: Pick<ExchangeLog, 'append' | 'synced'>
   readonly logger?: Logger
   /** Called after the increment was added, in the same tick. */
   readonly onCommitted?: (exchange: CommittedExchange) => void

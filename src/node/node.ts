@@ -8,6 +8,7 @@ import { type FederationManifest, federationHash } from '../base/federation.js'
 import { type Logger, silentLogger } from '../base/log.js'
 import { seededRng } from '../base/rng.js'
 import type { Verdict } from '../base/verdict.js'
+import { createFileExchangeLog } from '../checkpoint/file-exchange-log.js'
 import { createFileStore } from '../checkpoint/file-store.js'
 import { openDataset } from '../data/source.js'
 import { type Hello, startHello } from '../gossip/hello.js'
@@ -16,6 +17,7 @@ import { federationTopics } from '../gossip/topics.js'
 import type { PeerId } from '../gossip/transport.js'
 import { startStatusServer, type StatusServer } from '../status/server.js'
 import type { ParameterSchema } from '../tensor/schema.js'
+import { selectTensors } from '../tensor/selection.js'
 import { type ChildTrainer, spawnTrainer } from '../train/child-trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import { type DataDir, openDataDir } from './data-dir.js'
@@ -177,11 +179,21 @@ async function openParticipant(wiring: Wiring, child: ChildTrainer): Promise<Par
   const { config, manifest, dataDir, refusals, version, log } = wiring
   const trainer = await withCommonStart(child, manifest, config)
   const dataset = await openDataset(config.data, manifest.task, trainer.description)
+  const { schema } = trainer.description
   return createParticipant({
     ...wiring,
     trainer,
     dataset,
     store: createFileStore({ directory: dataDir.checkpoints, log }),
+    exchangeLog: createFileExchangeLog({
+      directory: dataDir.checkpoints,
+      identity: {
+        federationHash: wiring.federation,
+        schemaHash: schema.hash,
+        size: selectTensors(schema, manifest.share).schema.size
+      },
+      log
+    }),
     software: `peertune/${version}`,
     onVerdict: (peer: PeerId, verdict: Verdict) => refusals.note(peer, verdict),
     onDone: (parameters) => saveAdapter(wiring, trainer.description.schema, parameters)

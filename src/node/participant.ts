@@ -5,10 +5,11 @@ import type { JsonValue } from '../base/json.js'
 import type { Logger } from '../base/log.js'
 import { type Rng, restoreRng, seededRng } from '../base/rng.js'
 import type { Verdict } from '../base/verdict.js'
+import type { ExchangeLog } from '../checkpoint/exchange-log.js'
 import type { NodeState } from '../checkpoint/state.js'
 import type { CheckpointStore } from '../checkpoint/store.js'
 import type { ExchangeConfig } from '../consensus/exchange-types.js'
-import { type JournalDocument, restoreJournal } from '../consensus/journal.js'
+import type { Journal } from '../consensus/journal.js'
 import type { RoundsConfig, RoundsState } from '../consensus/rounds.js'
 import type { Dataset } from '../data/batch.js'
 import type { PeerId, Transport } from '../gossip/transport.js'
@@ -23,7 +24,8 @@ import type { ExchangeDriver } from './exchange-types.js'
 import { runLoop } from './loop.js'
 import { createMembership, type Membership, surroundingsOf } from './membership.js'
 import { type AttemptOptions, createMixer, type Mixer } from './mixer.js'
-import { createProgress, type LossView, type Progress, restoreRounds, type SavedRounds } from './progress.js'
+import { createProgress, type LossView, type Progress, restoreRounds } from './progress.js'
+import { journalOf, mapValues, recover, type SavedJournal, watchedLog } from './recovery.js'
 
 export interface ParticipantParts {
   readonly config: Pick<NodeConfig, 'training' | 'label' | 'checkpointEvery'>
@@ -34,6 +36,8 @@ export interface ParticipantParts {
   readonly trainer: Trainer
   readonly dataset: Dataset
   readonly store: CheckpointStore
+  /** Without it, a crash loses what was exchanged since the last checkpoint. */
+  readonly exchangeLog?: ExchangeLog
   /** Name and version of the software, for other peers to see. */
   readonly software: string
   readonly clock: Clock
@@ -86,10 +90,9 @@ interface Neighbourhood {
   readonly driver: ExchangeDriver
   readonly mixer: Mixer
   readonly exchangesByPeer: ReadonlyMap<PeerId, number>
+  /** Rejects when the exchange log cannot be written any more. */
+  readonly logBroken: Promise<never>
 }
-
-/** The exchange journal and, beside it, the counters of `RoundsState` that a checkpoint has no field for. */
-type SavedJournal = JournalDocument['json'] & SavedRounds
 
 /** A node with its model in place: all between the trainer and the transport, as the last checkpoint left it. */
 export async function createParticipant(parts: ParticipantParts): Promise<Participant> {
@@ -97,7 +100,13 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
   const saved = await store.load({ federationHash: federation, schemaHash: trainer.description.schema.hash })
   if (saved) log.info({ step: saved.step, exchanges: saved.exchanges }, 'going on from the last checkpoint')
   const learner = createLearner(parts, saved)
-  const others = createNeighbourhood(parts, learner, saved)
+  const [journal, made] = await recover({ saved, shared: learner.shared, exchangeLog: parts.exchangeLog })
+  for (const { increment, partnerPhase } of made) {
+    learner.shared.addInto(increment, learner.parameters)
+    learner.progress.exchanged(partnerPhase)
+  }
+  if (made.length > 0) log.info({ exchanges: made.length }, 'recovered exchanges made after the last checkpoint')
+  const others = createNeighbourhood(parts, learner, journal)
   const keeper = createKeeper(parts, learner, others, saved)
   let evaluation: ParticipantView['evaluation']
 
@@ -156,16 +165,15 @@ function optimiserOptions({ training }: ParticipantParts['config']): LocalOptimi
   return { ...adamw, schedule: { kind: 'cosine', warmupSteps, totalSteps } }
 }
 
-const EMPTY_JOURNAL: SavedJournal = { inDoubt: [], accepted: [], lastExchangeStep: 0, settled: 0 }
-const journalOf = (saved: NodeState | undefined): SavedJournal =>
-  saved === undefined ? EMPTY_JOURNAL : (saved.journal as unknown as SavedJournal)
-
-function createNeighbourhood(parts: ParticipantParts, learner: Learner, saved: NodeState | undefined): Neighbourhood {
+function createNeighbourhood(parts: ParticipantParts, learner: Learner, journal: Journal): Neighbourhood {
   const { transport, federation, clock, log, onVerdict } = parts
   const { progress, parameters, rng, shared } = learner
   const phase = () => progress.rounds().phase
   const exchangesByPeer = new Map<PeerId, number>()
   const news = () => newsOf(parts, progress)
+  const logBroken = Promise.withResolvers<never>()
+  // Heard by whoever runs; before that, nobody needs it.
+  logBroken.promise.catch(() => undefined)
   const membership = createMembership({ transport, federation, clock, log, onVerdict, news })
   const holder = {
     parameters: () => shared.take(parameters),
@@ -178,6 +186,7 @@ function createNeighbourhood(parts: ParticipantParts, learner: Learner, saved: N
       logger: log,
       holder,
       phase,
+      ...(parts.exchangeLog && { exchangeLog: watchedLog(parts.exchangeLog, logBroken.reject) }),
       onVerdict,
       onCommitted: ({ peer, partnerPhase }) => {
         exchangesByPeer.set(peer, (exchangesByPeer.get(peer) ?? 0) + 1)
@@ -186,13 +195,7 @@ function createNeighbourhood(parts: ParticipantParts, learner: Learner, saved: N
         progress.exchanged(partnerPhase)
       }
     },
-    {
-      config: exchangeConfig(parts, shared),
-      journal: restoreJournal(
-        { json: journalOf(saved), tensors: mapValues(saved?.inDoubt ?? {}, shared.take) },
-        shared.schema.size
-      )
-    }
+    { config: exchangeConfig(parts, shared), journal }
   )
   const mixer = createMixer({
     driver,
@@ -202,14 +205,8 @@ function createNeighbourhood(parts: ParticipantParts, learner: Learner, saved: N
     clock,
     rng
   })
-  return { membership, driver, mixer, exchangesByPeer }
+  return { membership, driver, mixer, exchangesByPeer, logBroken: logBroken.promise }
 }
-
-const mapValues = (
-  vectors: Readonly<Record<string, Float32Array>>,
-  map: (vector: Float32Array) => Float32Array
-): Record<string, Float32Array> =>
-  Object.fromEntries(Object.entries(vectors).map(([name, vector]) => [name, map(vector)]))
 
 const exchangeConfig = (
   { transport, federation, manifest, trainer, dataset }: ParticipantParts,
@@ -255,11 +252,15 @@ function createKeeper(
 ): Keeper {
   let saved: ParticipantView['saved'] = before && { step: before.step, atMs: before.savedAtMs }
   let exchanges = before?.exchanges ?? 0
+  /** What the checkpoint before the last contains of the log; should the last be damaged, the rest is needed. */
+  let loggedBefore = journalOf(before).logged ?? 0
   return {
     async save() {
       const state = captureState(parts, learner, others, before)
       exchanges = state.exchanges
       await parts.store.save(state)
+      await parts.exchangeLog?.trim(loggedBefore)
+      loggedBefore = journalOf(state).logged ?? 0
       saved = { step: state.step, atMs: state.savedAtMs }
     },
     isDue: () => learner.progress.rounds().exchanges - exchanges >= parts.config.checkpointEvery,
@@ -269,7 +270,7 @@ function createKeeper(
 
 /** All of one tick: parameters, journal and counters belong together. */
 function captureState(
-  { federation, trainer, transport, clock }: ParticipantParts,
+  { federation, trainer, transport, clock, exchangeLog }: ParticipantParts,
   { parameters, optimiser, progress, rng, shared }: Learner,
   { driver }: Neighbourhood,
   before: NodeState | undefined
@@ -277,7 +278,7 @@ function captureState(
   const { json, tensors } = driver.journal()
   const { step, exchanges, phase, lastExchangeStep, settled } = progress.rounds()
   const { bytesSent, bytesReceived } = transport.traffic()
-  const journal: SavedJournal = { ...json, lastExchangeStep, settled }
+  const journal: SavedJournal = { ...json, lastExchangeStep, settled, logged: exchangeLog?.sequence() ?? 0 }
   return {
     federationHash: federation,
     schemaHash: trainer.description.schema.hash,
@@ -299,7 +300,7 @@ function captureState(
 async function live(
   parts: ParticipantParts,
   learner: Learner,
-  { membership, driver, mixer }: Neighbourhood,
+  { membership, driver, mixer, logBroken }: Neighbourhood,
   keeper: Keeper,
   onDone: () => Promise<void>,
   signal: AbortSignal
@@ -308,6 +309,7 @@ async function live(
   const failure = new AbortController()
   const fail = (error: unknown) => failure.abort(error)
   const stop = AbortSignal.any([signal, failure.signal])
+  logBroken.catch(fail)
   driver.start()
   const announcing = membership.run(stop)
   const unwatch = progress.onPhase(() => void membership.announce())
@@ -332,6 +334,7 @@ async function live(
     await driver.stop()
     await announcing
     await keeper.save()
+    await parts.exchangeLog?.close()
   }
   if (failure.signal.aborted) throw failure.signal.reason
 }
