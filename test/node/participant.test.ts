@@ -8,6 +8,7 @@ import type { Batch, Dataset } from '../../src/data/batch.js'
 import { createMemoryNetwork, type MemoryNetwork } from '../../src/gossip/memory.js'
 import { announceTopic } from '../../src/gossip/topics.js'
 import { createParticipant, type Participant, type ParticipantParts } from '../../src/node/participant.js'
+import { distance2 } from '../../src/tensor/linear.js'
 import { createSchema } from '../../src/tensor/schema.js'
 import type { Trainer } from '../../src/train/trainer.js'
 
@@ -158,6 +159,30 @@ describe('participant', () => {
       expect(participant.view().rounds.exchanges).toBeGreaterThan(12)
       expect(verdicts.filter((code) => code.startsWith('exchange/'))).toEqual([])
     }
+  })
+
+  it.each([
+    ['int4-edge', { gamma: 0.9 }],
+    ['topk-edge', { gamma: 0.5, fraction: 0.25 }],
+    ['int4-edge', { gamma: 0.9, clip: 0.5 }]
+  ] as const)('comes closer with %s and %o than local steps alone', async (codec, rest) => {
+    const network = createMemoryNetwork({ seed: 'codecs', clock: systemClock })
+    const agreed = manifest({ codec, ...rest })
+    const peers = await Promise.all(PLANS.map((plan) => join(network, plan, { manifest: agreed })))
+    await network.connectAll()
+    const leave = new AbortController()
+    const lives = peers.map(({ participant }) => participant.run(leave.signal))
+    await until(() => peers.every(({ participant }) => isDone(participant)))
+    const stats = peers.map(({ participant }) => participant.view().driver.stats())
+    leave.abort()
+    await Promise.all(lives)
+
+    const identity = { ...IDENTITY, federationHash: federationHash(agreed) }
+    const finals = await Promise.all(peers.map(async ({ store }) => (await store.load(identity))!.parameters))
+    const apart = Math.max(...finals.map((final) => distance2(final, finals[0]!)))
+    // Sixty Adam steps along a cosine from 0.05 go a way of 1.5, so peers alone end up to 3 apart in an element.
+    expect(apart / Math.sqrt(SIZE)).toBeLessThan(0.6)
+    for (const { observed } of stats) expect(observed.onEdge).toBeGreaterThan(observed.exchanges / 2)
   })
 
   it('keeps at home what is not shared, as if it were alone there', async () => {
