@@ -18,7 +18,8 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   overlays: () => import('./overlays.js'),
   scenarios: () => import('./scenarios.js'),
   simulate: () => import('./simulate.js'),
-  step: () => import('./step.js')
+  step: () => import('./step.js'),
+  'event-loop': () => import('./event-loop.js')
 }
 
 const [name = '', ...args] = process.argv.slice(2)

@@ -33,6 +33,18 @@ export interface HttpConfig {
   readonly expose: boolean
 }
 
+/** What training may take; null: no bound. */
+export interface MemoryConfig {
+  /** Megabytes of one step's activations: layers run twice where that is needed to stay below. */
+  readonly activationsMb: number | null
+  /** Examples that go through the model at once; the gradients of a whole batch are added up. */
+  readonly microBatch: number | null
+  /** Megabytes for what frozen layers below the lowest adapter give for each example; 0 for none. */
+  readonly activationCacheMb: number
+  /** Resident megabytes beyond which the trainer process is replaced. */
+  readonly limitMb: number | null
+}
+
 /** What is local to one node and never leaves it, except `label`. Every path is absolute. */
 export interface NodeConfig {
   /** The federation manifest, see manifest.ts. */
@@ -49,6 +61,7 @@ export interface NodeConfig {
   readonly device: Device
   /** Threads of one operator; 1 is right when several peers share a machine. */
   readonly threads: number
+  readonly memory: MemoryConfig
   /** Multiaddrs to listen on. */
   readonly listen: readonly string[]
   /** Multiaddrs, peer id included, of peers to try first. */
@@ -66,6 +79,8 @@ const MAX_LISTEN_ADDRESSES = 16
 /** Data sources of one union, each opened at the start. */
 const MAX_PARTS = 256
 const MAX_THREADS = 1024
+/** Four terabytes: beyond any machine, below what a number of bytes loses digits at. */
+const MAX_MEMORY_MB = 4 * 2 ** 20
 const MAX_PORT = 65_535
 
 const TCP_ADDRESS = `/(ip4/[0-9.]+|ip6/[0-9a-fA-F:.]+|dns[46]?/[A-Za-z0-9.-]+)/tcp/[0-9]{1,5}`
@@ -144,6 +159,13 @@ const training = f.section({
   seed: seed().default('local')
 })
 
+const memory = f.section({
+  activationsMb: f.nullable(f.wholeNumber(1, MAX_MEMORY_MB)).default(null),
+  microBatch: f.nullable(f.wholeNumber(1, 65_536)).default(null),
+  activationCacheMb: f.wholeNumber(0, MAX_MEMORY_MB).default(256),
+  limitMb: f.nullable(f.wholeNumber(64, MAX_MEMORY_MB)).default(null)
+})
+
 const http = f.section({
   host: f.matching(/^[0-9A-Za-z.:-]{1,253}$/, 'an address to bind such as 127.0.0.1').default('127.0.0.1'),
   port: f.wholeNumber(0, MAX_PORT).default(0),
@@ -162,6 +184,7 @@ export const configSchema = (defaults: { readonly dataDir: string; readonly thre
     training: training.prefault({}),
     device: f.oneOf(['auto', 'cpu', 'cuda', 'webgpu', 'coreml', 'dml']).default('auto'),
     threads: f.wholeNumber(1, MAX_THREADS).default(defaults.threads),
+    memory: memory.prefault({}),
     listen: f
       .list(listenAddress, { of: 'addresses', min: 1, max: MAX_LISTEN_ADDRESSES })
       .default(['/ip4/0.0.0.0/tcp/0']),

@@ -162,18 +162,25 @@ function assemble(wiring: Wiring): PeertuneNode {
 const cardOf = ({ federation, version, config }: Wiring) => ({ federation, version, name: config.label })
 
 async function startTrainer({ config, manifest, clock, log }: Wiring): Promise<ChildTrainer> {
-  const { model: modelPath, device, threads } = config
+  const { model: modelPath, device, threads, memory } = config
   const { task, peft } = manifest
   const trainer = await spawnTrainer({
     entry: entryUrl('node/trainer-main.js'),
-    spec: { modelPath, task, peft, device, threads },
+    spec: { modelPath, task, peft, device, threads, ...memoryBounds(memory) },
     clock,
-    log
+    log,
+    ...(memory.limitMb !== null && { memoryLimitMb: memory.limitMb })
   })
   const { used, reason } = trainer.description.device
   log.info({ device: used, reason, parameters: trainer.description.schema.size }, 'the trainer is ready')
   return trainer
 }
+
+const memoryBounds = ({ activationsMb, microBatch, activationCacheMb }: NodeConfig['memory']) => ({
+  activationCacheMb,
+  ...(activationsMb !== null && { memoryMb: activationsMb }),
+  ...(microBatch !== null && { microBatch })
+})
 
 async function openParticipant(wiring: Wiring, child: ChildTrainer): Promise<Participant> {
   const { config, manifest, dataDir, refusals, version, log } = wiring
