@@ -96,12 +96,13 @@ export async function loadTrainableModel(
   }
 }
 
-/** Points at the shared file, so that the bytes of the model file can be collected. */
+/** Points at the shared file, so that the bytes of the model file can be collected; quantised weights go by other names. */
 function relocate(weights: ReadonlyMap<string, Weight>, { graph }: SharedModel): ReadonlyMap<string, Weight> {
+  const at = (name: string): Weight['initializer'] | undefined => graph.initializers.get(name)
   return new Map(
     Array.from(weights, ([name, weight]) => [
       name,
-      { ...weight, initializer: graph.initializers.get(name) ?? weight.initializer }
+      { ...weight, initializer: at(name) ?? at(weight.initializer.name) ?? weight.initializer }
     ])
   )
 }

@@ -5,6 +5,8 @@ import type { Graph } from './graph.js'
 import { hoistScales } from './hoist-scale.js'
 import { canonicalLinears } from './linear.js'
 import { lowerOperators } from './lower.js'
+import { wrapperPrefix } from './module-path.js'
+import { dequantisedUses, lowerMatMulNBits, nameDequantised } from './quantised.js'
 import { clearRemnants } from './remnants.js'
 import { renameValues } from './rename.js'
 import { tidyReshapes } from './reshapes.js'
@@ -12,15 +14,20 @@ import { foldConstantsAndAliases } from './simplify.js'
 import { inferTypes, specialise } from './specialise.js'
 import { upgradeOpset } from './upgrade.js'
 import type { NamedWeights } from './weight.js'
-import { nameWeights } from './weight-names.js'
+import { nameWeights, weightModules } from './weight-names.js'
 import { widenHalf } from './widen-half.js'
 
 /**
  * Exporter's graph -> opset 20 or later, in float32, without a key/value cache, no Constant or Identity nodes, every weight
  * under its Hugging Face name.
  */
-export const nameModel = (graph: Graph): NamedWeights =>
-  nameWeights(upgradeOpset(foldConstantsAndAliases(dropCache(widenHalf(graph)))))
+export function nameModel(exported: Graph): NamedWeights {
+  const plain = foldConstantsAndAliases(dropCache(widenHalf(exported)))
+  const graph = lowerMatMulNBits(upgradeOpset(plain))
+  const quantised = dequantisedUses(graph).map(({ module }) => module)
+  const prefix = wrapperPrefix([...new Set([...weightModules(graph), ...quantised])])
+  return nameDequantised(nameWeights(graph, prefix), prefix)
+}
 
 /**
  * One graph for one shape of batch, the same whatever the exporter: every value has a type and a static shape, shape

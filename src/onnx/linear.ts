@@ -1,5 +1,6 @@
 import { shapeSize } from '../tensor/schema.js'
 import type { Attribute, Graph, Node } from './graph.js'
+import { isDequantised } from './quantised.js'
 import { type RewriteContext, rewriteGraph } from './rewrite.js'
 
 /**
@@ -29,14 +30,22 @@ interface MatrixUse {
   readonly transposed: boolean
 }
 
-/** A constant matrix, or one read through a Transpose. */
+/** A frozen matrix, or one read through a Transpose. */
 function weightOf(value: string, context: RewriteContext): MatrixUse | undefined {
-  if (context.constantOf(value)?.shape.length === 2) return { value, transposed: false }
+  if (isFrozenMatrix(value, context)) return { value, transposed: false }
   const source = context.producerOf(value)
   const inner = source?.op === 'Transpose' ? (source.inputs[0] as string) : undefined
-  return inner !== undefined && context.constantOf(inner)?.shape.length === 2
-    ? { value: inner, transposed: true }
-    : undefined
+  return inner !== undefined && isFrozenMatrix(inner, context) ? { value: inner, transposed: true } : undefined
+}
+
+/** A constant, or what comes out of a quantised one, cropped or not. */
+function isFrozenMatrix(value: string, context: RewriteContext): boolean {
+  const constant = context.constantOf(value)
+  if (constant !== undefined) return constant.shape.length === 2
+  const crop = context.producerOf(value)
+  const maker = crop?.op === 'Slice' ? context.producerOf(crop.inputs[0] as string) : crop
+  const isConstant = (input: string): boolean => context.constantOf(input) !== undefined
+  return isDequantised(maker, isConstant) && context.shapeOf(value).length === 2
 }
 
 interface Bias {

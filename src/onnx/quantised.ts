@@ -113,25 +113,42 @@ function unpadded(zeros: Initializer, { bits, rows, perRow }: Blocks, node: Node
   return { name, type, shape: [rows, perRow], data: { kind: 'inline', bytes } }
 }
 
+interface DequantisedUse {
+  /** The float matrix [first, second]. */
+  readonly value: string
+  readonly module: string
+  readonly outFirst: boolean
+  readonly shape: readonly number[]
+  readonly initializer: Initializer
+}
+
+/** Every linear layer whose weight comes out of DequantizeLinear. */
+export function dequantisedUses(graph: Graph): DequantisedUse[] {
+  const producers = new Map(graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)))
+  return graph.nodes.flatMap((node) => {
+    const { op, domain, module = '' } = node
+    if ((op !== 'MatMul' && op !== 'Gemm') || domain !== '' || module === '') return []
+    const source = sourceOf(node, producers, graph)
+    return source === undefined ? [] : [{ ...source, module }]
+  })
+}
+
 /**
  * Gives the float matrices that come out of DequantizeLinear the names of the layers that multiply by them, as nameWeights
  * does for constants: a linear layer can be adapted whatever its weight is made of.
  */
-export function nameDequantised({ graph, weights }: NamedWeights): NamedWeights {
-  const producers = new Map(graph.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)))
+export function nameDequantised({ graph, weights }: NamedWeights, prefix: string): NamedWeights {
   const renamed = new Map<string, string>()
   const found = new Map<string, Weight>()
-  for (const node of graph.nodes) {
-    if ((node.op !== 'MatMul' && node.op !== 'Gemm') || node.domain !== '' || node.module === undefined) continue
-    const use = sourceOf(node, producers, graph)
-    const name = `${node.module}.weight`
-    if (use === undefined || renamed.has(use.value) || weights.has(name) || found.has(name)) continue
-    renamed.set(use.value, name)
-    const { initializer, outFirst } = use
-    const [first = 0, second = 0] = use.shape
+  for (const { value, outFirst, shape, initializer, ...use } of dequantisedUses(graph)) {
+    const module = use.module.slice(prefix.length)
+    const name = `${module}.weight`
+    if (renamed.has(value) || weights.has(name) || found.has(name)) continue
+    renamed.set(value, name)
+    const [first = 0, second = 0] = shape
     const [inFeatures, outFeatures] = outFirst ? [second, first] : [first, second]
     const linear = { inFeatures, outFeatures, outFirst }
-    found.set(name, { name, module: node.module, slot: 'weight', transposed: !outFirst, initializer, linear })
+    found.set(name, { name, module, slot: 'weight', transposed: !outFirst, initializer, linear })
   }
   if (found.size === 0) return { graph, weights }
   const rename = (value: string): string => renamed.get(value) ?? value

@@ -12,7 +12,8 @@ export function renameValues(graph: Graph, keep: ReadonlySet<string>): Graph {
     if (!names.has(name)) names.set(name, keep.has(name) ? name : `constant_${names.size}`)
   for (const node of graph.nodes)
     for (const output of node.outputs)
-      if (output !== '' && !names.has(output)) names.set(output, `${node.op.toLowerCase()}_${names.size}`)
+      if (output !== '' && !names.has(output))
+        names.set(output, keep.has(output) ? output : `${node.op.toLowerCase()}_${names.size}`)
   const renamed = (name: string): string => names.get(name) ?? name
   return {
     ...graph,

@@ -27,6 +27,8 @@ export interface SessionOptions {
   readonly externalDir?: string
   /** The runtime's own graph optimisation. `basic` folds constants; more gains nothing on our graphs. */
   readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all'
+  /** Names of the runtime's own rewrites that are to be left out. */
+  readonly withoutRewrites?: readonly string[]
   /** A growing pool for activations. Off saves memory (up to a quarter) and costs 10 to 30 % time. */
   readonly arena?: boolean
   /** Where to save the optimised graph (see canonicalise.ts). */
@@ -92,7 +94,7 @@ export async function createSession(model: Graph | Uint8Array, options: SessionO
 
 function runtimeOptions(options: SessionOptions): InferenceSession.SessionOptions {
   const { device = 'cpu', threads = 1, externalDir, optimization = 'basic', arena = true } = options
-  const { optimizedModelPath, profilePrefix } = options
+  const { optimizedModelPath, profilePrefix, withoutRewrites = [] } = options
   return {
     executionProviders: [device],
     intraOpNumThreads: threads,
@@ -107,6 +109,7 @@ function runtimeOptions(options: SessionOptions): InferenceSession.SessionOption
     ...(optimizedModelPath === undefined ? {} : { optimizedModelFilePath: optimizedModelPath }),
     ...(profilePrefix === undefined ? {} : { enableProfiling: true, profileFilePrefix: profilePrefix }),
     extra: {
+      ...(withoutRewrites.length > 0 && { optimization: { disable_specified_optimizers: withoutRewrites.join(';') } }),
       session: {
         // Prepacking copies every weight: off, they stay mapped from one file that all sessions and processes share.
         disable_prepacking: '1',

@@ -13,6 +13,9 @@ import { writeModel } from './write.js'
 /** Constants above this many bytes are kept out of the graph that the runtime folds, as it would copy them. */
 const SKELETON_CONSTANT_BYTES = 64 * 1024
 
+/** What moves transposes and quantisation about: a dequantised weight would lose its name and its layout. */
+const QUANTISED_REWRITES = ['TransposeOptimizer', 'QDQPropagationTransformer']
+
 /**
  * Makes every dimension a number and lets onnxruntime fold what has become constant: shape arithmetic, masks, position
  * ids, rotary tables. Weights take part as graph inputs, so they are neither read nor folded; they are back as
@@ -76,7 +79,8 @@ async function foldByRuntime(graph: Graph): Promise<Graph> {
     const optimizedModelPath = join(directory, 'folded.onnx')
     const outputNames = graph.outputs.map(({ name }) => name)
     const bytes = writeModel({ ...graph, outputs: [] }, { untypedOutputs: outputNames })
-    const session = await createSession(bytes, { optimization: 'basic', optimizedModelPath })
+    const withoutRewrites = graph.nodes.some(({ op }) => op === 'DequantizeLinear') ? QUANTISED_REWRITES : []
+    const session = await createSession(bytes, { optimization: 'basic', optimizedModelPath, withoutRewrites })
     await session.release()
     return withUsedOpsets(parseModel(await readFile(optimizedModelPath), graph.name))
   } finally {

@@ -36,10 +36,7 @@ const BUFFER_SUFFIXES = ['inv_freq', 'position_ids', 'masked_bias']
  * tensor would get the sum of its users' gradients. Tied tensors (an embedding and its transpose in a language model
  * head) become one value under the embedding's name.
  */
-export function nameWeights(graph: Graph): NamedWeights {
-  const prefix = wrapperPrefix([
-    ...new Set(graph.nodes.flatMap((node) => usesOf(node, graph).map((use) => use.module)))
-  ])
+export function nameWeights(graph: Graph, prefix = wrapperPrefix(weightModules(graph))): NamedWeights {
   const weights = new Map<string, Weight>()
   const nodes = graph.nodes.map((node) => {
     const inputs = node.inputs.map((input) => (graph.initializers.has(input) ? ownName(input) : input))
@@ -57,6 +54,11 @@ export function nameWeights(graph: Graph): NamedWeights {
   })
   return tieWeights(attach({ ...graph, nodes }, weights))
 }
+
+/** Module paths of the weights, as the exporter has them. */
+export const weightModules = (graph: Graph): string[] => [
+  ...new Set(graph.nodes.flatMap((node) => usesOf(node, graph).map((use) => use.module)))
+]
 
 /** What an initializer is called where it is no named weight, so that the two kinds of names cannot meet. */
 const ownName = (name: string): string => `constant:${name}`

@@ -140,9 +140,14 @@ async function writeRegions(path: string, regions: readonly Region[], size: numb
   }
 }
 
-/** Values of a float32 weight, wherever it lies. Throws `onnx/missing-weights`. */
+/** Values of a float32 weight, wherever it lies. Throws `onnx/missing-weights` and `config/quantised-weight`. */
 export function readWeight(initializer: Initializer, externalDir: string): Float32Array {
   const { name, type, data } = initializer
+  if (type !== 'float32' && type !== 'float64')
+    throw new PeertuneError('config/quantised-weight', `${name} is quantised (${type})`, {
+      facts: { name, type },
+      hint: 'a quantised base cannot train or start from its own weights: take lora, ia3 or another method beside them'
+    })
   if (data.kind === 'inline') return Float32Array.from(floatValues({ name, type, shape: [], data }))
   return new Float32Array(readBytes(initializer, externalDir).buffer)
 }

@@ -5,6 +5,7 @@ import type { Graph } from '../../src/onnx/graph.js'
 import { hoistScales } from '../../src/onnx/hoist-scale.js'
 import { canonicalLinears } from '../../src/onnx/linear.js'
 import { printGraph } from '../../src/onnx/print.js'
+import { clearRemnants } from '../../src/onnx/remnants.js'
 import { tidyReshapes } from '../../src/onnx/reshapes.js'
 import {
   evaluate,
@@ -275,5 +276,58 @@ describe('a scale behind a product', () => {
     expect(ops).toEqual([op, 'MatMul'])
     expect(after.nodes[0]?.inputs).toEqual(['q', 'scale'])
     expect(difference).toBeLessThan(2e-6)
+  })
+})
+
+describe('what older opsets and emptied caches leave behind', () => {
+  it.each(['Softmax', 'LogSoftmax'])('%s over flattened rows of the last axis is one over that axis', async (op) => {
+    const { ops, difference } = await compare(
+      {
+        inputs: { x: [2, 3, 5] },
+        constants: [intConstant('shape', [2, 3, 5])],
+        nodes: [
+          { op: 'Flatten', in: ['x'], out: ['rows'], attributes: axis(2) },
+          { op, in: ['rows'], out: ['p'], attributes: axis(1) },
+          { op: 'Reshape', in: ['p', 'shape'], out: ['y'] }
+        ],
+        output: 'y'
+      },
+      clearRemnants
+    )
+    expect(ops).toEqual([op])
+    expect(difference).toBe(0)
+  })
+
+  it('a softmax over two axes at once stays', async () => {
+    const { ops } = await compare(
+      {
+        inputs: { x: [2, 3, 5] },
+        constants: [intConstant('shape', [2, 3, 5])],
+        nodes: [
+          { op: 'Flatten', in: ['x'], out: ['rows'], attributes: axis(1) },
+          { op: 'Softmax', in: ['rows'], out: ['p'], attributes: axis(1) },
+          { op: 'Reshape', in: ['p', 'shape'], out: ['y'] }
+        ],
+        output: 'y'
+      },
+      clearRemnants
+    )
+    expect(ops).toEqual(['Flatten', 'Softmax', 'Reshape'])
+  })
+
+  it('empty parts of a Concat vanish, and it with them', async () => {
+    const none = floatConstant('none', new Float32Array(), [2, 0, 5])
+    const nodes = (inputs: string[]): SmallNode[] => [
+      { op: 'Concat', in: inputs, out: ['c'], attributes: axis(1) },
+      { op: 'Relu', in: ['c'], out: ['y'] }
+    ]
+    const inputs = { x: [2, 3, 5], z: [2, 1, 5] }
+    const alone = await compare({ inputs, constants: [none], nodes: nodes(['none', 'x']), output: 'y' }, clearRemnants)
+    expect([alone.ops, alone.difference]).toEqual([['Relu'], 0])
+    const two = await compare(
+      { inputs, constants: [none], nodes: nodes(['x', 'none', 'z']), output: 'y' },
+      clearRemnants
+    )
+    expect([two.ops, two.difference]).toEqual([['Concat', 'Relu'], 0])
   })
 })
