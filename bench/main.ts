@@ -14,6 +14,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   codecs: () => import('./codecs.js'),
   conformance: () => import('./conformance.js'),
   start: () => import('./start.js'),
+  'exchange-log': () => import('./exchange-log.js'),
   mixing: () => import('./mixing.js'),
   overlays: () => import('./overlays.js'),
   scenarios: () => import('./scenarios.js'),

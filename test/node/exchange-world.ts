@@ -2,6 +2,7 @@ import type { Clock } from '../../src/base/clock.js'
 import { systemClock } from '../../src/base/clock.js'
 import { seededRng } from '../../src/base/rng.js'
 import type { Verdict } from '../../src/base/verdict.js'
+import type { ExchangeLog } from '../../src/checkpoint/exchange-log.js'
 import type { CodecName } from '../../src/codec/codec.js'
 import type { Phase } from '../../src/codec/messages.js'
 import { codecByName, defaultGamma } from '../../src/codec/registry.js'
@@ -29,11 +30,23 @@ export interface WorldOptions {
   readonly limits?: Partial<ExchangeDriverInit>
 }
 
+/** Of a member that is not at its first life or remembers more than its journal. */
+export interface LifeOptions {
+  readonly exchangeLog?: Pick<ExchangeLog, 'append' | 'synced'>
+  readonly incarnation?: string
+}
+
 /** Drivers on an in-memory network. */
 export function exchangeWorld({ seed, clock = systemClock, codec = 'int8', limits = {} }: WorldOptions) {
   const network = createMemoryNetwork({ seed, clock })
 
-  async function member(name: string, weight: number, journal?: Journal, start = randomVector(1, seed, name)) {
+  async function member(
+    name: string,
+    weight: number,
+    journal?: Journal,
+    start = randomVector(1, seed, name),
+    { exchangeLog, incarnation = `life of ${name}` }: LifeOptions = {}
+  ) {
     const transport = network.join({ name })
     await transport.start()
     const live = reference.map((value, i) => value + start[i]!)
@@ -47,7 +60,7 @@ export function exchangeWorld({ seed, clock = systemClock, codec = 'int8', limit
       codec: codecByName(codec),
       gamma: defaultGamma(codec),
       weight,
-      incarnation: `life of ${name}`
+      incarnation
     }
     const phase = { now: 'training' as Phase }
     const driver = createExchangeDriver(
@@ -56,6 +69,7 @@ export function exchangeWorld({ seed, clock = systemClock, codec = 'int8', limit
         clock,
         holder: { parameters: () => live, add: (increment) => addInto(increment, live) },
         phase: () => phase.now,
+        ...(exchangeLog && { exchangeLog }),
         onCommitted: (exchange) => committed.push(exchange),
         onVerdict: (peer, verdict) => verdicts.push({ peer, verdict })
       },
