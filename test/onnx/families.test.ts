@@ -184,3 +184,22 @@ describe('exporter-like graphs of model families train', () => {
     expect(worst).toBeLessThan(BOUND)
   })
 })
+
+it('a model that cannot be trained is refused by node, op and module (the highest in the way), before it runs', async () => {
+  const exported = distilbert()
+  const nodes = exported.graph.nodes.map((node) => (node.op === 'Erf' ? { ...node, op: 'ThresholdedRelu' } : node))
+  const modelPath = join(folder, 'blocked.onnx')
+  await writeFile(modelPath, writeModel({ ...exported.graph, nodes }))
+  const peft = { method: 'lora', rank: RANK, alpha: ALPHA, targets: ['q_lin'], head: [], seed: 'family' } as const
+  const task = { kind: 'sequence-classification', labels: ['a', 'b', 'c'] } as const
+  const { buildProgram } = await loadTrainableModel({ modelPath, task, peft }, { weightsDir: folder })
+  const shapes = { input_ids: [2, 5], attention_mask: [2, 5], labels: [2] }
+  await expect(buildProgram('train', shapes)).rejects.toMatchObject({
+    code: 'autodiff/no-rule',
+    facts: {
+      op: 'ThresholdedRelu',
+      node: '/distilbert/transformer/layer.1/ffn/Erf',
+      module: 'distilbert.transformer.layer.1.ffn'
+    }
+  })
+})
