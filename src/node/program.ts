@@ -6,6 +6,7 @@ import { recomputeWithin } from '../autodiff/recompute.js'
 import { splitFrozen } from '../autodiff/split-frozen.js'
 import { canonicalise, nameModel } from '../onnx/canonicalise.js'
 import type { Graph } from '../onnx/graph.js'
+import { groupQueries } from '../onnx/grouped-attention.js'
 import { readModel } from '../onnx/read.js'
 import { hoistRowSelections, selectOutputRows } from '../onnx/select-rows.js'
 import type { NamedWeights, Weight } from '../onnx/weight.js'
@@ -123,7 +124,8 @@ async function build(
   { parts: { model, method, externalDir }, memoryMb, activationCacheMb = 0 }: BuildOptions
 ): Promise<Program> {
   const [examples = []] = Object.values(inputs)
-  const adapted = method.rewrite(await canonicalise(model, method.graphInputs(inputs)), labels)
+  const canonical = await canonicalise(model, method.graphInputs(inputs))
+  const adapted = groupQueries(method.rewrite(canonical, labels))
   const forward = forwardGraph(adapted, labelRows?.[0])
   const parameters = method.schema.entries.map(({ name }) => name)
   if (kind === 'evaluate') return { graph: attachEvaluation(forward), externalDir, parameters, gradients: [] }

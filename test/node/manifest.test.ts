@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
+import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { federationHash } from '../../src/base/federation.js'
 import { canonicalJson, sha256Hex } from '../../src/base/bytes.js'
@@ -184,6 +185,25 @@ describe('modelSha256', () => {
     const [model, weights] = [writeModel(external('w.data')), Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8)]
     await folder.write('w.data', weights)
     expect(await modelSha256(await folder.write('external.onnx', model))).toBe(sha256(model, weights))
+  })
+
+  it('remembers the hash of big files until they change', async () => {
+    const cacheDir = folder.at('hashes')
+    const weights = new Uint8Array(33 * 2 ** 20).fill(3)
+    await folder.write('big.data', weights)
+    const path = await folder.write('big.onnx', writeModel(external('big.data')))
+    const first = await modelSha256(path, { cacheDir })
+    expect(first).toBe(sha256(writeModel(external('big.data')), weights))
+    const records = await readdir(cacheDir)
+    expect(records).toHaveLength(1)
+    // What is remembered is what is answered.
+    await writeFile(join(cacheDir, records[0] ?? ''), 'ab'.repeat(32))
+    expect(await modelSha256(path, { cacheDir })).toBe('ab'.repeat(32))
+    weights[17] = 4
+    await folder.write('big.data', weights)
+    expect(await modelSha256(path, { cacheDir })).toBe(sha256(writeModel(external('big.data')), weights))
+    await writeFile(join(cacheDir, records[0] ?? ''), 'no hash')
+    expect(await readdir(cacheDir)).toHaveLength(2)
   })
 
   it('says when the weights are missing, or outside the folder', async () => {
