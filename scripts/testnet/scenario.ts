@@ -103,9 +103,9 @@ export function glyphScenario(options: TestnetOptions, modelSha256: string): Sce
     },
     localSteps: 3,
     training: {
-      steps: options.steps ?? 150,
+      steps: options.steps ?? 180,
       batchSize: options.batchSize ?? 32,
-      learningRate: options.learningRate ?? 1e-2,
+      learningRate: options.learningRate ?? 8e-3,
       weightDecay: 0
     },
     dataOfPeer: glyphs,
