@@ -104,7 +104,9 @@ const openSegment = (path: string) => open(path, 'w', FILE_MODE)
 async function segmentsIn(directory: string): Promise<number[]> {
   try {
     const names = await readdir(directory)
-    return names.flatMap((name) => Number(SEGMENT_NAME.exec(name)?.[1] ?? [])).toSorted((a, b) => a - b)
+    // Checkpoints lie beside the segments.
+    const firsts = names.flatMap((name) => SEGMENT_NAME.exec(name)?.[1] ?? []).map(Number)
+    return firsts.toSorted((a, b) => a - b)
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
     throw error

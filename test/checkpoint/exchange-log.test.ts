@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,6 +7,7 @@ import { seededRng } from '../../src/base/rng.js'
 import { silentLogger } from '../../src/base/log.js'
 import type { LogIdentity } from '../../src/checkpoint/exchange-log.js'
 import { createFileExchangeLog, type FileExchangeLogOptions } from '../../src/checkpoint/file-exchange-log.js'
+import { NEWEST_FILE } from '../../src/checkpoint/file-store.js'
 import type { LogEntry } from '../../src/consensus/exchange-log.js'
 
 const SIZE = 7
@@ -25,6 +26,8 @@ let directory: string
 let warnings: string[]
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'peertune-log-'))
+  // As in a data directory, where checkpoints lie beside the log.
+  writeFileSync(join(directory, NEWEST_FILE), 'no segment')
   warnings = []
 })
 afterEach(() => rmSync(directory, { recursive: true, force: true }))
@@ -36,7 +39,10 @@ const openLog = (over: Partial<FileExchangeLogOptions> = {}) =>
     log: { ...silentLogger, warn: (_, message) => warnings.push(message) },
     ...over
   })
-const segments = () => readdirSync(directory).toSorted()
+const segments = () =>
+  readdirSync(directory)
+    .filter((name) => name !== NEWEST_FILE)
+    .toSorted()
 
 /** Writes entries `from` to `to` in one life. */
 async function life(after: number, from: number, to: number): Promise<void> {
