@@ -105,7 +105,7 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
     learner.shared.addInto(increment, learner.parameters)
     learner.progress.exchanged(partnerPhase)
   }
-  if (made.length > 0) log.info({ exchanges: made.length }, 'recovered exchanges made after the last checkpoint')
+  if (made.length > 0) log.info({ exchanges: made.length }, 'recovered exchanges that were in the log only')
   const others = createNeighbourhood(parts, learner, journal)
   const keeper = createKeeper(parts, learner, others, saved)
   let evaluation: ParticipantView['evaluation']
