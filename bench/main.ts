@@ -19,6 +19,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   overlays: () => import('./overlays.js'),
   scenarios: () => import('./scenarios.js'),
   simulate: () => import('./simulate.js'),
+  quantised: () => import('./quantised.js'),
   step: () => import('./step.js'),
   'event-loop': () => import('./event-loop.js')
 }

@@ -7,6 +7,7 @@ import type { EvalOptions } from './commands/eval.js'
 import type { ExportOptions } from './commands/export.js'
 import type { DoctorCommandOptions } from './commands/doctor.js'
 import type { InspectCommandOptions } from './commands/inspect.js'
+import type { QuantizeOptions } from './commands/quantize.js'
 import type { CreateFederationOptions } from './commands/federation.js'
 import type { IdentityOptions } from './commands/identity.js'
 import type { ImportOptions } from './commands/import.js'
@@ -129,6 +130,19 @@ program
   .option('--json', 'as JSON')
   .action(async (model: string, options: InspectCommandOptions) =>
     (await import('./commands/inspect.js')).inspect(model, options, out)
+  )
+
+program
+  .command('quantize')
+  .description('write a model with int4 or int8 linear layers, for adapters to be trained on')
+  .argument('<model>', 'the model (.onnx), in float32')
+  .requiredOption('--out <file>', 'where to write it (.onnx)')
+  .option('--bits <n>', '4 or 8', '4')
+  .option('--block <n>', 'weights that share a scale', '32')
+  .option('--keep <modules...>', 'layers that stay as they are; by default lm_head, classifier and score')
+  .option('--json', 'as JSON')
+  .action(async (model: string, options: QuantizeOptions) =>
+    (await import('./commands/quantize.js')).quantize(model, options, out)
   )
 
 program

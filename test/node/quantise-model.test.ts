@@ -1,0 +1,69 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+import type { Batch, BatchTensor } from '../../src/data/batch.js'
+import { openLocalTrainer } from '../../src/node/open-trainer.js'
+import { quantiseModel } from '../../src/node/quantise-model.js'
+import { adamw, createAdamW } from '../../src/train/adamw.js'
+import { temporaryFolder } from './folder.js'
+
+const golden = fileURLToPath(new URL('../golden/conformance', import.meta.url))
+const stories = fileURLToPath(new URL('../../../shared/models/stories260k/model.onnx', import.meta.url))
+const folder = await temporaryFolder()
+
+/** Rows that repeat a pattern, so that there is something to learn. */
+function patternBatch(vocabulary: number): Batch {
+  const [rows, columns] = [4, 16]
+  const data = Int32Array.from(
+    { length: rows * columns },
+    (_, i) => 3 + (((i % columns) * 5 + (i % 3)) % (vocabulary - 4))
+  )
+  const tensor = (values: Int32Array): BatchTensor => ({ type: 'int64', shape: [rows, columns], data: values })
+  const inputs = { input_ids: tensor(data), attention_mask: tensor(new Int32Array(data.length).fill(1)) }
+  const labels = data.map((_, i) => ((i + 1) % columns === 0 ? -100 : (data[i + 1] as number)))
+  return { inputs, labels: { shape: [rows, columns], data: labels } }
+}
+
+async function learn(modelPath: string, vocabulary: number, steps: number): Promise<number[]> {
+  const peft = { method: 'lora', rank: 4, alpha: 8, targets: ['q_proj', 'down_proj'], head: [], seed: 'q' } as const
+  const spec = { modelPath, task: { kind: 'causal-lm' }, peft, device: 'cpu', threads: 1 } as const
+  const trainer = await openLocalTrainer(spec, { weightsDir: folder.root })
+  const parameters = trainer.description.initial.slice()
+  let state = createAdamW(parameters.length)
+  const losses: number[] = []
+  for (let step = 0; step < steps; step++) {
+    const { loss, gradients } = await trainer.step(parameters, patternBatch(vocabulary))
+    losses.push(loss)
+    state = adamw(parameters, gradients, state, { learningRate: 1e-2 })
+  }
+  await trainer.close()
+  return losses
+}
+
+describe('a quantised base', () => {
+  // A model with random weights amplifies every rounding; a trained one is what quantisation is for.
+  it.skipIf(!existsSync(stories)).each([
+    [4, 0.25],
+    [8, 0.02]
+  ] as const)('of %i bits starts near the float one and learns beside it', async (bits, bound) => {
+    const out = folder.at(`int${bits}.onnx`)
+    const { layers, bytesAfter, bytesBefore } = await quantiseModel(stories, { bits, out, weightsDir: folder.root })
+    expect(layers).toHaveLength(35)
+    expect(bytesAfter).toBeLessThan((bits === 4 ? 0.4 : 0.5) * bytesBefore)
+    const [float, quantised] = [await learn(stories, 512, 8), await learn(out, 512, 8)]
+    expect(Math.abs((quantised[0] ?? 0) - (float[0] ?? 0))).toBeLessThan(bound)
+    expect(quantised.at(-1)).toBeLessThan(0.95 * (quantised[0] ?? 0))
+    expect(Math.abs((quantised.at(-1) ?? 0) - (float.at(-1) ?? 0))).toBeLessThan(bound)
+  })
+
+  it('is refused where a file is in the way, or nothing is left to quantise', async () => {
+    const source = join(golden, 'llama-dynamo', 'model.onnx')
+    const out = folder.at('once.onnx')
+    await quantiseModel(source, { bits: 8, out, weightsDir: folder.root })
+    await expect(quantiseModel(source, { bits: 8, out })).rejects.toMatchObject({ code: 'config/file-exists' })
+    const again = quantiseModel(out, { bits: 4, out: folder.at('again.onnx'), weightsDir: folder.root })
+    await expect(again).rejects.toMatchObject({ code: 'config/nothing-to-quantise' })
+    expect(existsSync(folder.at('again.onnx'))).toBe(false)
+  })
+})
