@@ -3,7 +3,7 @@ import { randomScenario } from '../../src/sim/random-scenario.js'
 import { runScenario } from '../../src/sim/run.js'
 
 /** Random scenarios in every test run; `npm run bench -- scenarios` does thousands. */
-const SCENARIOS = 250
+const SCENARIOS = 200
 
 describe('random scenarios', () => {
   it('break no promise: both or neither, never twice, the weighted mean kept, everything finite and bounded', () => {
