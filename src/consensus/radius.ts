@@ -7,11 +7,11 @@ import type { PeerId } from './peer-id.js'
 export const MAX_DISTANCES = 32
 
 /**
- * The default of `mixing.clip`: honest peers are followed about half of the way, which costs a few more exchanges, and 0.7
+ * A `mixing.clip` for federations that expect liars: honest peers are followed about half of the way, which costs a few more exchanges, and 0.7
  * points of accuracy where labels are split. Liars, a quarter of all peers, then cost at most 4.6 points there; with 1 it is
  * 10 and with 2 more than half of everything (bench/attack.ts).
  */
-export const DEFAULT_CLIP = 0.5
+export const SUGGESTED_CLIP = 0.5
 
 /** Distance at the last exchange with each partner, before clipping; the latest last. */
 export type Distances = ReadonlyMap<PeerId, number>

@@ -1,7 +1,6 @@
 import { type FederationManifest, MIXING_CODECS } from '../base/federation.js'
 import { PeertuneError } from '../base/errors.js'
 import { defaultGamma, isSparse } from '../codec/registry.js'
-import { DEFAULT_CLIP } from '../consensus/radius.js'
 import * as f from './config-fields.js'
 import { fieldName } from './config.js'
 import { modelSha256 } from './model-hash.js'
@@ -72,14 +71,11 @@ export function checkManifest(yaml: YamlFile): FederationManifest {
 }
 
 /**
- * A new manifest from parts that still lack their defaults; `where` names them in errors. What a manifest is read without
- * stays as it was when its federation began; a new one clips.
+ * A new manifest from parts that still lack their defaults; `where` names them in errors. Clipping is left to whoever
+ * writes it: peers that trained long apart are beyond each other's radius and would never come together.
  */
-export const createManifest = (
-  { mixing: given, ...parts }: Readonly<Record<string, unknown>>,
-  where: f.Origin
-): FederationManifest =>
-  f.checkFields(manifestSchema, { ...parts, mixing: { clip: DEFAULT_CLIP, ...(given as object | undefined) } }, where)
+export const createManifest = (parts: Readonly<Record<string, unknown>>, where: f.Origin): FederationManifest =>
+  f.checkFields(manifestSchema, parts, where)
 
 /** The complete manifest as YAML, every default written out. */
 export const printManifest = (manifest: FederationManifest): string => printYaml(manifest)

@@ -1,11 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import { attackExperiment } from '../../bench/attack-experiment.js'
 import { ATTACKS } from '../../src/consensus/attacks.js'
-import { DEFAULT_CLIP } from '../../src/consensus/radius.js'
+import { SUGGESTED_CLIP } from '../../src/consensus/radius.js'
 
 /** Fifteen peers, three of them liars; labels split unevenly. About 88 % is what honest mixing reaches. */
 const scene = { peers: 15, attackers: 3, dirichlet: 0.3, seed: 'test' }
-const clip = DEFAULT_CLIP
+const clip = SUGGESTED_CLIP
 
 describe('a fifth of liars', () => {
   const honest = attackExperiment(scene)
