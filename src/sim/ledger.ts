@@ -81,6 +81,7 @@ export function createLedger(report: (code: ViolationCode, detail: string) => vo
     },
     rolledBack({ exchangeId, role }) {
       const entry = entryOf(exchangeId)
+      if (entry.count[0] > 0 && entry.count[1] > 0) whole--
       entry.count[role === 'initiator' ? 0 : 1]--
       entry.first = undefined
     },

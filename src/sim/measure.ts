@@ -1,4 +1,4 @@
-import type { SimPeer, World } from './peer.js'
+import type { SimPeer, World } from './peer-state.js'
 
 /** What the network looks like at one moment; the honest peers of it. */
 export interface Measurement {

@@ -1,0 +1,105 @@
+import { type AttemptResult, choosePartner, noteAttempt } from '../consensus/partner.js'
+import { nextMove, stepTaken, suits, waited } from '../consensus/rounds.js'
+import { indexOf } from './exchanger.js'
+import { phaseAt, surroundings } from './hearsay.js'
+import { inDoubt, type Inner, type Life, nowOf, setRounds } from './peer-state.js'
+
+/** Milliseconds until a peer with nothing to do looks again, as in the daemon's loop. */
+const IDLE_MS = 60
+
+/** What the daemon's loop does, one move at a time. */
+export function move(inner: Inner, life: Life): void {
+  const { world } = inner
+  if (life.over) return
+  const { train, exchange, resolve } = inner.finishing
+    ? { train: false, exchange: false, resolve: inDoubt(life).length > 0 }
+    : nextMove(life.rounds, surroundings(inner, life), world.rounds)
+  if ((exchange || resolve) && !life.attempting) tryExchange(inner, life, { training: train, doubtsOnly: !exchange })
+  else if (!train) return later(inner, life, IDLE_MS)
+  if (train) world.clock.after(inner.stepMs, () => localStep(inner, life))
+}
+
+function later(inner: Inner, life: Life, delayMs: number): void {
+  inner.world.clock.after(delayMs, () => move(inner, life))
+}
+
+function localStep(inner: Inner, life: Life): void {
+  const { world, index, parameters } = inner
+  if (life.over) return
+  // An end that came during the step leaves it out: nothing trains any more.
+  if (!inner.finishing && world.workload.trains) {
+    const before = Float64Array.from(parameters)
+    const { learningRate } = world.scenario.workload
+    const { totalSteps } = world.scenario.mixing
+    const left = totalSteps === 0 ? 1 : Math.max(0, 1 - life.rounds.step / totalSteps)
+    world.workload.step(index, parameters, { learningRate: learningRate * left, rng: life.rng })
+    inner.trained?.forEach((value, k, all) => {
+      all[k] = value + parameters[k]! - before[k]!
+    })
+  }
+  setRounds(inner, life, stepTaken(life.rounds, world.rounds))
+  afterMove(inner, life)
+}
+
+function afterMove(inner: Inner, life: Life): void {
+  const { waitedMs, peersKnown } = surroundings(inner, life)
+  setRounds(inner, life, waited(life.rounds, { waitedMs, peersKnown }, inner.world.rounds))
+  save(inner, life)
+  move(inner, life)
+}
+
+/** Saves when enough exchanges have been made since the last time. */
+function save(inner: Inner, life: Life): void {
+  const { world, disk, parameters, applied, trained } = inner
+  const { checkpointEvery, crashesPerMinute } = world.scenario.peer
+  if (checkpointEvery === 0 || crashesPerMinute === 0) return
+  if (Math.abs(life.rounds.exchanges - inner.savedExchanges) < checkpointEvery) return
+  inner.savedExchanges = life.rounds.exchanges
+  disk.save({
+    parameters: parameters.slice(),
+    journal: life.exchanger.state().journal,
+    rounds: life.rounds,
+    trained: trained?.slice(),
+    exchanges: applied.length
+  })
+}
+
+/** One attempt with a partner the partner choice names. `training`: local steps go on meanwhile. */
+function tryExchange(
+  inner: Inner,
+  life: Life,
+  { training, doubtsOnly }: { readonly training: boolean; readonly doubtsOnly: boolean }
+): void {
+  const ended = (result: AttemptResult | 'nobody') => {
+    life.attempting = false
+    if (training || life.over) return
+    if (result === 'committed') afterMove(inner, life)
+    else later(inner, life, IDLE_MS)
+  }
+  if (life.exchanger.state().active !== undefined) return ended('busy')
+  const partner = nextPartner(inner, life, doubtsOnly)
+  if (partner === undefined) return ended('nobody')
+  life.attempting = true
+  life.exchanger.attempt(indexOf(partner), (result) => {
+    inner.world.observer.count(`attempt ${result}`)
+    if (result !== 'committed')
+      life.partners = noteAttempt(life.partners, partner, result, { nowMs: nowOf(inner), rng: life.rng })
+    ended(result)
+  })
+}
+
+function nextPartner(inner: Inner, life: Life, doubtsOnly: boolean): string | undefined {
+  const { world, index } = inner
+  const doubts = inDoubt(life).map(({ peer }) => peer)
+  const { phase } = life.rounds
+  const candidates = doubtsOnly
+    ? []
+    : world
+        .neighbours(index)
+        .filter((peer) => suits(phase, phaseAt(inner, life, peer)))
+        .map((peer) => world.names[peer]!)
+  const question = { candidates, inDoubt: doubts, nowMs: nowOf(inner), rng: life.rng }
+  const [partners, partner] = choosePartner(life.partners, question)
+  life.partners = partners
+  return partner
+}

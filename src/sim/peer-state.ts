@@ -1,0 +1,97 @@
+import type { Rng } from '../base/rng.js'
+import type { ExchangeConfig, ExchangeState } from '../consensus/exchange-types.js'
+import type { ExchangeRole, InDoubt } from '../consensus/journal.js'
+import type { PartnerState } from '../consensus/partner.js'
+import type { PeerTable } from '../consensus/peers.js'
+import type { RoundsConfig, RoundsState } from '../consensus/rounds.js'
+import type { Tamper } from './attackers.js'
+import type { SimDisk } from './disk.js'
+import type { Exchanger } from './exchanger.js'
+import type { PeerIndex, SimNetwork } from './network.js'
+import type { Observer } from './observer.js'
+import type { Scenario } from './scenario.js'
+import type { VirtualClock } from './virtual-clock.js'
+import type { Workload } from './workload-types.js'
+
+/** What all peers of a simulation have in common. */
+export interface World {
+  readonly scenario: Scenario
+  readonly clock: VirtualClock
+  readonly network: SimNetwork
+  readonly workload: Workload
+  /** By position: asked for at every exchange of every peer. */
+  readonly names: readonly string[]
+  readonly observer: Observer
+  readonly config: Omit<ExchangeConfig, 'self' | 'weight' | 'incarnation'>
+  readonly rounds: RoundsConfig
+  /** Positions of the peers that `peer` knows. */
+  readonly neighbours: (peer: PeerIndex) => readonly PeerIndex[]
+  readonly peerAt: (peer: PeerIndex) => SimPeer
+}
+
+/** One participant: the daemon's loop, driver and checkpoint around the same machines. */
+export interface SimPeer {
+  readonly index: PeerIndex
+  readonly honest: boolean
+  readonly weight: number
+  /** Live, float32[size], a view into the arena. */
+  readonly parameters: Float32Array
+  start(): void
+  /** Loses everything that is not on its disk. */
+  crash(): void
+  /** From its disk. */
+  restart(): void
+  running(): boolean
+  /** No more local steps and no new exchanges: only what is in doubt is settled. */
+  finish(): void
+  rounds(): RoundsState
+  exchange(): ExchangeState | undefined
+  /** What local steps alone have added since the beginning, float64[size]; kept where the workload trains. */
+  trained(): Float64Array | undefined
+}
+
+/** From start or restart to crash. */
+export interface Life {
+  readonly exchanger: Exchanger
+  readonly rng: Rng
+  rounds: RoundsState
+  partners: PartnerState
+  table: PeerTable
+  sequence: number
+  attempting: boolean
+  over: boolean
+}
+
+export interface Inner {
+  readonly world: World
+  readonly index: PeerIndex
+  readonly weight: number
+  readonly parameters: Float32Array
+  readonly tamper: Tamper | undefined
+  readonly disk: SimDisk
+  readonly stepMs: number
+  /** Our clock against the true one: offset and speed. */
+  readonly offsetMs: number
+  readonly speed: number
+  /** Exchanges in the parameters, in order; the ledger's view of this peer. */
+  readonly applied: { readonly exchangeId: string; readonly role: ExchangeRole; readonly counted: boolean }[]
+  trained: Float64Array | undefined
+  /** Lives begun. */
+  lives: number
+  finishing: boolean
+  life: Life | undefined
+  /** When the present phase began, or an exchange last counted in it. */
+  waitingSinceMs: number
+  savedExchanges: number
+}
+
+/** What the peer takes the time for. */
+export const nowOf = ({ world, offsetMs, speed }: Inner): number => offsetMs + speed * world.clock.now()
+
+export const inDoubt = (life: Life): readonly InDoubt[] => life.exchanger.state().journal.inDoubt
+
+export function setRounds(inner: Inner, life: Life, next: RoundsState): void {
+  if (next.phase !== life.rounds.phase || next.settled !== life.rounds.settled)
+    inner.waitingSinceMs = inner.world.clock.now()
+  life.rounds = next
+}
