@@ -124,7 +124,7 @@ function positionOf(indices: string, graph: Graph): number | undefined {
 }
 
 /** The nodes between where the selection ends up and where it was, from below upwards. */
-function regionAbove({ node, data, rows }: Selection, graph: Graph): ReadonlySet<Node> {
+function regionAbove({ node, rows }: Selection, graph: Graph): ReadonlySet<Node> {
   const readers = new Map<string, Node[]>()
   for (const each of graph.nodes)
     for (const input of each.inputs) {
@@ -138,10 +138,16 @@ function regionAbove({ node, data, rows }: Selection, graph: Graph): ReadonlySet
     const [output = ''] = each.outputs
     const readBelow = readers.get(output)
     if (outputs.has(output) || readBelow === undefined || !readBelow.every((reader) => region.has(reader))) continue
-    if (output !== data && !readBelow.some((reader) => rowInputs(reader, rows, graph).includes(output))) continue
+    if (!readBelow.every((reader) => readsOnlyRows(reader, output, { rows, graph }))) continue
     if (rowInputs(each, rows, graph).length > 0) region.add(each)
   }
   return region
+}
+
+/** Whether a node reads `value` row by row and in no other way: x x^T reads it whole, too. */
+const readsOnlyRows = (reader: Node, value: string, { rows, graph }: { rows: number; graph: Graph }): boolean => {
+  const times = (inputs: readonly string[]): number => inputs.filter((input) => input === value).length
+  return times(reader.inputs) === times(rowInputs(reader, rows, graph))
 }
 
 /** Inputs of which row i of the output needs row i alone; empty where the node mixes rows. */
@@ -153,6 +159,7 @@ function rowInputs(node: Node, rows: number, graph: Graph): readonly string[] {
   if (node.op === 'Gather') return [a]
   if (others.some((other) => other !== '') || !isRows(output)) return []
   const rank = shape(output).length
+  if ((node.op === 'Gemm' || node.op === 'MatMul') && (a === b || c === b)) return []
   if (node.op === 'Gemm' && Number(node.attributes.transA?.value ?? 0) === 0)
     return shape(c).length === 2 && shape(c)[0] === rows ? [a, c] : [a]
   if (node.op === 'MatMul' && shape(b).length === 2 && isRows(a)) return [a]
