@@ -18,9 +18,9 @@ import { createWorkload } from './workload.js'
 
 /** Virtual milliseconds after the end of the faults within which every exchange must be settled. */
 const SETTLE_LIMIT_MS = 600_000
-/** Relative drift of the weighted mean that the roundings of float32 explain at once, and those that add up at random. */
+/** Relative drift of the weighted mean that roundings of float32 explain: any, and those of an exchange, at random. */
 const ROUNDING_DRIFT = 1e-6
-const FLOAT32_ROUNDING = 2 ** -24
+const ADDING_DRIFT = 4 * 2 ** -24
 /** Overlays up to this size get their spectral gap computed. */
 const MAX_GAP_PEERS = 512
 /** Consensus error that predictions are made for: a hundredth of that of the start. */
@@ -75,7 +75,7 @@ export function runScenario(scenario: Scenario, { onTrace, onMeasurement }: RunO
   clock.runUntil(scenario.durationMs)
   settle(world, peers, honest)
   const drift = driftOf(world, honest, first.mean, size)
-  const explained = ROUNDING_DRIFT + FLOAT32_ROUNDING * Math.sqrt((2 * observer.ledger.whole()) / honest.length)
+  const explained = ROUNDING_DRIFT + ADDING_DRIFT * Math.sqrt((2 * observer.ledger.whole()) / honest.length)
   if (drift !== undefined && !(drift <= explained)) observer.violated('mean-moved', `by ${drift} of itself`)
   const gaps = overlay !== undefined && overlay.length <= MAX_GAP_PEERS
   return {
