@@ -32,7 +32,7 @@ export function createDialer(options: DialerOptions): Dialer {
   const { self, bans, hasNetworkKey, timeoutMs, clock, stopped } = options
   const isBanned = (peer: { toString(): string }) => bans.remainingMs(peer.toString()) > 0
   const impostors = new Map<PeerId, PeerId>()
-  const limit = () => AbortSignal.any([AbortSignal.timeout(timeoutMs), stopped])
+  const inTime = <T>(work: (signal: AbortSignal) => Promise<T>) => bounded(work, timeoutMs, stopped)
 
   const gater: ConnectionGater = {
     denyDialPeer: isBanned,
@@ -56,7 +56,8 @@ export function createDialer(options: DialerOptions): Dialer {
     const bannedMs = expected === undefined ? 0 : bans.remainingMs(expected)
     if (expected !== undefined && bannedMs > 0) return sentences.banned(address, expected, bannedMs)
     try {
-      return await greet(node, address, await node.dial(target, { signal: limit() }), limit())
+      const connection = await inTime((signal) => node.dial(target, { signal }))
+      return await inTime((signal) => greet(node, address, connection, signal))
     } catch (error) {
       const impostor = expected === undefined ? undefined : impostors.get(expected)
       if (expected !== undefined && impostor !== undefined) {
@@ -75,12 +76,39 @@ export function createDialer(options: DialerOptions): Dialer {
       const targets = candidate.addresses.flatMap((address) => withPeer(address, candidate.peer))
       if (targets.length === 0) return false
       try {
-        await node.dial(targets, { signal: limit() })
+        await inTime((signal) => node.dial(targets, { signal }))
         return true
       } catch {
         return false
       }
     }
+  }
+}
+
+/**
+ * Ends after `timeoutMs` or when `stopped` does, even where libp2p does not look at its signal. The timer is held here:
+ * in Node 20 a signal made by `AbortSignal.any` and `AbortSignal.timeout` may be collected before it fires.
+ */
+async function bounded<T>(
+  work: (signal: AbortSignal) => Promise<T>,
+  timeoutMs: number,
+  stopped: AbortSignal
+): Promise<T> {
+  stopped.throwIfAborted()
+  const limit = new AbortController()
+  const late = Promise.withResolvers<never>()
+  const end = (reason: unknown) => {
+    limit.abort(reason)
+    late.reject(reason)
+  }
+  const timer = setTimeout(() => end(new DOMException(`no answer within ${timeoutMs} ms`, 'TimeoutError')), timeoutMs)
+  const onStop = () => end(stopped.reason)
+  stopped.addEventListener('abort', onStop, { once: true })
+  try {
+    return await Promise.race([work(limit.signal), late.promise])
+  } finally {
+    clearTimeout(timer)
+    stopped.removeEventListener('abort', onStop)
   }
 }
 
