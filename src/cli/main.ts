@@ -28,6 +28,12 @@ const program = new Command('peertune')
   .version(packageVersion())
   .exitOverride()
 
+/** What a model may be given as. */
+const MODEL = 'an .onnx file, a folder with one, or org/name[@revision][:file] of the Hugging Face hub'
+
+const withModel = async <Options extends { readonly model?: string }>(options: Options): Promise<Options> =>
+  (await import('./local-model.js')).withLocalModel(options, env)
+
 /** Flags that override the configuration file. */
 const withOverrides = (command: Command): Command =>
   command
@@ -77,9 +83,11 @@ program
 program
   .command('methods')
   .description('list the methods that can be trained')
-  .option('--model <file>', 'count the parameters of each on this model (.onnx)')
+  .option('--model <model>', `count the parameters of each on this model; ${MODEL}`)
   .option('--json', 'as JSON')
-  .action(async (options: MethodsOptions) => (await import('./commands/methods.js')).methods(options, out))
+  .action(async (options: MethodsOptions) =>
+    (await import('./commands/methods.js')).methods(await withModel(options), out)
+  )
 
 program
   .command('export')
@@ -95,12 +103,12 @@ program
   .command('import')
   .description('print a manifest for a federation that starts from an adapter folder of Hugging Face PEFT')
   .argument('<folder>', 'with adapter_config.json and adapter_model.safetensors')
-  .requiredOption('--model <file>', 'the base model (.onnx)')
+  .requiredOption('--model <model>', `the base model; ${MODEL}`)
   .requiredOption('--name <name>', 'name of the federation')
   .requiredOption('--task <kind>', 'causal-lm, sequence-classification or image-classification')
   .option('--labels <names...>', 'labels of a classification, in the order of the logits')
   .action(async (folder: string, options: ImportOptions) =>
-    (await import('./commands/import.js')).importAdapter(folder, options, out)
+    (await import('./commands/import.js')).importAdapter(folder, await withModel(options), out)
   )
 
 withOverrides(program.command('eval'))
@@ -124,25 +132,25 @@ program
 program
   .command('inspect')
   .description('say what a model is, what can be trained in it, and what a training step takes')
-  .argument('<model>', 'the model (.onnx)')
+  .argument('<model>', `the model: ${MODEL}`)
   .option('--batch <n>', 'examples in a batch, for the estimate of memory', '1')
   .option('--seq <n>', 'length of a sequence', '128')
   .option('--json', 'as JSON')
   .action(async (model: string, options: InspectCommandOptions) =>
-    (await import('./commands/inspect.js')).inspect(model, options, out)
+    (await import('./commands/inspect.js')).inspect((await withModel({ model })).model, options, out)
   )
 
 program
   .command('quantize')
   .description('write a model with int4 or int8 linear layers, for adapters to be trained on')
-  .argument('<model>', 'the model (.onnx), in float32')
+  .argument('<model>', `the model, in float32: ${MODEL}`)
   .requiredOption('--out <file>', 'where to write it (.onnx)')
   .option('--bits <n>', '4 or 8', '4')
   .option('--block <n>', 'weights that share a scale', '32')
   .option('--keep <modules...>', 'layers that stay as they are; by default lm_head, classifier and score')
   .option('--json', 'as JSON')
   .action(async (model: string, options: QuantizeOptions) =>
-    (await import('./commands/quantize.js')).quantize(model, options, out)
+    (await import('./commands/quantize.js')).quantize((await withModel({ model })).model, options, out)
   )
 
 program
@@ -169,7 +177,7 @@ federation
 federation
   .command('create')
   .description('print a manifest for a model')
-  .requiredOption('--model <file>', 'the base model (.onnx)')
+  .requiredOption('--model <model>', `the base model; ${MODEL}`)
   .requiredOption('--name <name>', 'name of the federation')
   .requiredOption('--task <kind>', 'causal-lm, sequence-classification or image-classification')
   .option('--labels <names...>', 'labels of a classification, in the order of the logits')
@@ -181,7 +189,7 @@ federation
   .option('--local-steps <n>', 'local steps between two exchanges')
   .requiredOption('--seed <text>', 'seed of the common start')
   .action(async (options: CreateFederationOptions) =>
-    (await import('./commands/federation.js')).createFederation(options, out)
+    (await import('./commands/federation.js')).createFederation(await withModel(options), out)
   )
 
 /** A reader such as `head` may leave before everything is written. */

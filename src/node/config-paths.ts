@@ -1,7 +1,9 @@
+import { existsSync } from 'node:fs'
 import { access, constants } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
 import type { DataSpec } from '../data/spec.js'
+import { parseHubReference } from '../hub/reference.js'
 import type { Origin } from './config-fields.js'
 import type { NodeConfig } from './config-schema.js'
 import { unreadable } from './text-file.js'
@@ -12,10 +14,19 @@ const DATA_PATHS = ['path', 'testPath', 'tokenizer', 'images', 'labels'] as cons
 
 type ChangePath = (path: string, field: FieldPath) => string
 
-/** Relative paths start at `folder`, and `~/` at the home directory. */
+/** Fields that may name a model of the hub instead of a path. */
+const isFromHub = (path: string, field: FieldPath): boolean =>
+  (field.at(-1) === 'model' || field.at(-1) === 'tokenizer') && parseHubReference(path) !== undefined
+
+/**
+ * Relative paths start at `folder`, and `~/` at the home directory. A model of the hub, `org/name`, stays as it is where
+ * there is no such path.
+ */
 export function resolvePaths(config: NodeConfig, folder: string, home: string = homedir()): NodeConfig {
-  const absolute: ChangePath = (path) =>
-    path === '~' || path.startsWith('~/') ? join(home, path.slice(1)) : resolve(folder, path)
+  const absolute: ChangePath = (path, field) => {
+    const local = path === '~' || path.startsWith('~/') ? join(home, path.slice(1)) : resolve(folder, path)
+    return isFromHub(path, field) && !existsSync(local) ? path : local
+  }
   return { ...mapInputs(config, absolute), dataDir: absolute(config.dataDir, ['dataDir']) }
 }
 
@@ -26,7 +37,7 @@ export async function checkFiles(config: NodeConfig, origin: Origin): Promise<vo
     named.push({ file, field })
     return file
   })
-  for (const { file, field } of named)
+  for (const { file, field } of named.filter((one) => !isFromHub(one.file, one.field)))
     await access(file, constants.R_OK).catch((cause: unknown) => {
       throw unreadable(origin(field), file, cause)
     })

@@ -49,7 +49,7 @@ export interface MemoryConfig {
 export interface NodeConfig {
   /** The federation manifest, see manifest.ts. */
   readonly federation: string
-  /** The base model's .onnx file. */
+  /** The base model: an .onnx file, a folder with one, or `org/name[@revision][:file]` of the Hugging Face hub. */
   readonly model: string
   /** The adapter folder that the federation starts from, where its manifest names one (`startFrom`). */
   readonly startFrom: string | null

@@ -72,14 +72,17 @@ async function digestOf(path: string, files: readonly string[]): Promise<string>
   return digest.digest('hex')
 }
 
+/** Where a model says that its weights lie, in alphabetical order; nothing is known of whether they do. */
+export async function weightLocations(path: string): Promise<string[]> {
+  const { initializers } = await readModel(path)
+  const named = [...initializers.values()].flatMap(({ data }) => (data.kind === 'external' ? [data.location] : []))
+  return [...new Set(named)].sort()
+}
+
 /** The external data files a model names, which must lie in its own folder. */
 async function weightFiles(path: string): Promise<string[]> {
   const folder = dirname(resolve(path))
-  const graph = await readModel(path)
-  const named = [...graph.initializers.values()].flatMap(({ data }) =>
-    data.kind === 'external' ? [data.location] : []
-  )
-  return [...new Set(named)].sort().map((location) => {
+  return (await weightLocations(path)).map((location) => {
     const file = resolve(folder, location)
     if (file.startsWith(folder.endsWith(sep) ? folder : folder + sep)) return file
     throw new PeertuneError('onnx/weights-outside', `${path}: expected weights beside the model, got ${location}`, {

@@ -25,6 +25,7 @@ import { exportAdapter } from './export-adapter.js'
 import { type Identity, loadIdentity } from './identity.js'
 import { checkModel, readManifest } from './manifest.js'
 import { readNetworkKey } from './network-key.js'
+import { loggingObserver, withLocalFiles } from './model-source.js'
 import { createParticipant, type Participant } from './participant.js'
 import { createRefusalBook, type RefusalBook } from './refusal-book.js'
 import { withCommonStart } from './start-from.js'
@@ -51,9 +52,10 @@ interface Wiring {
  * The composition root: takes the data directory, wires a node and gives it back ready to start. Throws `config/*` for
  * everything the operator can put right before anything runs.
  */
-export async function createNode(config: NodeConfig, deps: NodeDeps = {}): Promise<PeertuneNode> {
-  const { log = silentLogger, clock = systemClock } = deps
-  const manifest = await readManifest(config.federation)
+export async function createNode(given: NodeConfig, deps: NodeDeps = {}): Promise<PeertuneNode> {
+  const { log = silentLogger, clock = systemClock, env = process.env } = deps
+  const manifest = await readManifest(given.federation)
+  const config = await withLocalFiles(given, { env, observer: loggingObserver(log) })
   const networkKey = config.networkKey === null ? undefined : await readNetworkKey(config.networkKey)
   const dataDir = await openDataDir(config.dataDir)
   try {

@@ -1,11 +1,14 @@
 import type { Clock } from '../base/clock.js'
 import type { Logger } from '../base/log.js'
 import type { Status } from '../status/snapshot.js'
+import type { Environment } from './config.js'
 import type { NodeConfig } from './config-schema.js'
 
 export interface NodeDeps {
   readonly log?: Logger
   readonly clock?: Clock
+  /** Where the Hugging Face hub and its cache are (HF_ENDPOINT, HF_TOKEN, HF_HOME, ...); the process's own by default. */
+  readonly env?: Environment
 }
 
 /** One participant of a federation, wired and ready to start. */

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
-import { dirname, isAbsolute, join, normalize } from 'node:path'
+import { mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, isAbsolute, join, normalize, sep } from 'node:path'
 import { PeertuneError } from '../base/errors.js'
 import { shapeSize } from '../tensor/schema.js'
 import { floatValues } from './constant.js'
@@ -59,7 +59,10 @@ export interface ShareOptions {
  */
 export async function shareWeights(graph: Graph, { modelPath, sha256, cacheDir }: ShareOptions): Promise<SharedModel> {
   const modelDir = dirname(modelPath)
-  if (externalLocations(graph).length > 0 && !hasHalfWeights(graph)) return { graph, externalDir: modelDir }
+  if (externalLocations(graph).length > 0 && !hasHalfWeights(graph)) {
+    const followed = await followLinks(graph, modelDir)
+    if (followed !== undefined) return followed
+  }
   const location = `${sha256}.weights`
   const { initializers, regions, size } = layOut(graph, { location, modelDir })
   const path = join(cacheDir, location)
@@ -69,6 +72,31 @@ export async function shareWeights(graph: Graph, { modelPath, sha256, cacheDir }
     await writeRegions(path, regions, size)
   }
   return { graph: { ...graph, initializers }, externalDir: cacheDir }
+}
+
+/**
+ * The graph with its weights where they really lie: a cache of the Hugging Face hub links from the model's folder to
+ * files elsewhere, and the runtime opens none that lead out of it. Undefined where the files are in several folders.
+ */
+async function followLinks(graph: Graph, modelDir: string): Promise<SharedModel | undefined> {
+  const real = new Map<string, string>()
+  for (const location of externalLocations(graph)) {
+    const path = resolveLocation(modelDir, location)
+    // What is not there is missed when it is read.
+    real.set(location, await realpath(path).catch(() => path))
+  }
+  const inside = (await realpath(modelDir).catch(() => modelDir)) + sep
+  if ([...real.values()].every((path) => path.startsWith(inside))) return { graph, externalDir: modelDir }
+  const [externalDir, ...others] = new Set(Array.from(real.values(), (path) => dirname(path)))
+  if (externalDir === undefined || others.length > 0) return undefined
+  const initializers = new Map(
+    Array.from(graph.initializers, ([name, initializer]) => {
+      const { data } = initializer
+      if (data.kind !== 'external') return [name, initializer]
+      return [name, { ...initializer, data: { ...data, location: basename(real.get(data.location) as string) } }]
+    })
+  )
+  return { graph: { ...graph, initializers }, externalDir }
 }
 
 const hasHalfWeights = (graph: Graph): boolean =>

@@ -4,12 +4,14 @@ import { openDataset } from '../../data/source.js'
 import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config.js'
 import type { NodeConfig } from '../../node/config-schema.js'
 import { checkModel, createManifest, readManifest } from '../../node/manifest.js'
+import { withLocalFiles } from '../../node/model-source.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
 import { withCommonStart } from '../../node/start-from.js'
 import { readCheckpoint } from '../../node/trained.js'
 import { type AdapterFolder, parametersFrom, readAdapterFolder } from '../../peft/adapter-format.js'
 import { evaluateDataset } from '../../train/evaluate.js'
 import type { Trainer } from '../../train/trainer.js'
+import { hubProgress } from '../hub-progress.js'
 import type { Output } from '../output.js'
 
 export interface EvalOptions extends ConfigFlags {
@@ -22,7 +24,7 @@ export interface EvalOptions extends ConfigFlags {
 export async function evaluate(options: EvalOptions, env: Environment, out: Output): Promise<void> {
   const resolved = await resolveConfig(options.config, options, env)
   await checkConfigFiles(resolved)
-  const { config } = resolved
+  const config = await withLocalFiles(resolved.config, { env, observer: hubProgress() })
   const manifest = await readManifest(config.federation)
   await checkModel(manifest, config.model)
   const folder = options.adapter === undefined ? undefined : await readAdapterFolder(options.adapter)
