@@ -5,6 +5,7 @@ import type { Dataset } from '../../src/data/batch.js'
 import { openDataset } from '../../src/data/source.js'
 import type { DataSpec } from '../../src/data/spec.js'
 import { type ChildTrainer, spawnTrainer } from '../../src/train/child-trainer.js'
+import type { ParameterSchema } from '../../src/tensor/schema.js'
 import { evaluateDataset } from '../../src/train/evaluate.js'
 import { createLocalOptimiser } from '../../src/train/local-optimiser.js'
 import type { Scenario } from './scenario.js'
@@ -18,7 +19,7 @@ export interface Bench {
   /** Training examples a source holds: its weight in the mean. */
   examples(data: DataSpec): Promise<number>
   readonly initial: Float32Array
-  readonly schemaHash: string
+  readonly schema: ParameterSchema
   close(): Promise<void>
 }
 
@@ -35,7 +36,7 @@ export async function openBench(scenario: Scenario): Promise<Bench> {
   const measure = (parameters: Float32Array) => measureOn(scenario, trainer, heldOut, parameters)
   return {
     initial: trainer.description.initial,
-    schemaHash: trainer.description.schema.hash,
+    schema: trainer.description.schema,
     measure,
     examples: async (data) => (await open(data)).size,
     train: async (data, steps) => measure(await trainAlone(scenario, trainer, await open(data), steps)),

@@ -1,8 +1,5 @@
 import { PeertuneError } from '../../src/base/errors.js'
-import { federationHash } from '../../src/base/federation.js'
-import { silentLogger } from '../../src/base/log.js'
-import { createFileStore } from '../../src/checkpoint/file-store.js'
-import { dataDirPaths } from '../../src/node/data-dir.js'
+import { readTrained } from '../../src/node/trained.js'
 import { weightedMean } from '../../src/tensor/linear.js'
 import { type Bench, openBench } from './baselines.js'
 import type { TestnetOptions } from './options.js'
@@ -76,10 +73,9 @@ async function judgeTogether(
   return { start, merged, central }
 }
 
-/** What the peer wrote when it left. */
+/** What the peer would go on from: its last checkpoint, and what it has exchanged since. */
 async function lastParameters(scenario: Scenario, bench: Bench, peer: FinishedPeer): Promise<Float32Array> {
-  const store = createFileStore({ directory: dataDirPaths(peer.dataDir).checkpoints, log: silentLogger })
-  const state = await store.load({ federationHash: federationHash(scenario.manifest), schemaHash: bench.schemaHash })
+  const state = await readTrained(peer.dataDir, scenario.manifest, bench.schema)
   if (state !== undefined) return state.parameters
   throw new PeertuneError('testnet/no-checkpoint', `node ${peer.index} left no checkpoint in ${peer.dataDir}`)
 }

@@ -73,7 +73,8 @@ export function createFileExchangeLog(options: FileExchangeLogOptions): Exchange
   }
   return {
     async load(after) {
-      const entries = await readSegments(directory, identity, after, log)
+      // What is behind a gap goes: its numbers will be used again.
+      const entries = await readSegments(options, after, (path) => rm(path, { force: true }))
       last = after + entries.length
       return entries
     },
@@ -113,11 +114,16 @@ async function segmentsIn(directory: string): Promise<number[]> {
   }
 }
 
+/** As `ExchangeLog.load`, but only looks: the node that writes the log may be running. */
+export const readExchangeLog = (
+  options: Pick<FileExchangeLogOptions, 'directory' | 'identity' | 'log'>,
+  after: number
+): Promise<readonly LogEntry[]> => readSegments(options, after, () => Promise.resolve())
+
 async function readSegments(
-  directory: string,
-  identity: LogIdentity,
+  { directory, identity, log }: Pick<FileExchangeLogOptions, 'directory' | 'identity' | 'log'>,
   after: number,
-  log: Logger
+  dropBehindGap: (path: string) => Promise<void>
 ): Promise<readonly LogEntry[]> {
   const entries: LogEntry[] = []
   for (const first of await segmentsIn(directory)) {
@@ -128,8 +134,7 @@ async function readSegments(
     const wanted = after + entries.length + 1
     if (first > wanted) {
       log.warn({ path, expected: wanted, got: first }, 'the exchange log has a gap; what is behind it is left out')
-      // Its numbers will be used again.
-      await rm(path, { force: true })
+      await dropBehindGap(path)
       continue
     }
     entries.push(...here.slice(wanted - first))

@@ -26,7 +26,7 @@ export interface Remains {
   readonly saved: NodeState | undefined
   /** What is exchanged of the parameters; increments are of these only. */
   readonly shared: Selection
-  readonly exchangeLog: ExchangeLog | undefined
+  readonly exchangeLog: Pick<ExchangeLog, 'load'> | undefined
 }
 
 export type Recovered = readonly [Journal, readonly ReplayedExchange[]]

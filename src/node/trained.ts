@@ -3,12 +3,15 @@ import { readFile } from 'node:fs/promises'
 import { PeertuneError } from '../base/errors.js'
 import { type FederationManifest, federationHash } from '../base/federation.js'
 import { silentLogger } from '../base/log.js'
+import { readExchangeLog } from '../checkpoint/file-exchange-log.js'
 import { createFileStore } from '../checkpoint/file-store.js'
 import type { NodeState } from '../checkpoint/state.js'
 import type { ParameterSchema } from '../tensor/schema.js'
+import { selectTensors } from '../tensor/selection.js'
 import type { NodeConfig } from './config-schema.js'
 import { dataDirPaths } from './data-dir.js'
 import { writePrivateFile } from './private-file.js'
+import { recover } from './recovery.js'
 
 /** What a data directory remembers of the node it belongs to, so that its checkpoints can be read without the rest. */
 export interface NodeRecord {
@@ -34,13 +37,24 @@ export async function readNodeRecord(dataDir: string): Promise<NodeRecord> {
   }
 }
 
-/** The newest checkpoint of a data directory; a node that runs there is not disturbed. */
-export const readCheckpoint = (
+/**
+ * What a data directory holds, exchanges since its newest checkpoint included: the parameters that the node would go on
+ * from, even if it was killed. A node that runs there is not disturbed.
+ */
+export async function readTrained(
   dataDir: string,
   manifest: FederationManifest,
   schema: ParameterSchema
-): Promise<NodeState | undefined> =>
-  createFileStore({ directory: dataDirPaths(dataDir).checkpoints, log: silentLogger }).load({
-    federationHash: federationHash(manifest),
-    schemaHash: schema.hash
-  })
+): Promise<NodeState | undefined> {
+  const { checkpoints: directory } = dataDirPaths(dataDir)
+  const hashes = { federationHash: federationHash(manifest), schemaHash: schema.hash }
+  const saved = await createFileStore({ directory, log: silentLogger }).load(hashes)
+  const shared = selectTensors(schema, manifest.share)
+  const identity = { ...hashes, size: shared.schema.size }
+  const load = (after: number) => readExchangeLog({ directory, identity, log: silentLogger }, after)
+  const [, made] = await recover({ saved, shared, exchangeLog: { load } })
+  if (saved === undefined || made.length === 0) return saved
+  const parameters = saved.parameters.slice()
+  for (const { increment } of made) shared.addInto(increment, parameters)
+  return { ...saved, parameters, exchanges: saved.exchanges + made.length }
+}

@@ -7,7 +7,7 @@ import { checkModel, createManifest, readManifest } from '../../node/manifest.js
 import { withLocalFiles } from '../../node/model-source.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
 import { withCommonStart } from '../../node/start-from.js'
-import { readCheckpoint } from '../../node/trained.js'
+import { readTrained } from '../../node/trained.js'
 import { type AdapterFolder, parametersFrom, readAdapterFolder } from '../../peft/adapter-format.js'
 import { evaluateDataset } from '../../train/evaluate.js'
 import type { Trainer } from '../../train/trainer.js'
@@ -57,7 +57,7 @@ interface Sources {
 async function parametersOf(trainer: Trainer, { config, manifest, folder }: Sources) {
   const { schema } = trainer.description
   if (folder !== undefined) return { of: 'the adapter', parameters: parametersFrom(folder.tensors, schema) }
-  const state = await readCheckpoint(config.dataDir, manifest, schema)
+  const state = await readTrained(config.dataDir, manifest, schema)
   if (state !== undefined) return { of: `the checkpoint of step ${state.step}`, parameters: state.parameters }
   const started = await withCommonStart(trainer, manifest, config)
   return { of: 'the start', parameters: started.description.initial }

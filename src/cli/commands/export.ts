@@ -8,7 +8,7 @@ import { writeMergedModel } from '../../node/merged-model.js'
 import { modelCard } from '../../node/model-card.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
 import { loadAdaptedModel } from '../../node/program.js'
-import { type NodeRecord, readCheckpoint, readNodeRecord } from '../../node/trained.js'
+import { type NodeRecord, readTrained, readNodeRecord } from '../../node/trained.js'
 import { specsOf } from '../../base/peft-spec.js'
 import { peftEquivalent } from '../../peft/adapter-config.js'
 import { PEFT_TYPES } from '../../peft/adapter-keys.js'
@@ -33,7 +33,7 @@ export async function exportTrained(options: ExportOptions, out: Output): Promis
   await checkModel(manifest, config.model)
   const adapted = await loadAdaptedModel(spec)
   const { schema } = adapted.method
-  const state = await readCheckpoint(options.dataDir, manifest, schema)
+  const state = await readTrained(options.dataDir, manifest, schema)
   if (state === undefined)
     throw new PeertuneError('config/no-checkpoint', `${options.dataDir}: no checkpoint yet`, {
       facts: { dataDir: options.dataDir },
