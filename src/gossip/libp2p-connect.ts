@@ -137,7 +137,13 @@ async function lookAgain(target: Multiaddr, clock: Clock): Promise<ProbeResult> 
 export const sentences = {
   self: (address: string) => refusal(address, 'self', `${address} is this node's own address`),
   banned: (address: string, peer: PeerId, forMs: number) =>
-    refusal(address, 'banned', `This node banned ${shortPeer(peer)} for another ${Math.ceil(forMs / 1000)} s`),
+    refusal(
+      address,
+      'banned',
+      Number.isFinite(forMs)
+        ? `This node banned ${shortPeer(peer)} for another ${Math.ceil(forMs / 1000)} s`
+        : `The deny list of this node names ${shortPeer(peer)}`
+    ),
   wrongPeer: (address: string, expected: PeerId, actual: PeerId) =>
     refusal(address, 'wrong-peer-id', `${address} was to lead to ${expected}, but ${actual} answered`),
   notPeertune: (address: string, agent: string) =>

@@ -67,6 +67,8 @@ export interface Libp2pTransportOptions {
 export interface Libp2pTransport extends Transport {
   /** How every bootstrap address is doing, in words. */
   bootstrap(): readonly BootstrapDiagnosis[]
+  /** Turns exactly these peers away from now on and hangs up on them; whoever is not named any more is welcome again. */
+  deny(peers: ReadonlySet<PeerId>): void
 }
 
 /**
@@ -88,6 +90,10 @@ export function createLibp2pTransport(options: Libp2pTransportOptions): Libp2pTr
     ban: (peer, forMs) => {
       bans.add(peer, forMs)
       hangUp(parts, peer, new Error('banned'))
+    },
+    deny: (peers) => {
+      bans.deny(peers)
+      for (const peer of connectedPeers(parts)) if (peers.has(peer)) hangUp(parts, peer, new Error('denied'))
     },
     on: listeners.on,
     traffic: (peer) => (peer === undefined ? meter.total() : meter.of(peer))
@@ -189,6 +195,8 @@ function lifecycle(options: Libp2pTransportOptions, parts: Parts): Pick<Transpor
       node.addEventListener('peer:connect', ({ detail }) => listeners.emit('connect', detail.toString()))
       node.addEventListener('peer:disconnect', ({ detail }) => listeners.emit('disconnect', detail.toString()))
       node.addEventListener('connection:open', ({ detail }) => {
+        // The gater was asked at the handshake; a ban may have come since.
+        if (parts.bans.remainingMs(detail.remotePeer.toString()) > 0) return detail.abort(new Error('banned'))
         const crowd = node.getConnections(detail.remotePeer).length
         if (crowd > MAX_CONNECTIONS_PER_PEER) detail.abort(new Error('too many connections with one peer'))
       })

@@ -51,7 +51,8 @@ function mapInputs(config: NodeConfig, change: ChangePath): NodeConfig {
     model: change(config.model, ['model']),
     startFrom: config.startFrom === null ? null : change(config.startFrom, ['startFrom']),
     data: mapData(config.data, ['data'], change),
-    networkKey: config.networkKey === null ? null : change(config.networkKey, ['networkKey'])
+    networkKey: config.networkKey === null ? null : change(config.networkKey, ['networkKey']),
+    denyList: config.denyList === null ? null : change(config.denyList, ['denyList'])
   }
 }
 

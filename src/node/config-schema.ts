@@ -68,6 +68,8 @@ export interface NodeConfig {
   readonly bootstrap: readonly string[]
   /** A pre-shared key file; only holders of the same key can connect. */
   readonly networkKey: string | null
+  /** A file of peer ids to turn away, one a line; read again when it changes. */
+  readonly denyList: string | null
   readonly http: HttpConfig
   /** Completed exchanges between two checkpoints. */
   readonly checkpointEvery: number
@@ -190,6 +192,7 @@ export const configSchema = (defaults: { readonly dataDir: string; readonly thre
       .default(['/ip4/0.0.0.0/tcp/0']),
     bootstrap: f.list(peerAddress, { of: 'addresses', max: MAX_BOOTSTRAP_ADDRESSES }).default([]),
     networkKey: f.nullable(f.path('a network key file')).default(null),
+    denyList: f.nullable(f.path('a file of peer ids')).default(null),
     http: http.prefault({}),
     checkpointEvery: f.wholeNumber(1, 1_000_000).default(5),
     logLevel: f.oneOf(LOG_LEVELS).default('info')

@@ -21,6 +21,7 @@ import { selectTensors } from '../tensor/selection.js'
 import { type ChildTrainer, spawnTrainer } from '../train/child-trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import { type DataDir, openDataDir } from './data-dir.js'
+import { readDenyList, watchDenyList } from './deny-list.js'
 import { exportAdapter } from './export-adapter.js'
 import { type Identity, loadIdentity } from './identity.js'
 import { checkModel, readManifest } from './manifest.js'
@@ -57,6 +58,7 @@ export async function createNode(given: NodeConfig, deps: NodeDeps = {}): Promis
   const manifest = await readManifest(given.federation)
   const config = await withLocalFiles(given, { env, observer: loggingObserver(log) })
   const networkKey = config.networkKey === null ? undefined : await readNetworkKey(config.networkKey)
+  const denied = config.denyList === null ? undefined : await readDenyList(config.denyList)
   const dataDir = await openDataDir(config.dataDir)
   try {
     await writeNodeRecord(dataDir.root, { config, manifest })
@@ -75,6 +77,7 @@ export async function createNode(given: NodeConfig, deps: NodeDeps = {}): Promis
       rng: seededRng(config.training.seed, identity.peerId, 'transport'),
       log
     })
+    if (denied !== undefined) transport.deny(denied)
     const refusals = createRefusalBook({ ban: transport.ban, now: clock.now })
     return assemble({ config, manifest, federation, identity, dataDir, transport, refusals, version, clock, log })
   } catch (error) {
@@ -93,6 +96,7 @@ function assemble(wiring: Wiring): PeertuneNode {
   let trainer: ChildTrainer | undefined
   let participant: Participant | undefined
   let working: Promise<void> = Promise.resolve()
+  let watching: Promise<void> = Promise.resolve()
   let stopped: Promise<void> | undefined
 
   const status = () =>
@@ -125,6 +129,7 @@ function assemble(wiring: Wiring): PeertuneNode {
   async function close(): Promise<void> {
     stopping.abort(new Error('the node stops'))
     await working.catch(() => undefined)
+    await watching
     hello?.stop()
     await trainer?.close()
     await transport.stop()
@@ -147,6 +152,8 @@ function assemble(wiring: Wiring): PeertuneNode {
       const { http } = config
       server = await startStatusServer({ ...http, snapshot: status, log })
       await transport.start()
+      if (config.denyList !== null)
+        watching = watchDenyList({ file: config.denyList, onChange: transport.deny, clock, log }, stopping.signal)
       hello = startHello({ transport, card: cardOf(wiring), clock, log })
       await dataDir.announce({ pid: process.pid, url: server.url, addresses: transport.addresses() })
       working = work()

@@ -76,6 +76,9 @@ describe('bounds', () => {
     expect(bans.remainingMs('a')).toBe(0)
     for (let i = 0; i <= MAX_BANS; i++) bans.add(`p${i}`, 1_000)
     expect([bans.remainingMs('p0'), bans.remainingMs('p1')]).toEqual([0, 1_000])
+    bans.deny(new Set(['p0', 'x']))
+    bans.deny(new Set(['x', 'y']))
+    expect(['p0', 'p1', 'x', 'y'].map(bans.remainingMs)).toEqual([0, 1_000, Infinity, Infinity])
   })
 
   it('hold for the records strangers can write', async () => {

@@ -37,6 +37,24 @@ async function listening(onConnection: Parameters<typeof createServer>[1]): Prom
   return `/ip4/127.0.0.1/tcp/${(server.address() as AddressInfo).port}`
 }
 
+describe('a node that the operator denies', () => {
+  it('is hung up on and not let in again, from either side, until the list no longer names it', async () => {
+    const [a, b] = [await started(), await started()]
+    expect(await a.connect(addressOf(b))).toMatchObject({ ok: true })
+    const left = Promise.withResolvers<string>()
+    a.on('disconnect', left.resolve)
+    a.deny(new Set([b.self]))
+    expect(await left.promise).toBe(b.self)
+    expect(await a.connect(`${addressOf(b)}`)).toMatchObject({
+      code: 'banned',
+      detail: expect.stringContaining('deny list')
+    })
+    expect(await b.connect(addressOf(a))).toMatchObject({ ok: false })
+    a.deny(new Set())
+    expect(await b.connect(addressOf(a))).toMatchObject({ ok: true })
+  })
+})
+
 describe('why a node cannot be reached, in words', () => {
   it('names another network key, a missing one and a superfluous one', async () => {
     const [red, blue, open] = [
