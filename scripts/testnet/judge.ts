@@ -2,9 +2,11 @@ import { PeertuneError } from '../../src/base/errors.js'
 import { readTrained } from '../../src/node/trained.js'
 import { weightedMean } from '../../src/tensor/linear.js'
 import { type Bench, openBench } from './baselines.js'
+import { explain, sumOf } from './explain.js'
 import type { TestnetOptions } from './options.js'
 import type { PeerReport, TestnetReport } from './report.js'
 import type { Scenario } from './scenario.js'
+import { worst } from './stalls.js'
 import type { FinishedPeer } from './testnet.js'
 
 /** Measures what the peers have, from their last checkpoints, and trains the two baselines on the two cores. */
@@ -13,7 +15,7 @@ export async function judge(
   finished: readonly FinishedPeer[],
   options: TestnetOptions,
   signal: AbortSignal
-): Promise<Omit<TestnetReport, 'seconds'>> {
+): Promise<Omit<TestnetReport, 'seconds' | 'timeline'>> {
   const benches = await Promise.all([openBench(scenario), openBench(scenario)])
   try {
     const [lone, united] = benches
@@ -23,7 +25,15 @@ export async function judge(
     ])
     const sent = finished.reduce((sum, { status }) => sum + status.bytes.sent, 0)
     const plain = finished.reduce((sum, { status }) => sum + status.bytes.float32Equivalent, 0)
-    return { task: scenario.title, metric: scenario.metric, peers, ...both, bytesRatio: sent / plain }
+    return {
+      task: scenario.title,
+      metric: scenario.metric,
+      peers,
+      ...both,
+      bytesRatio: sent / plain,
+      stalls: worst(finished.map(({ stalls }) => stalls)),
+      refusals: explain(finished.flatMap(({ refusals }) => refusals))
+    }
   } finally {
     await Promise.all(benches.map((bench) => bench.close()))
   }
@@ -51,7 +61,8 @@ async function judgePeers(
       mixed,
       exchanges: status.exchanges.completed,
       bytesSent: status.bytes.sent,
-      refusals: status.refusals,
+      refusals: sumOf(peer.refusals),
+      stalls: peer.stalls,
       status: peer.statusUrl
     })
   }

@@ -18,6 +18,10 @@ export interface TestnetOptions {
   readonly codec: MixingCodec
   /** Share of the elements that a sparse codec sends. */
   readonly fraction: number | undefined
+  /** File of what goes wrong (disturbances.ts); the run is then compared with one in which nothing does. */
+  readonly scenario: string | undefined
+  /** Compare with an undisturbed run. */
+  readonly undisturbed: boolean
   readonly seed: string
   /** Where the JSON report goes. */
   readonly report: string
@@ -30,7 +34,7 @@ export interface TestnetOptions {
 }
 
 /** Processes on one machine: each node and its trainer take about 250 MB. */
-const MAX_PEERS = 64
+export const MAX_PEERS = 64
 
 export const USAGE = `npm run testnet -- [options]
 
@@ -46,6 +50,9 @@ export const USAGE = `npm run testnet -- [options]
   --codec NAME         float32, float16, int8 (default), int4, int8-edge, int4-edge, topk-edge, topk-int4-edge,
                        rank-slots-edge or powergossip
   --fraction X         share of the elements that a sparse codec sends (default 0.1)
+  --scenario FILE      peers that are killed, come late, are split from each other: examples/testnet/churn.yaml;
+                       compared with a run in which nothing goes wrong
+  --no-undisturbed     leave out that other run
   --seed TEXT          seed of everything (default peertune)
   --report FILE        JSON report (default testnet-report.json)
   --no-central         leave out the machine that has all data
@@ -84,6 +91,8 @@ function parse(argv: readonly string[]) {
         rank: text,
         codec: text,
         fraction: text,
+        scenario: text,
+        'no-undisturbed': flag,
         seed: text,
         report: text,
         'no-central': flag,
@@ -121,6 +130,8 @@ export function parseOptions(argv: readonly string[]): TestnetOptions | 'help' {
     rank: positive('rank', flags.rank),
     codec,
     fraction: positive('fraction', flags.fraction, false),
+    scenario: flags.scenario,
+    undisturbed: flags['no-undisturbed'] !== true,
     seed: flags.seed ?? 'peertune',
     report: flags.report ?? 'testnet-report.json',
     central: flags['no-central'] !== true,

@@ -1,3 +1,7 @@
+import type { TimelineEntry } from './director.js'
+import type { Explained } from './explain.js'
+import type { Stalls } from './stalls.js'
+
 export interface PeerReport {
   readonly peerId: string
   readonly steps: number
@@ -7,7 +11,8 @@ export interface PeerReport {
   readonly mixed: number
   readonly exchanges: number
   readonly bytesSent: number
-  /** Refusals by reason, given and received. */
+  readonly stalls: Stalls
+  /** Refusals by code, given and received, and failed attempts (`failed/`); of all lives. */
   readonly refusals: Readonly<Record<string, number>>
   readonly status: string
 }
@@ -25,6 +30,24 @@ export interface TestnetReport {
   readonly bytesRatio: number
   /** The metric before any training, for reading the rest. */
   readonly start: number
+  /** The longest that any peer stood still. */
+  readonly stalls: Stalls
+  /** Every refused or failed exchange by code, with what it means. */
+  readonly refusals: readonly Explained[]
+  /** What was done to the network; empty where nothing was. */
+  readonly timeline: readonly TimelineEntry[]
+  /** Against a run in which nothing went wrong; absent where there was none. */
+  readonly undisturbed?: UndisturbedRun
+}
+
+/** The same peers, data and steps, left in peace. */
+export interface UndisturbedRun {
+  readonly merged: number
+  readonly seconds: number
+  readonly stalls: Stalls
+  readonly refusals: readonly Explained[]
+  /** How much worse the disturbed run's merged adapter is, in units of the metric; below 0: better. */
+  readonly lost: number
 }
 
 export const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
@@ -85,6 +108,30 @@ export function describeReport(report: TestnetReport): string {
     ['bytes sent / float32', report.bytesRatio.toFixed(3)],
     ['seconds', report.seconds.toFixed(1)]
   ]
+  const trouble = [...describeTimeline(report), ...describeRefusals(report), ...describeComparison(report)]
   const head = ['peer', 'steps', 'local-only', 'mixed', 'exchanges', 'sent', 'refused', 'status page (while it ran)']
-  return `${report.task}, ${report.metric}\n\n${table([head, ...rows])}\n\n${table(summary)}`
+  return `${report.task}, ${report.metric}\n\n${table([head, ...rows])}\n\n${table(summary)}${trouble.map((part) => `\n\n${part}`).join('')}`
+}
+
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`
+
+const describeTimeline = ({ timeline }: TestnetReport): string[] =>
+  timeline.length === 0 ? [] : [table(timeline.map((entry) => [`${entry.seconds.toFixed(0)} s`, entry.what]))]
+
+const describeRefusals = ({ refusals, timeline }: TestnetReport): string[] =>
+  timeline.length === 0 || refusals.length === 0
+    ? []
+    : [table(refusals.map(({ code, count, reason = 'UNEXPLAINED' }) => [String(count), code, reason]))]
+
+function describeComparison({ undisturbed, merged, metric, stalls }: TestnetReport): string[] {
+  if (undisturbed === undefined) return []
+  const show = (value: number) => formatMetric(metric, value)
+  return [
+    table([
+      ['', 'undisturbed', 'disturbed'],
+      ['merged adapter', show(undisturbed.merged), show(merged)],
+      ['longest wait for an exchange', seconds(undisturbed.stalls.exchangeMs), seconds(stalls.exchangeMs)],
+      ['longest wait for a step', seconds(undisturbed.stalls.stepMs), seconds(stalls.stepMs)]
+    ])
+  ]
 }

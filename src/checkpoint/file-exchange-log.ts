@@ -33,7 +33,7 @@ interface Segment {
  * are being written go to the disk together (group commit).
  */
 export function createFileExchangeLog(options: FileExchangeLogOptions): ExchangeLog {
-  const { directory, identity, log, openFile = openSegment } = options
+  const { directory, identity, openFile = openSegment } = options
   let last = 0
   let waiting: LogEntry[] = []
   let segment: Segment | undefined

@@ -34,13 +34,13 @@ export interface Mixer {
   attempt(options?: AttemptOptions): Promise<AttemptResult | 'nobody'>
   /** A peer made an exchange with us. */
   noteCommitted(peer: PeerId): void
-  /** Attempts that ended without an exchange, since the start. */
-  failures(): number
+  /** Attempts that failed since the start, by the code of what ended them; a busy partner is no failure. */
+  failures(): Readonly<Record<string, number>>
 }
 
 export function createMixer({ driver, candidates, present, phase, clock, rng }: MixerParts): Mixer {
   let partners: PartnerState = initialPartnerState
-  let failures = 0
+  const failures = new Map<string, number>()
   let underWay: Promise<AttemptResult | 'nobody'> | undefined
 
   async function ask({ doubtsOnly = false }: AttemptOptions): Promise<AttemptResult | 'nobody'> {
@@ -54,8 +54,9 @@ export function createMixer({ driver, candidates, present, phase, clock, rng }: 
     const [next, partner] = choosePartner(partners, question)
     partners = next
     if (partner === undefined) return 'nobody'
-    const result = resultOf(await driver.exchangeWith(partner))
-    if (result === 'failed') failures++
+    const outcome = await driver.exchangeWith(partner)
+    const result = resultOf(outcome)
+    if (result === 'failed') failures.set(codeOf(outcome), (failures.get(codeOf(outcome)) ?? 0) + 1)
     // A committed exchange is noted where it was applied, whoever asked for it.
     if (result !== 'committed') partners = noteAttempt(partners, partner, result, { nowMs: clock.now(), rng })
     return result
@@ -71,9 +72,12 @@ export function createMixer({ driver, candidates, present, phase, clock, rng }: 
     noteCommitted: (peer) => {
       partners = noteAttempt(partners, peer, 'committed', { nowMs: clock.now(), rng })
     },
-    failures: () => failures
+    failures: () => Object.fromEntries(failures)
   }
 }
+
+/** Codes are our own words, so their number is bounded. */
+const codeOf = (outcome: AttemptOutcome): string => ('code' in outcome ? outcome.code : outcome.kind)
 
 /** A peer that could not be reached has failed; the rest is `attemptResult`. */
 export const resultOf = (outcome: AttemptOutcome): AttemptResult =>

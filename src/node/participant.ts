@@ -57,8 +57,8 @@ export interface ParticipantView {
   readonly saved: { readonly step: number; readonly atMs: number } | undefined
   /** Payload bytes of earlier lives. */
   readonly bytesBefore: { readonly sent: number; readonly received: number }
-  /** Attempts to mix that failed, since the start. */
-  readonly failures: number
+  /** Attempts to mix that failed since the start, by code. */
+  readonly failures: Readonly<Record<string, number>>
   readonly driver: ExchangeDriver
   readonly membership: Membership
   /** Exchanges with a peer since the start. */

@@ -60,7 +60,8 @@ export function statusOf(sources: StatusSources): Status {
     bytes: bytesOf(sources),
     exchanges: {
       completed: rounds?.exchanges ?? 0,
-      failed: participant?.failures ?? 0,
+      failed: Object.values(participant?.failures ?? {}).reduce((sum, count) => sum + count, 0),
+      failures: participant?.failures ?? {},
       inDoubt: participant?.driver.stats().inDoubt ?? 0
     },
     ...mixingOf(sources),

@@ -93,7 +93,13 @@ export interface Status {
     readonly bytesPerExchange: number
   }
   /** In doubt: the answer that settles it has not come yet. */
-  readonly exchanges: { readonly completed: number; readonly failed: number; readonly inDoubt: number }
+  readonly exchanges: {
+    readonly completed: number
+    readonly failed: number
+    /** The failed ones by the code of what ended them. */
+    readonly failures: Readonly<Record<string, number>>
+    readonly inDoubt: number
+  }
   /** Refused messages and exchanges by verdict code. */
   readonly refusals: Readonly<Record<string, number>>
   readonly bootstrap: readonly BootstrapStatus[]

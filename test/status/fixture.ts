@@ -33,7 +33,7 @@ export const status = (changes: Partial<Status> = {}): Status => ({
     { peerId: '12D3KooWCarol33333333', connected: false, exchanges: 0, bytesOut: 17, bytesIn: 19, refusals: 0 }
   ],
   bytes: { sent: 53_000, received: 54_000, float32Equivalent: 212_000, savedRatio: 4 },
-  exchanges: { completed: 12, failed: 2, inDoubt: 1 },
+  exchanges: { completed: 12, failed: 2, failures: { 'exchange/broken-link': 2 }, inDoubt: 1 },
   refusals: { 'codec/truncated': 5, 'consensus/stale': 6 },
   bootstrap: [{ address: '/ip4/192.0.2.1/tcp/1', state: 'failed', attempts: 9, sentence: 'nothing listens there' }],
   trainer: { pid: 4242, restarts: 1 },

@@ -1,0 +1,107 @@
+import type { Clock } from '../../src/base/clock.js'
+import { type Disturbances, halfOf } from './disturbances.js'
+import type { Seat } from './seat.js'
+
+/** What was done to the network, and when. */
+export interface TimelineEntry {
+  /** Seconds since the first peer was started. */
+  readonly seconds: number
+  readonly what: string
+}
+
+/** Disturbs a running network by plan. */
+export interface Director {
+  /** Does what is due at this share of the steps; nothing that takes long is waited for. */
+  direct(share: number): Promise<void>
+  /** Everything has been done and undone. Rejects where a peer did not start again. */
+  finished(): Promise<boolean>
+  timeline(): readonly TimelineEntry[]
+}
+
+interface Cue {
+  readonly at: number
+  readonly action: () => Promise<void>
+}
+
+export interface DirectorInit {
+  readonly seats: readonly Seat[]
+  readonly disturbances: Disturbances
+  readonly clock: Clock
+}
+
+export function createDirector({ seats, disturbances, clock }: DirectorInit): Director {
+  const startedAt = clock.now()
+  const timeline: TimelineEntry[] = []
+  const running = new Set<Promise<void>>()
+  let failure: { readonly error: unknown } | undefined
+  let split = false
+  const note = (what: string) => timeline.push({ seconds: (clock.now() - startedAt) / 1000, what })
+  const meetingPoint = () => seats[0]?.addresses().slice(0, 1) ?? []
+  const seatsOf = (peers: readonly number[]) => seats.filter(({ index }) => peers.includes(index))
+
+  async function start(seat: Seat): Promise<void> {
+    await seat.start(meetingPoint())
+    await seat.poll()
+    note(`peer ${seat.index} started`)
+    if (split) await divide(seats, true)
+  }
+  async function crash(seat: Seat, downSeconds: number): Promise<void> {
+    note(`peer ${seat.index} killed with SIGKILL at step ${seat.lastStatus()?.steps.done}`)
+    await seat.crash()
+    await clock.sleep(1000 * downSeconds)
+    await start(seat)
+  }
+  async function setSplit(now: boolean): Promise<void> {
+    split = now
+    await divide(seats, now)
+    note(now ? 'the network is split in two halves' : 'the halves may meet again')
+  }
+  /** In the background: a peer needs seconds to start, and the others are to be watched meanwhile. */
+  const inBackground = (work: Promise<void>): void => {
+    const settled: Promise<void> = work
+      .catch((error: unknown) => {
+        failure ??= { error }
+      })
+      .finally(() => running.delete(settled))
+    running.add(settled)
+  }
+  const { late, kill, split: halves } = disturbances
+  const cues: Cue[] = []
+  const cue = (at: number, action: Cue['action']): void => void cues.push({ at, action })
+  const each = (peers: readonly number[], work: (seat: Seat) => Promise<void>) => async () => {
+    for (const seat of seatsOf(peers)) inBackground(work(seat))
+  }
+  if (late !== undefined) cue(late.at, each(late.peers, start))
+  if (kill !== undefined)
+    cue(
+      kill.at,
+      each(kill.peers, (seat) => crash(seat, kill.downSeconds))
+    )
+  if (halves !== undefined) {
+    cue(halves.from, () => setSplit(true))
+    cue(halves.to, () => setSplit(false))
+  }
+  cues.sort((a, b) => a.at - b.at)
+
+  return {
+    async direct(share) {
+      while (cues[0] !== undefined && share >= cues[0].at) await cues.shift()?.action()
+    },
+    async finished() {
+      if (failure !== undefined) throw failure.error
+      return cues.length === 0 && running.size === 0
+    },
+    timeline: () => timeline
+  }
+}
+
+/** Has every peer deny the other half, or nobody. */
+async function divide(seats: readonly Seat[], split: boolean): Promise<void> {
+  await Promise.all(
+    seats.map((seat) => {
+      const others = seats.filter(({ index }) => halfOf(index, seats.length) !== halfOf(seat.index, seats.length))
+      const ids = others.map((other) => other.lastStatus()?.peerId).filter((peer) => peer !== undefined)
+      return seat.deny(split ? ids : [])
+    })
+  )
+}
