@@ -21,7 +21,8 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   simulate: () => import('./simulate.js'),
   quantised: () => import('./quantised.js'),
   step: () => import('./step.js'),
-  'event-loop': () => import('./event-loop.js')
+  'event-loop': () => import('./event-loop.js'),
+  fuzz: () => import('./fuzz.js')
 }
 
 const [name = '', ...args] = process.argv.slice(2)
