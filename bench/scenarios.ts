@@ -18,7 +18,7 @@ export async function run(args: readonly string[]): Promise<object> {
   const startedMs = performance.now()
   for (let n = from; n < from + count; n++) {
     const seed = String(n)
-    const { violations, exchanges, counts, network, drift = 0 } = runScenario(randomScenario(seed))
+    const { violations, exchanges, counts, network, drift = 0 } = await runScenario(randomScenario(seed))
     totals.exchanges += exchanges
     totals.crashes += counts.crash ?? 0
     totals.undone += counts.undone ?? 0

@@ -31,8 +31,8 @@ export async function run(args: readonly string[]): Promise<object> {
   const size = wholeFlag(args, '--size', 10_000)
   const seed = wholeFlag(args, '--seed', 1)
   const startedMs = performance.now()
-  const small = runScenario(scenario(SMALL, size, seed))
-  const large = runScenario(scenario(peers, size, seed), {
+  const small = await runScenario(scenario(SMALL, size, seed))
+  const large = await runScenario(scenario(peers, size, seed), {
     onMeasurement: ({ atMs, error, exchangesPerPeer }) => {
       if (atMs % 2_000 === 0)
         console.log(

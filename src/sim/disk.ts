@@ -3,6 +3,7 @@ import { emptyJournal, type Journal } from '../consensus/journal.js'
 import type { LogEntry } from '../consensus/exchange-log.js'
 import { initialRounds, type RoundsState } from '../consensus/rounds.js'
 import type { VirtualClock } from './virtual-clock.js'
+import type { LearnerState } from './workload-types.js'
 
 /** All of one tick, as the daemon's checkpoint. */
 export interface SimCheckpoint {
@@ -12,6 +13,8 @@ export interface SimCheckpoint {
   readonly rounds: RoundsState
   /** float64[size]: what local steps alone have added so far. */
   readonly trained: Float64Array | undefined
+  /** Absent at the beginning, and where training has no state of its own. */
+  readonly learner: LearnerState | undefined
   /** Entries of the exchange log that the checkpoint already contains. */
   readonly logged: number
   /** Exchanges in the parameters, for the ledger. */
@@ -23,6 +26,7 @@ const BEGINNING: SimCheckpoint = {
   journal: emptyJournal,
   rounds: initialRounds,
   trained: undefined,
+  learner: undefined,
   logged: 0,
   exchanges: 0
 }

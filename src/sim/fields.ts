@@ -78,6 +78,9 @@ export function section<Fields extends Readonly<Record<string, Field<unknown>>>>
   }
 }
 
+/** What somebody else reads and checks. */
+export const anything: Field<unknown> = { read: (value) => value }
+
 /** Absent means none. */
 export const list = <T>(item: Field<T>, max: number): Field<readonly T[]> => ({
   read: (value = [], path) => {

@@ -1,6 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import { normal } from './draws.js'
-import type { Workload, WorkloadParts } from './workload-types.js'
+import type { KnownProblem, WorkloadParts } from './workload-types.js'
 
 /** Features at most: Newton's method solves a dense system of this size. */
 export const MAX_LOGISTIC_SIZE = 256
@@ -25,7 +25,7 @@ const softplus = (z: number): number => (z > 0 ? z + Math.log1p(Math.exp(-z)) : 
  * Logistic regression with a ridge. The labels follow one hidden vector; with heterogeneity each peer sees the features
  * shifted its own way, and so mostly one label. The optimum is Newton's, to machine precision.
  */
-export function logistic({ scenario, weights, reference, rng }: WorkloadParts): Workload {
+export function logistic({ scenario, weights, reference, rng }: WorkloadParts): KnownProblem {
   const { size, heterogeneity } = scenario.workload
   if (size > MAX_LOGISTIC_SIZE)
     throw new PeertuneError('config/bad-scenario', `workload.size: expected at most ${MAX_LOGISTIC_SIZE}, got ${size}`)

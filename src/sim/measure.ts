@@ -1,7 +1,8 @@
 import type { SimPeer, World } from './peer-state.js'
+import type { Learned } from './workload-types.js'
 
 /** What the network looks like at one moment; the honest peers of it. */
-export interface Measurement {
+export interface Measurement extends Learned {
   /** Virtual milliseconds. */
   readonly atMs: number
   /** Root of the weighted mean of ||x_i - mean||^2. */
@@ -10,8 +11,6 @@ export interface Measurement {
   readonly error: number
   /** Weighted mean of the parameters, float64[size]. */
   readonly mean: Float64Array
-  /** Global loss at the mean, above the optimum. */
-  readonly excessLoss: number
   /** Exchanges that an honest peer has taken part in, on average. */
   readonly exchangesPerPeer: number
   /** Bytes sent by all. */
@@ -19,8 +18,18 @@ export interface Measurement {
   readonly running: number
 }
 
-/** `startDistance`: the distance errors are relative to; 0 for the first measurement. */
-export function measure(world: World, peers: readonly SimPeer[], startDistance: number): Measurement {
+export interface MeasureOptions {
+  /** The distance errors are relative to; 0 for the first measurement. */
+  readonly startDistance: number
+  /** At the end of the run. */
+  readonly last?: boolean
+}
+
+export async function measure(
+  world: World,
+  peers: readonly SimPeer[],
+  { startDistance, last = false }: MeasureOptions
+): Promise<Measurement> {
   const mean = meanOf(peers)
   const apart = spread(peers, mean)
   const distance = apart <= ROUNDING * normOf(mean) ? 0 : apart
@@ -30,7 +39,7 @@ export function measure(world: World, peers: readonly SimPeer[], startDistance: 
     distance,
     error: startDistance === 0 ? 1 : distance / startDistance,
     mean,
-    excessLoss: workload.loss(mean) - workload.bestLoss,
+    ...(await workload.measure({ mean, peers: peers.map(({ parameters }) => parameters) }, last)),
     exchangesPerPeer: (2 * observer.ledger.whole()) / peers.length,
     bytes: network.stats.bytes,
     running: peers.filter((peer) => peer.running()).length

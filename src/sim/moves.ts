@@ -3,6 +3,7 @@ import { nextMove, stepTaken, suits, waited } from '../consensus/rounds.js'
 import { indexOf } from './exchanger.js'
 import { phaseAt, surroundings } from './hearsay.js'
 import { inDoubt, type Inner, type Life, nowOf, setRounds } from './peer-state.js'
+import type { Learner } from './workload-types.js'
 
 /** Milliseconds until a peer with nothing to do looks again, as in the daemon's loop. */
 const IDLE_MS = 60
@@ -16,28 +17,37 @@ export function move(inner: Inner, life: Life): void {
     : nextMove(life.rounds, surroundings(inner, life), world.rounds)
   if ((exchange || resolve) && !life.attempting) tryExchange(inner, life, { training: train, doubtsOnly: !exchange })
   else if (!train) return later(inner, life, IDLE_MS)
-  if (train) world.clock.after(inner.stepMs, () => localStep(inner, life))
+  if (!train) return
+  const end = life.learner.begin()
+  world.clock.after(inner.stepMs, () => localStep(inner, life, end))
 }
 
 function later(inner: Inner, life: Life, delayMs: number): void {
   inner.world.clock.after(delayMs, () => move(inner, life))
 }
 
-function localStep(inner: Inner, life: Life): void {
-  const { world, index, parameters } = inner
-  if (life.over) return
+/** What a step adds may take the trainer real time, in which the virtual one stands still. */
+function localStep(inner: Inner, life: Life, end: ReturnType<Learner['begin']>): void | Promise<void> {
+  const { world, parameters } = inner
   // An end that came during the step leaves it out: nothing trains any more.
-  if (!inner.finishing && world.workload.trains) {
-    const before = Float64Array.from(parameters)
-    const { learningRate } = world.scenario.workload
-    const { totalSteps } = world.scenario.mixing
-    const left = totalSteps === 0 ? 1 : Math.max(0, 1 - life.rounds.step / totalSteps)
-    world.workload.step(index, parameters, { learningRate: learningRate * left, rng: life.rng })
+  if (life.over || inner.finishing || !world.workload.trains) return stepped(inner, life)
+  const before = Float64Array.from(parameters)
+  const { learningRate } = world.scenario.workload
+  const { totalSteps } = world.scenario.mixing
+  const left = totalSteps === 0 ? 1 : Math.max(0, 1 - life.rounds.step / totalSteps)
+  const ended = () => {
     inner.trained?.forEach((value, k, all) => {
       all[k] = value + parameters[k]! - before[k]!
     })
+    stepped(inner, life)
   }
-  setRounds(inner, life, stepTaken(life.rounds, world.rounds))
+  const underWay = end({ learningRate: learningRate * left, rng: life.rng })
+  return underWay === undefined ? ended() : underWay.then(ended)
+}
+
+function stepped(inner: Inner, life: Life): void {
+  if (life.over) return
+  setRounds(inner, life, stepTaken(life.rounds, inner.world.rounds))
   afterMove(inner, life)
 }
 
@@ -60,6 +70,7 @@ function save(inner: Inner, life: Life): void {
     journal: life.exchanger.state().journal,
     rounds: life.rounds,
     trained: trained?.slice(),
+    learner: life.learner.state(),
     exchanges: applied.length
   })
 }

@@ -11,7 +11,7 @@ import type { PeerIndex, SimNetwork } from './network.js'
 import type { Observer } from './observer.js'
 import type { Scenario } from './scenario.js'
 import type { VirtualClock } from './virtual-clock.js'
-import type { Workload } from './workload-types.js'
+import type { Learner, Workload } from './workload-types.js'
 
 /** What all peers of a simulation have in common. */
 export interface World {
@@ -53,6 +53,7 @@ export interface SimPeer {
 /** From start or restart to crash. */
 export interface Life {
   readonly exchanger: Exchanger
+  readonly learner: Learner
   readonly rng: Rng
   rounds: RoundsState
   partners: PartnerState

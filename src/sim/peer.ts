@@ -81,6 +81,7 @@ function restart(inner: Inner): void {
   let rounds = startingRounds(checkpoint.rounds, world)
   const life: Life = {
     exchanger: createExchangerOf(inner, journal),
+    learner: workload.learner(index, parameters, checkpoint.learner),
     rng: seededRng(scenario.seed, 'life', index, inner.lives),
     rounds,
     partners: initialPartnerState,

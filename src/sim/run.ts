@@ -14,7 +14,8 @@ import { createPeer } from './peer.js'
 import type { SimPeer, World } from './peer-state.js'
 import type { Scenario } from './scenario.js'
 import { createVirtualClock, type VirtualClock } from './virtual-clock.js'
-import { createWorkload } from './workload.js'
+import { type Training, trainedWorkload } from './trained.js'
+import { createProblem, knownWorkload } from './workload.js'
 
 /** Virtual milliseconds after the end of the faults within which every exchange must be settled. */
 const SETTLE_LIMIT_MS = 600_000
@@ -52,35 +53,39 @@ export interface RunResult {
 export interface RunOptions {
   readonly onTrace?: (line: string) => void
   readonly onMeasurement?: (measurement: Measurement) => void
+  /** What peers train, for a workload of the kind `trained`. */
+  readonly training?: Training
 }
 
 /** A whole network from its first event to the settlement of its last exchange. Same scenario, same result. */
-export function runScenario(scenario: Scenario, { onTrace, onMeasurement }: RunOptions = {}): RunResult {
+export async function runScenario(scenario: Scenario, options: RunOptions = {}): Promise<RunResult> {
+  const { onTrace, onMeasurement, training } = options
   const clock = createVirtualClock()
   const exact = scenario.attackers.length === 0
   const observer = createObserver({ clock, exact, maxLinks: MAX_LINKS, ...(onTrace === undefined ? {} : { onTrace }) })
-  const { world, peers, overlay } = createWorld(scenario, clock, observer)
+  const { world, peers, overlay } = createWorld(scenario, { clock, observer, training })
   const honest = peers.filter((peer) => peer.honest)
-  const first = measure(world, honest, 0)
+  const first = await measure(world, honest, { startDistance: 0 })
+  const { distance: startDistance } = first
   const size = sizeOf(honest)
   const measurements: Measurement[] = [first]
   for (const peer of peers) peer.start()
   if (scenario.peer.crashesPerMinute > 0) planCrashes(world, peers)
   for (let atMs = scenario.measureMs; atMs <= scenario.durationMs; atMs += scenario.measureMs) {
-    clock.runUntil(atMs)
-    const one = measure(world, honest, first.distance)
+    await clock.runUntil(atMs)
+    const one = await measure(world, honest, { startDistance })
     measurements.push(one)
     onMeasurement?.(one)
   }
-  clock.runUntil(scenario.durationMs)
-  settle(world, peers, honest)
+  await clock.runUntil(scenario.durationMs)
+  await settle(world, peers, honest)
   const drift = driftOf(world, honest, first.mean, size)
   const explained = ROUNDING_DRIFT + ADDING_DRIFT * Math.sqrt((2 * observer.ledger.whole()) / honest.length)
   if (drift !== undefined && !(drift <= explained)) observer.violated('mean-moved', `by ${drift} of itself`)
   const gaps = overlay !== undefined && overlay.length <= MAX_GAP_PEERS
   return {
     scenario,
-    measurements: [...measurements, measure(world, honest, first.distance)],
+    measurements: [...measurements, await measure(world, honest, { startDistance, last: true })],
     exchanges: observer.ledger.whole(),
     exchangesToShrink: measurements.find(({ error }) => error <= 1 / SHRINK)?.exchangesPerPeer,
     spectralGap: gaps ? spectralGap(metropolisHastings(overlay)) : undefined,
@@ -102,12 +107,19 @@ function fingerprint(trace: string, peers: readonly SimPeer[]): string {
   return hash.digest('hex')
 }
 
-function createWorld(scenario: Scenario, clock: VirtualClock, observer: World['observer']) {
-  const { peers: count, workload: spec, mixing } = scenario
-  const workload = createWorkload(scenario)
+interface WorldParts extends Pick<World, 'clock' | 'observer'> {
+  readonly training: Training | undefined
+}
+
+function createWorld(scenario: Scenario, { clock, observer, training }: WorldParts) {
+  const { peers: count, mixing } = scenario
+  const workload =
+    training === undefined ? knownWorkload(createProblem(scenario)) : trainedWorkload(scenario, training)
+  const { reference, schema } = workload
+  const size = reference.length
   const overlay = overlayOf(scenario)
   // One block for all: ten thousand small arrays would cost the collector more than the mathematics.
-  const arena = new Float32Array(count * spec.size)
+  const arena = new Float32Array(count * size)
   const peers: SimPeer[] = []
   const world: World = {
     scenario,
@@ -118,9 +130,9 @@ function createWorld(scenario: Scenario, clock: VirtualClock, observer: World['o
     network: createNetwork(scenario, clock),
     config: {
       federation: 'f'.repeat(64),
-      schema: { hash: '0'.repeat(64), size: spec.size },
-      reference: workload.reference,
-      codec: codecByName(mixing.codec, { fraction: mixing.fraction }),
+      schema: { hash: schema?.hash ?? '0'.repeat(64), size },
+      reference,
+      codec: codecByName(mixing.codec, { fraction: mixing.fraction, ...(schema && { schema }) }),
       gamma: mixing.gamma
     },
     rounds: roundsOf(scenario),
@@ -128,7 +140,7 @@ function createWorld(scenario: Scenario, clock: VirtualClock, observer: World['o
     peerAt: (peer) => peers[peer]!
   }
   for (let peer = 0; peer < count; peer++) {
-    const parameters = arena.subarray(peer * spec.size, (peer + 1) * spec.size)
+    const parameters = arena.subarray(peer * size, (peer + 1) * size)
     workload.begin(peer, parameters)
     peers.push(createPeer(world, peer, parameters))
   }
@@ -199,14 +211,14 @@ const isSettled = (peer: SimPeer): boolean => {
 }
 
 /** The faults are over: what is in doubt comes to an end, and then everything must be whole. */
-function settle(world: World, peers: readonly SimPeer[], honest: readonly SimPeer[]): void {
+async function settle(world: World, peers: readonly SimPeer[], honest: readonly SimPeer[]): Promise<void> {
   const { clock, network, observer, scenario } = world
   network.heal()
   for (const peer of peers) peer.finish()
   const limitMs = scenario.durationMs + SETTLE_LIMIT_MS
   // Doubts about attackers may never end; those about honest peers must.
   const done = () => honest.every((peer) => isSettled(peer) || onlyAttackersIn(world, peer))
-  while (!done() && clock.now() < limitMs) clock.runUntil(clock.now() + 1_000)
+  while (!done() && clock.now() < limitMs) await clock.runUntil(clock.now() + 1_000)
   for (const peer of honest)
     if (!isSettled(peer) && !onlyAttackersIn(world, peer)) observer.violated('never-settled', `peer ${peer.index}`)
   observer.ledger.close()

@@ -1,7 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
 import { CODEC_NAMES, needsSchema } from '../codec/registry.js'
 import { DEFAULT_DEGREE, OVERLAY_KINDS } from '../consensus/overlay.js'
-import { flag, list, oneOf, real, section, span, text, type ValueOf, whole } from './fields.js'
+import { anything, flag, list, oneOf, real, section, span, text, type ValueOf, whole } from './fields.js'
 
 /** Peers of one simulation: at ten thousand parameters each, 400 MB of them. */
 export const MAX_SIM_PEERS = 100_000
@@ -24,8 +24,11 @@ export type Attack = (typeof ATTACKS)[number]
 export const SIM_OVERLAYS = [...OVERLAY_KINDS, 'random-peers'] as const
 
 const workload = section({
-  /** `none`: peers that start apart and only mix; what is left to see is consensus. */
-  kind: oneOf('none', ['none', 'quadratic', 'logistic']),
+  /**
+   * `none`: peers that start apart and only mix; what is left to see is consensus. `trained`: a real model, as the
+   * section `training` says; the other fields of this section are then without meaning.
+   */
+  kind: oneOf('none', ['none', 'quadratic', 'logistic', 'trained']),
   /** Parameters per peer. */
   size: whole(32, 1, 1_000_000),
   learningRate: real(0.05, 0, 100),
@@ -113,6 +116,8 @@ const SCENARIO = section({
     settleExchanges: whole(12, 1, 1_000)
   }),
   workload,
+  /** What a workload of the kind `trained` trains; whoever opens model and data checks it. */
+  training: anything,
   network,
   peer,
   partitions: list(partition, 64),
@@ -129,7 +134,10 @@ export function readScenario(value: unknown): Scenario {
   const { attackers: hostile, mixing, peers } = scenario
   const count = hostile.reduce((sum, one) => sum + one.count, 0)
   if (count > peers - 2) throw refused('attackers', `at least two honest peers, ${count} of ${peers} attack`)
-  if (needsSchema(mixing.codec)) throw refused('mixing.codec', `a codec for plain vectors, got ${mixing.codec}`)
+  const trains = scenario.workload.kind === 'trained'
+  if (trains !== (scenario.training !== undefined))
+    throw refused('training', `a section where workload.kind is trained, and nowhere else`)
+  if (needsSchema(mixing.codec) && !trains) throw refused('mixing.codec', `a codec for plain vectors, got ${mixing.codec}`)
   return scenario
 }
 

@@ -1,19 +1,20 @@
 import type { Clock } from '../base/clock.js'
 
+/** One that returns a promise keeps the time standing still until it is settled. */
+export type ClockEvent = () => unknown
+
 interface Timer {
   readonly atMs: number
   readonly order: number
-  readonly run: () => void
+  readonly run: ClockEvent
 }
 
 /** Time that passes only as far as events are due; everything due at the same moment happens in the order it was set. */
 export interface VirtualClock extends Clock {
   /** Runs `event` after `delayMs`. Events cannot be taken back: what they find changed, they leave alone. */
-  after(delayMs: number, event: () => void): void
-  /** Runs the next event; false when none is left. */
-  step(): boolean
-  /** Runs every event due up to and including `untilMs`, then stands there. */
-  runUntil(untilMs: number): void
+  after(delayMs: number, event: ClockEvent): void
+  /** Runs every event due up to and including `untilMs`, one after the other, then stands there. */
+  runUntil(untilMs: number): Promise<void>
   /** Events waiting. */
   pending(): number
 }
@@ -24,22 +25,20 @@ export function createVirtualClock(startMs = 0): VirtualClock {
   let now = startMs
   let order = 0
 
-  function after(delayMs: number, run: () => void): void {
+  function after(delayMs: number, run: ClockEvent): void {
     push(heap, { atMs: now + Math.max(0, delayMs), order: order++, run })
-  }
-  function step(): boolean {
-    const next = pop(heap)
-    if (next === undefined) return false
-    now = Math.max(now, next.atMs)
-    next.run()
-    return true
   }
   return {
     now: () => now,
     after,
-    step,
-    runUntil(untilMs) {
-      while (heap.length > 0 && heap[0]!.atMs <= untilMs) step()
+    async runUntil(untilMs) {
+      while (heap.length > 0 && heap[0]!.atMs <= untilMs) {
+        const next = pop(heap)!
+        now = Math.max(now, next.atMs)
+        const underWay = next.run()
+        // A turn of the loop for each of millions of events would cost more than they do.
+        if (underWay instanceof Promise) await underWay
+      }
       now = Math.max(now, untilMs)
     },
     pending: () => heap.length,

@@ -1,21 +1,47 @@
+import { PeertuneError } from '../base/errors.js'
 import { seededRng } from '../base/rng.js'
 import { drawn, normal } from './draws.js'
 import { logistic } from './logistic.js'
 import type { Scenario } from './scenario.js'
-import type { Workload, WorkloadParts } from './workload-types.js'
+import type { KnownProblem, Workload, WorkloadParts } from './workload-types.js'
 
-export function createWorkload(scenario: Scenario): Workload {
+/** Throws `config/bad-scenario` for a workload that is no problem of its own. */
+export function createProblem(scenario: Scenario): KnownProblem {
   const { seed, peers, workload } = scenario
   const rng = seededRng(seed, 'workload')
   const weights = Array.from({ length: peers }, () => Math.round(drawn(rng, workload.samples)))
   const reference = Float32Array.from({ length: workload.size }, () => rng.uniform() - 0.5)
   const parts = { scenario, weights, reference, rng }
-  if (workload.kind === 'none') return consensusOnly(parts)
-  return workload.kind === 'quadratic' ? quadratic(parts) : logistic(parts)
+  switch (workload.kind) {
+    case 'none':
+      return consensusOnly(parts)
+    case 'quadratic':
+      return quadratic(parts)
+    case 'logistic':
+      return logistic(parts)
+    case 'trained':
+      throw new PeertuneError('config/bad-scenario', 'workload.kind: trained needs a section training')
+  }
+}
+
+/** Steps of a known problem take no time of their own: they are made when they end. */
+export function knownWorkload(problem: KnownProblem): Workload {
+  const { reference, weights, trains, begin, step, loss, bestLoss } = problem
+  return {
+    reference,
+    weights,
+    trains,
+    begin,
+    learner: (peer, parameters) => ({
+      begin: () => (local) => step(peer, parameters, local),
+      state: () => undefined
+    }),
+    measure: ({ mean }) => ({ excessLoss: loss(mean) - bestLoss })
+  }
 }
 
 /** Peers start anywhere around x0 and want nothing; their best point is their mean. */
-function consensusOnly({ scenario, weights, reference }: WorkloadParts): Workload {
+function consensusOnly({ scenario, weights, reference }: WorkloadParts): KnownProblem {
   return {
     reference,
     weights,
@@ -32,7 +58,7 @@ function consensusOnly({ scenario, weights, reference }: WorkloadParts): Workloa
 }
 
 /** f_i(x) = 1/2 sum_k a_ik (x_k - c_ik)^2: curvatures from 1/2 to 3/2, centres as far apart as heterogeneity says. */
-function quadratic({ scenario, weights, reference, rng }: WorkloadParts): Workload {
+function quadratic({ scenario, weights, reference, rng }: WorkloadParts): KnownProblem {
   const { size, heterogeneity, noise } = scenario.workload
   const centre = Float64Array.from(reference, (value) => value + normal(rng))
   const own = weights.map(() => ({

@@ -21,6 +21,11 @@ export interface LocalOptimiserParts {
 export interface LocalOptimiser {
   /** One batch, one gradient, one update. Returns the loss in nats before the update. */
   step(): Promise<number>
+  /**
+   * The first half of a step: the gradient is under way. The second half, to be called once or never, waits for it and
+   * updates. For whoever keeps the time between the two.
+   */
+  begin(): () => Promise<number>
   /** Updates made so far; the state is this optimiser's own and moves on with the next step. */
   state(): AdamWState
   cursor(): BatchCursor
@@ -34,13 +39,20 @@ export function createLocalOptimiser(parts: LocalOptimiserParts): LocalOptimiser
   const { trainer, batches, parameters, options } = parts
   const { schedule, ...peak } = options
   let state = parts.state ?? createAdamW(parameters.length)
-  return {
-    async step() {
-      const { loss, gradients } = await trainer.step(parameters.slice(), batches.next())
+  function begin(): () => Promise<number> {
+    const underWay = trainer.step(parameters.slice(), batches.next())
+    // Whoever begins may be gone before it fails.
+    underWay.catch(() => undefined)
+    return async () => {
+      const { loss, gradients } = await underWay
       const learningRate = peak.learningRate * scheduleFactor(schedule, state.step)
       state = adamw(parameters, gradients, state, { ...peak, learningRate })
       return loss
-    },
+    }
+  }
+  return {
+    begin,
+    step: () => begin()(),
     state: () => state,
     cursor: () => batches.cursor()
   }

@@ -6,11 +6,11 @@ import { runScenario } from '../../src/sim/run.js'
 const SCENARIOS = 200
 
 describe('random scenarios', () => {
-  it('break no promise: both or neither, never twice, the weighted mean kept, everything finite and bounded', () => {
+  it('break no promise: both or neither, never twice, the weighted mean kept, everything finite and bounded', async () => {
     const seen: Record<string, number> = {}
     const failing: string[] = []
     for (let seed = 0; seed < SCENARIOS; seed++) {
-      const { violations, counts } = runScenario(randomScenario(String(seed)))
+      const { violations, counts } = await runScenario(randomScenario(String(seed)))
       for (const [what, count] of Object.entries(counts)) seen[what] = (seen[what] ?? 0) + count
       if (violations.length > 0) failing.push(`seed ${seed}: ${violations.map(({ code }) => code).join(', ')}`)
     }
@@ -20,17 +20,18 @@ describe('random scenarios', () => {
       expect(seen[what], what).toBeGreaterThan(100)
   })
 
-  it('go the same way again, to the last bit of every peer, and another way with another seed', () => {
+  it('go the same way again, to the last bit of every peer, and another way with another seed', async () => {
     for (const seed of ['3', '12', '20']) {
       const lines: string[][] = [[], []]
-      const [one, two] = lines.map((trace) =>
-        runScenario(randomScenario(seed), { onTrace: (line) => trace.push(line) })
+      const [one, two] = await Promise.all(
+        lines.map((trace) => runScenario(randomScenario(seed), { onTrace: (line) => trace.push(line) }))
       )
       expect(lines[0]!.length).toBeGreaterThan(100)
       expect(lines[0]).toEqual(lines[1])
       expect(one!.traceHash).toBe(two!.traceHash)
       expect({ ...one, measurements: [] }).toEqual({ ...two, measurements: [] })
     }
-    expect(runScenario(randomScenario('3')).traceHash).not.toBe(runScenario(randomScenario('4')).traceHash)
+    const [three, four] = await Promise.all(['3', '4'].map((seed) => runScenario(randomScenario(seed))))
+    expect(three!.traceHash).not.toBe(four!.traceHash)
   })
 })

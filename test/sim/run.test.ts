@@ -11,15 +11,15 @@ describe('crashes', () => {
       peer: { crashesPerMinute: 4, checkpointEvery: 8, exchangeLog, downMs: [100, 3_000] }
     })
 
-  it('lose nothing with the exchange log, although checkpoints are older', () => {
-    const { violations, counts, drift } = runScenario(crashing(true))
+  it('lose nothing with the exchange log, although checkpoints are older', async () => {
+    const { violations, counts, drift } = await runScenario(crashing(true))
     expect(counts.crash).toBeGreaterThan(20)
     expect(violations).toEqual([])
     expect(drift).toBeLessThan(1e-6)
   })
 
-  it('without it lose halves of exchanges, and the simulator sees it', () => {
-    const { violations, drift } = runScenario(crashing(false))
+  it('without it lose halves of exchanges, and the simulator sees it', async () => {
+    const { violations, drift } = await runScenario(crashing(false))
     expect(violations.map(({ code }) => code)).toContain('half-applied')
     expect(drift).toBeGreaterThan(1e-4)
   })
@@ -28,8 +28,8 @@ describe('crashes', () => {
 describe('consensus', () => {
   it.each(['ring', 'exponential', 'random-regular', 'random-peers', 'complete'] as const)(
     'on %s comes no later than randomized gossip with that gap',
-    (kind) => {
-      const result = runScenario(
+    async (kind) => {
+      const result = await runScenario(
         readScenario({
           peers: 16,
           durationMs: kind === 'ring' ? 240_000 : 60_000,
@@ -50,8 +50,8 @@ describe('consensus', () => {
 describe('learning', () => {
   it.each(['quadratic', 'logistic'] as const)(
     '%s: peers that only know their own data reach the common optimum',
-    (kind) => {
-      const result = runScenario(
+    async (kind) => {
+      const result = await runScenario(
         readScenario({
           peers: 8,
           durationMs: 300_000,
@@ -70,8 +70,8 @@ describe('learning', () => {
 })
 
 describe('attackers', () => {
-  it.each(ATTACKS)('%s: honest peers stay finite, bounded and whole among themselves', (attack) => {
-    const result = runScenario(
+  it.each(ATTACKS)('%s: honest peers stay finite, bounded and whole among themselves', async (attack) => {
+    const result = await runScenario(
       readScenario({
         peers: 8,
         durationMs: 40_000,
@@ -90,8 +90,8 @@ describe('attackers', () => {
 })
 
 describe('partitions', () => {
-  it('let each side agree with itself, and all with all once they heal', () => {
-    const { measurements, violations } = runScenario(
+  it('let each side agree with itself, and all with all once they heal', async () => {
+    const { measurements, violations } = await runScenario(
       readScenario({
         peers: 8,
         durationMs: 90_000,

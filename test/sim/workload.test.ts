@@ -1,10 +1,10 @@
 import { describe, expect, it } from 'vitest'
 import { seededRng } from '../../src/base/rng.js'
 import { readScenario } from '../../src/sim/scenario.js'
-import { createWorkload } from '../../src/sim/workload.js'
+import { createProblem } from '../../src/sim/workload.js'
 
 const make = (kind: 'quadratic' | 'logistic', over: Record<string, unknown> = {}) =>
-  createWorkload(
+  createProblem(
     readScenario({ peers: 5, workload: { kind, size: 6, heterogeneity: 0.7, noise: 0, samples: [20, 60], ...over } })
   )
 
@@ -42,7 +42,7 @@ describe.each(['quadratic', 'logistic'] as const)('%s', (kind) => {
 
   it('is the same again for the same seed and another for another', () => {
     expect(make(kind).optimum).toEqual(make(kind).optimum)
-    const other = createWorkload(readScenario({ peers: 5, seed: 'b', workload: { kind, size: 6 } }))
+    const other = createProblem(readScenario({ peers: 5, seed: 'b', workload: { kind, size: 6 } }))
     expect(other.optimum).not.toEqual(make(kind).optimum)
   })
 })

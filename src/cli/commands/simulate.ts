@@ -19,7 +19,7 @@ const MAX_ROWS = 20
 /** Simulates a scenario. Exit code 1 when a promise was broken; the seed that is printed plays it again. */
 export async function simulate(file: string, options: SimulateOptions, out: Output): Promise<number> {
   const scenario = scenarioOf(await readYamlFile(file), options)
-  const result = runScenario(scenario)
+  const result = await runScenario(scenario)
   if (options.json) out.json(jsonOf(result))
   else
     for (const line of [...table(result), ...(options.plot ? drawing(result) : []), ...summary(result)]) out.line(line)

@@ -1,0 +1,77 @@
+import { PeertuneError } from '../base/errors.js'
+import type { Dataset } from '../data/batch.js'
+import type { AdamWOptions, AdamWState } from '../train/adamw.js'
+import { evaluateDataset } from '../train/evaluate.js'
+import { createLocalOptimiser } from '../train/local-optimiser.js'
+import type { Schedule } from '../train/schedule.js'
+import type { Trainer } from '../train/trainer.js'
+import type { Scenario } from './scenario.js'
+import type { Learner, LearnerState, Workload } from './workload-types.js'
+
+/** What a simulated federation trains. Whoever opens it closes it; one trainer serves all peers, since it keeps nothing. */
+export interface Training {
+  readonly trainer: Pick<Trainer, 'description' | 'step' | 'evaluate'>
+  /** By peer. Held-out examples are the first one's. */
+  readonly datasets: readonly Dataset[]
+  readonly batchSize: number
+  /** AdamW with its peak learning rate; it falls to 0 along a cosine over the scenario's `totalSteps`, or stays without them. */
+  readonly optimiser: AdamWOptions
+}
+
+/**
+ * Real training of a real model. A gradient is begun when a local step begins and waited for when it ends, in virtual
+ * time: the trainer is a function of parameters and batch, so how long it really takes changes nothing.
+ */
+export function trainedWorkload({ peers, mixing }: Scenario, training: Training): Workload {
+  const { trainer, datasets, batchSize } = training
+  const { initial, schema } = trainer.description
+  if (datasets.length !== peers)
+    throw new PeertuneError('config/bad-scenario', `${datasets.length} data sources for ${peers} peers`)
+  const { totalSteps } = mixing
+  const schedule: Schedule = totalSteps === 0 ? { kind: 'constant' } : { kind: 'cosine', totalSteps }
+  const evaluate = (parameters: Float32Array) =>
+    evaluateDataset(trainer, parameters, datasets[0]!.evaluation(batchSize))
+  return {
+    reference: initial,
+    schema,
+    weights: datasets.map(({ size }) => size),
+    trains: true,
+    begin: (_, parameters) => parameters.set(initial),
+    learner: (peer, parameters, saved) => createLearner({ peer, parameters, saved, training, schedule }),
+    async measure({ mean, peers: held }, last) {
+      const merged = await evaluate(Float32Array.from(mean))
+      if (!last) return { excessLoss: merged.loss, merged }
+      const apart = []
+      for (const parameters of held) apart.push(await evaluate(parameters))
+      return { excessLoss: merged.loss, merged, peers: apart }
+    }
+  }
+}
+
+interface LearnerParts {
+  readonly peer: number
+  readonly parameters: Float32Array
+  readonly saved: LearnerState | undefined
+  readonly training: Training
+  readonly schedule: Schedule
+}
+
+function createLearner({ peer, parameters, saved, training, schedule }: LearnerParts): Learner {
+  const { trainer, datasets, batchSize, optimiser: options } = training
+  const optimiser = createLocalOptimiser({
+    trainer,
+    batches: datasets[peer]!.batches(batchSize, saved?.cursor),
+    parameters,
+    options: { ...options, schedule },
+    ...(saved && { state: copyOf(saved.optimiser) })
+  })
+  return {
+    begin() {
+      const end = optimiser.begin()
+      return async () => void (await end())
+    },
+    state: () => ({ optimiser: copyOf(optimiser.state()), cursor: optimiser.cursor() })
+  }
+}
+
+const copyOf = ({ m, v, step }: AdamWState): AdamWState => ({ m: m.slice(), v: v.slice(), step })
