@@ -13,7 +13,7 @@ import { createObserver } from './observer.js'
 import { createPeer } from './peer.js'
 import type { SimPeer, World } from './peer-state.js'
 import type { Scenario } from './scenario.js'
-import { createVirtualClock, type VirtualClock } from './virtual-clock.js'
+import { createVirtualClock } from './virtual-clock.js'
 import { type Training, trainedWorkload } from './trained.js'
 import { createProblem, knownWorkload } from './workload.js'
 
@@ -113,8 +113,7 @@ interface WorldParts extends Pick<World, 'clock' | 'observer'> {
 
 function createWorld(scenario: Scenario, { clock, observer, training }: WorldParts) {
   const { peers: count, mixing } = scenario
-  const workload =
-    training === undefined ? knownWorkload(createProblem(scenario)) : trainedWorkload(scenario, training)
+  const workload = training === undefined ? knownWorkload(createProblem(scenario)) : trainedWorkload(scenario, training)
   const { reference, schema } = workload
   const size = reference.length
   const overlay = overlayOf(scenario)

@@ -137,7 +137,8 @@ export function readScenario(value: unknown): Scenario {
   const trains = scenario.workload.kind === 'trained'
   if (trains !== (scenario.training !== undefined))
     throw refused('training', `a section where workload.kind is trained, and nowhere else`)
-  if (needsSchema(mixing.codec) && !trains) throw refused('mixing.codec', `a codec for plain vectors, got ${mixing.codec}`)
+  if (needsSchema(mixing.codec) && !trains)
+    throw refused('mixing.codec', `a codec for plain vectors, got ${mixing.codec}`)
   return scenario
 }
 

@@ -1,4 +1,7 @@
 import { isPeertuneError, PeertuneError } from '../../base/errors.js'
+import { fieldName } from '../../node/config.js'
+import type { Origin } from '../../node/config-fields.js'
+import { openRehearsal, type Rehearsal } from '../../node/rehearsal.js'
 import { readYamlFile, type YamlFile } from '../../node/yaml-file.js'
 import type { Measurement } from '../../sim/measure.js'
 import { plot } from '../../sim/plot.js'
@@ -18,12 +21,22 @@ const MAX_ROWS = 20
 
 /** Simulates a scenario. Exit code 1 when a promise was broken; the seed that is printed plays it again. */
 export async function simulate(file: string, options: SimulateOptions, out: Output): Promise<number> {
-  const scenario = scenarioOf(await readYamlFile(file), options)
-  const result = await runScenario(scenario)
+  const yaml = await readYamlFile(file)
+  const scenario = scenarioOf(yaml, options)
+  const training = await trainingOf(scenario, yaml)
+  const result = await runScenario(scenario, training && { training }).finally(() => training?.close())
   if (options.json) out.json(jsonOf(result))
   else
     for (const line of [...table(result), ...(options.plot ? drawing(result) : []), ...summary(result)]) out.line(line)
   return result.violations.length === 0 ? EXIT_OK : EXIT_FAILURE
+}
+
+/** Absent where the workload is a problem of its own. */
+async function trainingOf({ training: section, peers }: Scenario, yaml: YamlFile): Promise<Rehearsal | undefined> {
+  if (section === undefined) return undefined
+  const origin: Origin = (path) =>
+    `${yaml.file}:${yaml.line(['training', ...path])}: ${fieldName(['training', ...path])}`
+  return openRehearsal({ section, file: yaml.file, origin, peers })
 }
 
 /** Throws `config/bad-scenario` with the line of the mistake. */
@@ -49,7 +62,16 @@ const jsonOf = ({ measurements, ...rest }: RunResult) => ({
   measurements: measurements.map(({ mean: _, ...one }) => one)
 })
 
-const COLUMNS = ['time', 'distance', 'of start', 'loss above best', 'exchanges/peer', 'MB sent', 'running'] as const
+/** `%`: accuracy of the merged model, where one is trained. */
+const columnsOf = (trained: boolean): readonly string[] => [
+  'time',
+  'distance',
+  'of start',
+  ...(trained ? ['merged loss', '%'] : ['loss above best']),
+  'exchanges/peer',
+  'MB sent',
+  'running'
+]
 
 function table({ measurements, scenario }: RunResult): string[] {
   const every = Math.ceil(measurements.length / MAX_ROWS)
@@ -58,13 +80,19 @@ function table({ measurements, scenario }: RunResult): string[] {
     inSeconds(one.atMs),
     one.distance.toExponential(2),
     startsTogether(measurements) ? '-' : one.error.toExponential(2),
-    scenario.workload.kind === 'none' ? '-' : one.excessLoss.toExponential(2),
+    ...learned(one, scenario),
     one.exchangesPerPeer.toFixed(1),
     (one.bytes / 1e6).toFixed(1),
     String(one.running)
   ])
-  const widths = COLUMNS.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i]!.length)))
-  return [COLUMNS, ...rows].map((row) => row.map((cell, i) => cell.padStart(widths[i]!)).join('  '))
+  const columns = columnsOf(scenario.workload.kind === 'trained')
+  const widths = columns.map((name, i) => Math.max(name.length, ...rows.map((row) => row[i]!.length)))
+  return [columns, ...rows].map((row) => row.map((cell, i) => cell.padStart(widths[i]!)).join('  '))
+}
+
+function learned({ merged, excessLoss }: Measurement, { workload }: Scenario): string[] {
+  if (merged !== undefined) return [merged.loss.toFixed(4), (100 * merged.accuracy).toFixed(1)]
+  return [workload.kind === 'none' ? '-' : excessLoss.toExponential(2)]
 }
 
 const startsTogether = ([first]: readonly Measurement[]): boolean => first?.distance === 0
@@ -90,6 +118,16 @@ function drawing({ measurements, predictedExchanges }: RunResult): string[] {
   ]
 }
 
+/** What single peers have at the end, without being merged. */
+function peersOf(peers: Measurement['peers']): string | undefined {
+  if (peers === undefined) return undefined
+  const span = (values: readonly number[], digits: number) =>
+    `${Math.min(...values).toFixed(digits)} to ${Math.max(...values).toFixed(digits)}`
+  const losses = peers.map(({ loss }) => loss)
+  const accuracies = peers.map(({ accuracy }) => 100 * accuracy)
+  return `peers by themselves: loss ${span(losses, 4)}, accuracy ${span(accuracies, 1)} %`
+}
+
 function summary(result: RunResult): string[] {
   const { scenario, exchanges, exchangesToShrink, predictedExchanges, spectralGap, drift, network, violations } = result
   const facts = [
@@ -100,6 +138,7 @@ function summary(result: RunResult): string[] {
       : `a hundredth of the start's distance after ${exchangesToShrink.toFixed(1)} exchanges per peer` +
         (predictedExchanges === undefined ? '' : `, at most ${predictedExchanges.toFixed(1)} expected`),
     drift === undefined ? undefined : `the weighted mean moved by ${drift.toExponential(1)} of itself`,
+    peersOf(result.measurements.at(-1)?.peers),
     `seed ${scenario.seed}, trace ${result.traceHash.slice(0, 16)}`,
     ...violations.map(({ code, detail, atMs }) => `broken at ${inSeconds(atMs)}: ${code}: ${detail}`),
     violations.length === 0

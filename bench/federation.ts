@@ -1,0 +1,77 @@
+import { defaultGamma } from '../src/codec/registry.js'
+import type { CodecName } from '../src/codec/codec.js'
+import type { Measurement } from '../src/sim/measure.js'
+import { type RunResult, runScenario } from '../src/sim/run.js'
+import { readScenario } from '../src/sim/scenario.js'
+import type { Training } from '../src/sim/trained.js'
+import { type DatasetEvaluation, evaluateDataset } from '../src/train/evaluate.js'
+import { createLocalOptimiser } from '../src/train/local-optimiser.js'
+
+/** How peers of an experiment mix; the daemon's defaults where nothing is said. */
+export interface MixOptions {
+  readonly seed: string
+  /** Local steps of each peer, and between two exchanges. */
+  readonly steps: number
+  readonly localSteps?: number
+  readonly codec?: CodecName
+  readonly fraction?: number
+  readonly gamma?: number
+  readonly settleExchanges?: number
+  /** Measurements on the way. */
+  readonly measurements?: number
+  readonly onMeasurement?: (measurement: Measurement) => void
+}
+
+/** Virtual milliseconds of a local step: peers are not equally fast. */
+const STEP_MS = [200, 300] as const
+/** Time to settle after the slowest has trained. */
+const SETTLING_MS = 60_000
+
+/** A simulated federation, everybody reachable by everybody, with links that work: what is left is the mixing. */
+export function gossip(training: Training, options: MixOptions): Promise<RunResult> {
+  const { seed, steps, localSteps = 10, codec = 'int8', fraction = 0.1, settleExchanges = 12 } = options
+  const durationMs = steps * STEP_MS[1] * 1.5 + SETTLING_MS
+  const measureMs = Math.ceil((steps * STEP_MS[1]) / (options.measurements ?? 4))
+  const scenario = readScenario({
+    name: 'experiment',
+    seed,
+    peers: training.datasets.length,
+    durationMs,
+    measureMs,
+    overlay: { kind: 'complete' },
+    mixing: {
+      codec,
+      fraction,
+      gamma: options.gamma ?? defaultGamma(codec, fraction),
+      localSteps,
+      totalSteps: steps,
+      settleExchanges
+    },
+    peer: { stepMs: STEP_MS },
+    workload: { kind: 'trained' },
+    training: {}
+  })
+  const { onMeasurement } = options
+  return runScenario(scenario, { training, ...(onMeasurement && { onMeasurement }) })
+}
+
+/** Every peer by itself, the same steps from the same start; held-out loss and accuracy of each. */
+export async function alone(training: Training, steps: number): Promise<DatasetEvaluation[]> {
+  const { trainer, datasets, batchSize } = training
+  const results: DatasetEvaluation[] = []
+  for (const dataset of datasets) {
+    const parameters = trainer.description.initial.slice()
+    const optimiser = createLocalOptimiser({
+      trainer,
+      batches: dataset.batches(batchSize),
+      parameters,
+      options: { ...training.optimiser, schedule: { kind: 'cosine', totalSteps: steps } }
+    })
+    for (let step = 0; step < steps; step++) await optimiser.step()
+    results.push(await evaluateDataset(trainer, parameters, datasets[0]!.evaluation(batchSize)))
+  }
+  return results
+}
+
+export const meanOf = (values: readonly number[]): number =>
+  values.reduce((sum, value) => sum + value, 0) / values.length

@@ -1,0 +1,90 @@
+import { dirname, resolve } from 'node:path'
+import { PeertuneError } from '../base/errors.js'
+import { federationHash } from '../base/federation.js'
+import type { Dataset } from '../data/batch.js'
+import { openDataset } from '../data/source.js'
+import type { DataSpec } from '../data/spec.js'
+import type { AdamWOptions } from '../train/adamw.js'
+import type { Trainer } from '../train/trainer.js'
+import * as f from './config-fields.js'
+import { checkConfigFiles, resolveConfig } from './config.js'
+import { checkModel, readManifest } from './manifest.js'
+import { openLocalTrainer } from './open-trainer.js'
+import { withCommonStart } from './start-from.js'
+
+/** Configurations of one rehearsal; each file is read. */
+const MAX_CONFIGS = 1024
+
+const schema = f.section({
+  configs: f.list(f.path('a configuration'), { of: 'configurations', min: 1, max: MAX_CONFIGS, distinct: true })
+})
+
+/** A federation's model and data as its peers' configurations have them, for one process. */
+export interface Rehearsal {
+  readonly trainer: Trainer
+  /** By peer. */
+  readonly datasets: readonly Dataset[]
+  readonly batchSize: number
+  readonly optimiser: AdamWOptions
+  close(): Promise<void>
+}
+
+export interface RehearsalOptions {
+  /** `{ configs: [...] }`: files of participants of one federation, relative to `file`. */
+  readonly section: unknown
+  /** The file the section stands in. */
+  readonly file: string
+  readonly origin: f.Origin
+  readonly peers: number
+}
+
+/**
+ * Opens what a federation trains, without a node. Peer i has configuration i mod n; of those who share one, each draws
+ * glyphs of its own and speakers are dealt anew to all. Batch size and optimiser are the first configuration's. Throws
+ * what reading configurations, models and data throws, and `config/bad-scenario` where they do not fit together.
+ */
+export async function openRehearsal({ section, file, origin, peers }: RehearsalOptions): Promise<Rehearsal> {
+  const { configs } = f.checkFields(schema, section, origin)
+  const read = await Promise.all(configs.map((config) => readConfig(resolve(dirname(file), config))))
+  const [first] = read
+  if (first === undefined || new Set(read.map(({ hash }) => hash)).size > 1)
+    throw new PeertuneError('config/bad-scenario', `${origin(['configs'])}: configurations of several federations`)
+  const { config, manifest } = first
+  const { device, model: modelPath, threads, training } = config
+  const spec = { modelPath, task: manifest.task, peft: manifest.peft, device, threads }
+  const trainer = await withCommonStart(await openLocalTrainer(spec), manifest, config)
+  const open = (peer: number) => {
+    const { data } = read[peer % read.length]!.config
+    return openDataset(dataOf(data, { peer, peers, shared: peers > read.length }), manifest.task, trainer.description)
+  }
+  const { learningRate, weightDecay, beta1, beta2, epsilon, batchSize } = training
+  return {
+    trainer,
+    datasets: await Promise.all(Array.from({ length: peers }, (_, peer) => open(peer))),
+    batchSize,
+    optimiser: { learningRate, weightDecay, beta1, beta2, epsilon },
+    close: () => trainer.close()
+  }
+}
+
+async function readConfig(file: string) {
+  const resolved = await resolveConfig(file)
+  await checkConfigFiles(resolved)
+  const { config } = resolved
+  const manifest = await readManifest(config.federation)
+  await checkModel(manifest, config.model)
+  return { config, manifest, hash: federationHash(manifest) }
+}
+
+/** `shared`: more peers than configurations. */
+function dataOf(
+  data: DataSpec,
+  { peer, peers, shared }: { readonly peer: number; readonly peers: number; readonly shared: boolean }
+): DataSpec {
+  if (!shared) return data
+  if (data.kind === 'glyphs') return { ...data, seed: `${data.seed}/${peer}` }
+  if (data.kind === 'text' && data.split !== undefined) return { ...data, split: { ...data.split, peers, peer } }
+  throw new PeertuneError('config/bad-scenario', `training.configs: ${data.kind} data cannot be dealt to more peers`, {
+    hint: 'name one configuration for each peer, with data of its own'
+  })
+}

@@ -1,0 +1,126 @@
+import { describe, expect, it } from 'vitest'
+import type { Batch, Dataset } from '../../src/data/batch.js'
+import { createDataset } from '../../src/data/dataset.js'
+import { runScenario } from '../../src/sim/run.js'
+import { readScenario } from '../../src/sim/scenario.js'
+import type { Training } from '../../src/sim/trained.js'
+import { createSchema } from '../../src/tensor/schema.js'
+import { createLocalOptimiser } from '../../src/train/local-optimiser.js'
+import type { Trainer } from '../../src/train/trainer.js'
+
+const SIZE = 5
+const PEERS = 4
+
+/** f(x) = 1/2 sum (x_k - c)^2 on a batch whose only number is c; `turns` of the event loop pass before a gradient is there. */
+function quadraticTrainer(turns: () => number): Pick<Trainer, 'description' | 'step' | 'evaluate'> {
+  const centreOf = (batch: Batch): number => batch.inputs.centre!.data[0]!
+  return {
+    description: {
+      schema: createSchema([{ name: 'x', shape: [SIZE] }]),
+      initial: Float32Array.from({ length: SIZE }, (_, k) => k / 7),
+      inputs: [],
+      modelSha256: '',
+      device: { used: 'cpu' }
+    },
+    async step(parameters, batch) {
+      const gradients = parameters.map((value) => value - centreOf(batch))
+      for (let left = turns(); left > 0; left--) await new Promise((resolve) => setImmediate(resolve))
+      return { loss: 0, gradients }
+    },
+    async evaluate(parameters, batch) {
+      const lossSum = parameters.reduce((sum, value) => sum + 0.5 * (value - centreOf(batch)) ** 2, 0)
+      return { lossSum, count: 1, correct: 0 }
+    }
+  }
+}
+
+/** Centres 0, 1, 2, ... by peer: three examples each around its own. */
+function datasetOf(peer: number): Dataset {
+  const example = (centre: number) => ({ values: Float32Array.of(centre), label: 0 })
+  return createDataset({
+    training: [peer - 0.3, peer, peer + 0.3].map(example),
+    heldOut: [example((PEERS - 1) / 2)],
+    seed: `peer-${peer}`,
+    collate: ([one]) => ({
+      inputs: { centre: { type: 'float32', shape: [1], data: one!.values as Float32Array } },
+      labels: { shape: [1], data: Int32Array.of(0) }
+    })
+  })
+}
+
+const trainingOf = (turns: () => number = () => 0): Training => ({
+  trainer: quadraticTrainer(turns),
+  datasets: Array.from({ length: PEERS }, (_, peer) => datasetOf(peer)),
+  batchSize: 1,
+  optimiser: { learningRate: 0.1, weightDecay: 0 }
+})
+
+const scenarioOf = (over: Record<string, unknown> = {}, mixing: Record<string, unknown> = {}) =>
+  readScenario({
+    seed: 'trained',
+    peers: PEERS,
+    durationMs: 60_000,
+    measureMs: 60_000,
+    overlay: { kind: 'complete' },
+    workload: { kind: 'trained' },
+    training: {},
+    mixing: { codec: 'float32', localSteps: 4, totalSteps: 60, settleExchanges: 8, ...mixing },
+    ...over
+  })
+
+describe('a trained workload', () => {
+  it('takes peers that never meet exactly where each gets alone', async () => {
+    const training = trainingOf()
+    const result = await runScenario(scenarioOf({}, { localSteps: 1000, settleExchanges: 1 }), {
+      training: { ...training, datasets: training.datasets.map(() => datasetOf(2)) }
+    })
+    const parameters = training.trainer.description.initial.slice()
+    const lone = createLocalOptimiser({
+      trainer: training.trainer,
+      batches: datasetOf(2).batches(1),
+      parameters,
+      options: { ...training.optimiser, schedule: { kind: 'cosine', totalSteps: 60 } }
+    })
+    for (let step = 0; step < 60; step++) await lone.step()
+    // Alike peers whose mean is exchanged stay where they are: the mean of equal vectors.
+    expect([...Float32Array.from(result.measurements.at(-1)!.mean)]).toEqual([...parameters])
+    expect(result.violations).toEqual([])
+  })
+
+  it('brings peers with different data to one another and near the best for all', async () => {
+    const { measurements, violations, exchanges } = await runScenario(scenarioOf(), { training: trainingOf() })
+    const [first, last] = [measurements[0]!, measurements.at(-1)!]
+    expect(violations).toEqual([])
+    expect(exchanges).toBeGreaterThan(20)
+    // The centres of all peers are 1.5 apart from their mean at most; nobody alone would come closer than 0.5.
+    expect(last.merged!.loss).toBeLessThan(0.1 * first.merged!.loss)
+    for (const peer of last.peers!) expect(peer.loss).toBeLessThan(0.2 * first.merged!.loss)
+  })
+
+  it('goes the same way however long a gradient takes', async () => {
+    let turn = 0
+    const [one, other] = await Promise.all([
+      runScenario(scenarioOf({}, { totalSteps: 12 }), { training: trainingOf() }),
+      runScenario(scenarioOf({}, { totalSteps: 12 }), { training: trainingOf(() => (turn++ * 7) % 3) })
+    ])
+    expect(other.traceHash).toBe(one.traceHash)
+  })
+
+  it('comes back from crashes with the optimiser and the place in the data of the checkpoint', async () => {
+    const crashing = scenarioOf({ peer: { crashesPerMinute: 6, checkpointEvery: 2, downMs: [100, 500] } })
+    const { violations, counts, drift, measurements } = await runScenario(crashing, { training: trainingOf() })
+    expect(counts.crash).toBeGreaterThan(5)
+    expect(violations).toEqual([])
+    // Without the moments of the past the mean would still be right; without what steps have added it would not.
+    expect(drift).toBeLessThan(1e-6)
+    expect(measurements.at(-1)!.merged!.loss).toBeLessThan(0.2 * measurements[0]!.merged!.loss)
+  })
+
+  it('needs its section, and a data source for each peer', async () => {
+    expect(() => readScenario({ workload: { kind: 'trained' } })).toThrow(/training: expected a section/)
+    expect(() => readScenario({ training: {} })).toThrow(/training: expected a section/)
+    await expect(runScenario(scenarioOf({ peers: 3 }), { training: trainingOf() })).rejects.toThrow(
+      '4 data sources for 3 peers'
+    )
+  })
+})
