@@ -5,7 +5,7 @@ import { evaluateDataset } from '../src/train/evaluate.js'
 import { alone, gossip, meanOf } from './federation.js'
 import { LLAMA_LINEARS, openPlay, PLAY_FLAGS } from './shakespeare.js'
 
-/** One row of the table. Rates were chosen for lone training of one peer for 100 steps, from 1e-3 to 1e-1 in thirds. */
+/** One row of the table. Rates are usual ones for the method, not tuned for this model. */
 interface Row {
   readonly peft: PeftPlan
   readonly learningRate: number
