@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file codec/peertune.proto.
  */
 export const file_codec_peertune: GenFile = /*@__PURE__*/
-  fileDesc("ChRjb2RlYy9wZWVydHVuZS5wcm90bxILcGVlcnR1bmUudjEiLQoHUGF5bG9hZBISCgpzaXplX2J5dGVzGAEgASgNEg4KBnNoYTI1NhgCIAEoDCIvCg1FZGdlUmVmZXJlbmNlEgwKBGhhc2gYASABKAwSEAoIc2VxdWVuY2UYAiABKAQiywEKBUhlbGxvEhIKCmZlZGVyYXRpb24YASABKAwSDgoGc2NoZW1hGAIgASgMEiEKBXBoYXNlGAMgASgOMhIucGVlcnR1bmUudjEuUGhhc2USDgoGd2VpZ2h0GAQgASgNEg0KBWNvZGVjGAUgASgJEg0KBWdhbW1hGAYgASgBEi0KCXJlZmVyZW5jZRgHIAEoCzIaLnBlZXJ0dW5lLnYxLkVkZ2VSZWZlcmVuY2USEwoGcmFkaXVzGAggASgBSACIAQFCCQoHX3JhZGl1cyKxAQoGQWNjZXB0EiEKBXBoYXNlGAEgASgOMhIucGVlcnR1bmUudjEuUGhhc2USDgoGd2VpZ2h0GAIgASgNEiUKB3BheWxvYWQYAyABKAsyFC5wZWVydHVuZS52MS5QYXlsb2FkEi0KCXJlZmVyZW5jZRgEIAEoCzIaLnBlZXJ0dW5lLnYxLkVkZ2VSZWZlcmVuY2USEwoGcmFkaXVzGAUgASgBSACIAQFCCQoHX3JhZGl1cyIsCgZSZWZ1c2USIgoEY29kZRgBIAEoDjIULnBlZXJ0dW5lLnYxLlJlZnVzYWwiLwoGQ29tbWl0EiUKB3BheWxvYWQYASABKAsyFC5wZWVydHVuZS52MS5QYXlsb2FkIgUKA0FjayIJCgdSZXNvbHZlIjMKClJlc29sdXRpb24SJQoHb3V0Y29tZRgBIAEoDjIULnBlZXJ0dW5lLnYxLk91dGNvbWUi0AIKDUV4Y2hhbmdlRnJhbWUSDwoHdmVyc2lvbhgBIAEoDRITCgtleGNoYW5nZV9pZBgCIAEoDBIjCgVoZWxsbxgDIAEoCzISLnBlZXJ0dW5lLnYxLkhlbGxvSAASJQoGYWNjZXB0GAQgASgLMhMucGVlcnR1bmUudjEuQWNjZXB0SAASJQoGcmVmdXNlGAUgASgLMhMucGVlcnR1bmUudjEuUmVmdXNlSAASJQoGY29tbWl0GAYgASgLMhMucGVlcnR1bmUudjEuQ29tbWl0SAASHwoDYWNrGAcgASgLMhAucGVlcnR1bmUudjEuQWNrSAASJwoHcmVzb2x2ZRgIIAEoCzIULnBlZXJ0dW5lLnYxLlJlc29sdmVIABItCgpyZXNvbHV0aW9uGAkgASgLMhcucGVlcnR1bmUudjEuUmVzb2x1dGlvbkgAQgYKBGJvZHkiiAIKEUFubm91bmNlbWVudEZyYW1lEg8KB3ZlcnNpb24YASABKA0SEgoKZmVkZXJhdGlvbhgCIAEoDBIQCghzZXF1ZW5jZRgDIAEoBBIMCgRzdGVwGAQgASgEEiEKBXBoYXNlGAUgASgOMhIucGVlcnR1bmUudjEuUGhhc2USEQoEbG9zcxgGIAEoAUgAiAEBEg8KB3NhbXBsZXMYByABKA0SEQoJZXhjaGFuZ2VzGAggASgEEhIKCmJ5dGVzX3NlbnQYCSABKAQSFgoOYnl0ZXNfcmVjZWl2ZWQYCiABKAQSEAoIc29mdHdhcmUYCyABKAkSDQoFbGFiZWwYDCABKAlCBwoFX2xvc3MqVgoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABISCg5QSEFTRV9UUkFJTklORxABEhIKDlBIQVNFX1NFVFRMSU5HEAISDgoKUEhBU0VfRE9ORRADKogDCgdSZWZ1c2FsEhcKE1JFRlVTQUxfVU5TUEVDSUZJRUQQABIQCgxSRUZVU0FMX0JVU1kQARIcChhSRUZVU0FMX09USEVSX0ZFREVSQVRJT04QAhIYChRSRUZVU0FMX09USEVSX1NDSEVNQRADEhcKE1JFRlVTQUxfT1RIRVJfQ09ERUMQBBIXChNSRUZVU0FMX09USEVSX0dBTU1BEAUSGQoVUkVGVVNBTF9BQlNVUkRfV0VJR0hUEAYSHgoaUkVGVVNBTF9EVVBMSUNBVEVfRVhDSEFOR0UQBxIcChhSRUZVU0FMX1VOS05PV05fRVhDSEFOR0UQCBIYChRSRUZVU0FMX0JBRF9DSEVDS1NVTRAJEhcKE1JFRlVTQUxfQkFEX1BBWUxPQUQQChIWChJSRUZVU0FMX05PVF9GSU5JVEUQCxIVChFSRUZVU0FMX01BTEZPUk1FRBAMEhgKFFJFRlVTQUxfUkFURV9MSU1JVEVEEA0SEwoPUkVGVVNBTF9MRUFWSU5HEA4qTQoHT3V0Y29tZRIXChNPVVRDT01FX1VOU1BFQ0lGSUVEEAASFQoRT1VUQ09NRV9DT01NSVRURUQQARISCg5PVVRDT01FX1VORE9ORRACYgZwcm90bzM");
+  fileDesc("ChRjb2RlYy9wZWVydHVuZS5wcm90bxILcGVlcnR1bmUudjEiLQoHUGF5bG9hZBISCgpzaXplX2J5dGVzGAEgASgNEg4KBnNoYTI1NhgCIAEoDCIvCg1FZGdlUmVmZXJlbmNlEgwKBGhhc2gYASABKAwSEAoIc2VxdWVuY2UYAiABKAQiywEKBUhlbGxvEhIKCmZlZGVyYXRpb24YASABKAwSDgoGc2NoZW1hGAIgASgMEiEKBXBoYXNlGAMgASgOMhIucGVlcnR1bmUudjEuUGhhc2USDgoGd2VpZ2h0GAQgASgNEg0KBWNvZGVjGAUgASgJEg0KBWdhbW1hGAYgASgBEi0KCXJlZmVyZW5jZRgHIAEoCzIaLnBlZXJ0dW5lLnYxLkVkZ2VSZWZlcmVuY2USEwoGcmFkaXVzGAggASgBSACIAQFCCQoHX3JhZGl1cyKxAQoGQWNjZXB0EiEKBXBoYXNlGAEgASgOMhIucGVlcnR1bmUudjEuUGhhc2USDgoGd2VpZ2h0GAIgASgNEiUKB3BheWxvYWQYAyABKAsyFC5wZWVydHVuZS52MS5QYXlsb2FkEi0KCXJlZmVyZW5jZRgEIAEoCzIaLnBlZXJ0dW5lLnYxLkVkZ2VSZWZlcmVuY2USEwoGcmFkaXVzGAUgASgBSACIAQFCCQoHX3JhZGl1cyIsCgZSZWZ1c2USIgoEY29kZRgBIAEoDjIULnBlZXJ0dW5lLnYxLlJlZnVzYWwiLwoGQ29tbWl0EiUKB3BheWxvYWQYASABKAsyFC5wZWVydHVuZS52MS5QYXlsb2FkIgUKA0FjayIJCgdSZXNvbHZlIjMKClJlc29sdXRpb24SJQoHb3V0Y29tZRgBIAEoDjIULnBlZXJ0dW5lLnYxLk91dGNvbWUi0AIKDUV4Y2hhbmdlRnJhbWUSDwoHdmVyc2lvbhgBIAEoDRITCgtleGNoYW5nZV9pZBgCIAEoDBIjCgVoZWxsbxgDIAEoCzISLnBlZXJ0dW5lLnYxLkhlbGxvSAASJQoGYWNjZXB0GAQgASgLMhMucGVlcnR1bmUudjEuQWNjZXB0SAASJQoGcmVmdXNlGAUgASgLMhMucGVlcnR1bmUudjEuUmVmdXNlSAASJQoGY29tbWl0GAYgASgLMhMucGVlcnR1bmUudjEuQ29tbWl0SAASHwoDYWNrGAcgASgLMhAucGVlcnR1bmUudjEuQWNrSAASJwoHcmVzb2x2ZRgIIAEoCzIULnBlZXJ0dW5lLnYxLlJlc29sdmVIABItCgpyZXNvbHV0aW9uGAkgASgLMhcucGVlcnR1bmUudjEuUmVzb2x1dGlvbkgAQgYKBGJvZHkiiAIKEUFubm91bmNlbWVudEZyYW1lEg8KB3ZlcnNpb24YASABKA0SEgoKZmVkZXJhdGlvbhgCIAEoDBIQCghzZXF1ZW5jZRgDIAEoBBIMCgRzdGVwGAQgASgEEiEKBXBoYXNlGAUgASgOMhIucGVlcnR1bmUudjEuUGhhc2USEQoEbG9zcxgGIAEoAUgAiAEBEg8KB3NhbXBsZXMYByABKA0SEQoJZXhjaGFuZ2VzGAggASgEEhIKCmJ5dGVzX3NlbnQYCSABKAQSFgoOYnl0ZXNfcmVjZWl2ZWQYCiABKAQSEAoIc29mdHdhcmUYCyABKAkSDQoFbGFiZWwYDCABKAlCBwoFX2xvc3MirgEKClVwZGF0ZUJvZHkSDwoHdmVyc2lvbhgBIAEoDRISCgpmZWRlcmF0aW9uGAIgASgMEg4KBnNjaGVtYRgDIAEoDBIOCgZhdXRob3IYBCABKAkSEAoIc2VxdWVuY2UYBSABKAQSEAoIcHJldmlvdXMYBiABKAwSDwoHc2FtcGxlcxgHIAEoDRIVCg10b3RhbF9zYW1wbGVzGAggASgEEg8KB3BheWxvYWQYCSABKAwiLwoMU2lnbmVkVXBkYXRlEgwKBGJvZHkYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMIlYKDFVwZGF0ZU5vdGljZRISCgpmZWRlcmF0aW9uGAEgASgMEhAKCHNlcXVlbmNlGAIgASgEEgwKBGhhc2gYAyABKAwSEgoKc2l6ZV9ieXRlcxgEIAEoDSKAAQoLVXBkYXRlRnJhbWUSDwoHdmVyc2lvbhgBIAEoDRIrCgZ1cGRhdGUYAiABKAsyGS5wZWVydHVuZS52MS5TaWduZWRVcGRhdGVIABIrCgZub3RpY2UYAyABKAsyGS5wZWVydHVuZS52MS5VcGRhdGVOb3RpY2VIAEIGCgRib2R5Im4KBEhlYWQSDgoGYXV0aG9yGAEgASgJEhAKCHNlcXVlbmNlGAIgASgEEgwKBGhhc2gYAyABKAwSDAoEYmFzZRgEIAEoBBIVCg1zdG9wX3NlcXVlbmNlGAUgASgEEhEKCXN0b3BfaGFzaBgGIAEoDCI2CgRXYW50Eg4KBmF1dGhvchgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRoYXNoGAMgASgMInAKBkRpZ2VzdBISCgpmZWRlcmF0aW9uGAEgASgMEg4KBnNjaGVtYRgCIAEoDBIgCgVoZWFkcxgDIAMoCzIRLnBlZXJ0dW5lLnYxLkhlYWQSIAoFd2FudHMYBCADKAsyES5wZWVydHVuZS52MS5XYW50IiMKDVVwZGF0ZUZvbGxvd3MSEgoKc2l6ZV9ieXRlcxgBIAEoDSI8Cg9FdmlkZW5jZUZvbGxvd3MSEwoLZmlyc3RfYnl0ZXMYASABKA0SFAoMc2Vjb25kX2J5dGVzGAIgASgNIkIKC1NuYXBzaG90QXNrEiAKBWhlYWRzGAEgAygLMhEucGVlcnR1bmUudjEuSGVhZBIRCgloYXNoX29ubHkYAiABKAgiTgoIU25hcHNob3QSIAoFaGVhZHMYASADKAsyES5wZWVydHVuZS52MS5IZWFkEgwKBGhhc2gYAiABKAwSEgoKc2l6ZV9ieXRlcxgDIAEoDSIJCgdTeW5jRW5kIqQCCglTeW5jRnJhbWUSDwoHdmVyc2lvbhgBIAEoDRIlCgZkaWdlc3QYAiABKAsyEy5wZWVydHVuZS52MS5EaWdlc3RIABIsCgZ1cGRhdGUYAyABKAsyGi5wZWVydHVuZS52MS5VcGRhdGVGb2xsb3dzSAASMAoIZXZpZGVuY2UYBCABKAsyHC5wZWVydHVuZS52MS5FdmlkZW5jZUZvbGxvd3NIABInCgNhc2sYBSABKAsyGC5wZWVydHVuZS52MS5TbmFwc2hvdEFza0gAEikKCHNuYXBzaG90GAYgASgLMhUucGVlcnR1bmUudjEuU25hcHNob3RIABIjCgNlbmQYByABKAsyFC5wZWVydHVuZS52MS5TeW5jRW5kSABCBgoEYm9keSpWCgVQaGFzZRIVChFQSEFTRV9VTlNQRUNJRklFRBAAEhIKDlBIQVNFX1RSQUlOSU5HEAESEgoOUEhBU0VfU0VUVExJTkcQAhIOCgpQSEFTRV9ET05FEAMqiAMKB1JlZnVzYWwSFwoTUkVGVVNBTF9VTlNQRUNJRklFRBAAEhAKDFJFRlVTQUxfQlVTWRABEhwKGFJFRlVTQUxfT1RIRVJfRkVERVJBVElPThACEhgKFFJFRlVTQUxfT1RIRVJfU0NIRU1BEAMSFwoTUkVGVVNBTF9PVEhFUl9DT0RFQxAEEhcKE1JFRlVTQUxfT1RIRVJfR0FNTUEQBRIZChVSRUZVU0FMX0FCU1VSRF9XRUlHSFQQBhIeChpSRUZVU0FMX0RVUExJQ0FURV9FWENIQU5HRRAHEhwKGFJFRlVTQUxfVU5LTk9XTl9FWENIQU5HRRAIEhgKFFJFRlVTQUxfQkFEX0NIRUNLU1VNEAkSFwoTUkVGVVNBTF9CQURfUEFZTE9BRBAKEhYKElJFRlVTQUxfTk9UX0ZJTklURRALEhUKEVJFRlVTQUxfTUFMRk9STUVEEAwSGAoUUkVGVVNBTF9SQVRFX0xJTUlURUQQDRITCg9SRUZVU0FMX0xFQVZJTkcQDipNCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIVChFPVVRDT01FX0NPTU1JVFRFRBABEhIKDk9VVENPTUVfVU5ET05FEAJiBnByb3RvMw");
 
 /**
  * Announces the raw bytes that follow this message on the channel.
@@ -422,6 +422,459 @@ export type AnnouncementFrame = Message<"peertune.v1.AnnouncementFrame"> & {
  */
 export const AnnouncementFrameSchema: GenMessage<AnnouncementFrame> = /*@__PURE__*/
   messageDesc(file_codec_peertune, 10);
+
+/**
+ * What an author signs. Its bytes as they came are hashed, signed, kept and passed on; nobody encodes them again.
+ *
+ * @generated from message peertune.v1.UpdateBody
+ */
+export type UpdateBody = Message<"peertune.v1.UpdateBody"> & {
+  /**
+   * @generated from field: uint32 version = 1;
+   */
+  version: number;
+
+  /**
+   * 32 bytes each, SHA-256 of the federation manifest and of names and shapes of the parameters.
+   *
+   * @generated from field: bytes federation = 2;
+   */
+  federation: Uint8Array;
+
+  /**
+   * @generated from field: bytes schema = 3;
+   */
+  schema: Uint8Array;
+
+  /**
+   * Base58 peer id: whose key has signed.
+   *
+   * @generated from field: string author = 4;
+   */
+  author: string;
+
+  /**
+   * From 1, without gaps.
+   *
+   * @generated from field: uint64 sequence = 5;
+   */
+  sequence: bigint;
+
+  /**
+   * SHA-256 of the author's body before this one; 32 zero bytes for the first.
+   *
+   * @generated from field: bytes previous = 6;
+   */
+  previous: Uint8Array;
+
+  /**
+   * Training examples of the author, and of the whole federation as the author knows it: their quotient weighs the update.
+   *
+   * @generated from field: uint32 samples = 7;
+   */
+  samples: number;
+
+  /**
+   * @generated from field: uint64 total_samples = 8;
+   */
+  totalSamples: bigint;
+
+  /**
+   * The sparse pseudo-gradient, as the federation's codec has it.
+   *
+   * @generated from field: bytes payload = 9;
+   */
+  payload: Uint8Array;
+};
+
+/**
+ * Describes the message peertune.v1.UpdateBody.
+ * Use `create(UpdateBodySchema)` to create a new message.
+ */
+export const UpdateBodySchema: GenMessage<UpdateBody> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 11);
+
+/**
+ * @generated from message peertune.v1.SignedUpdate
+ */
+export type SignedUpdate = Message<"peertune.v1.SignedUpdate"> & {
+  /**
+   * @generated from field: bytes body = 1;
+   */
+  body: Uint8Array;
+
+  /**
+   * Ed25519 (RFC 8032) over the bytes of `body`, 64 bytes.
+   *
+   * @generated from field: bytes signature = 2;
+   */
+  signature: Uint8Array;
+};
+
+/**
+ * Describes the message peertune.v1.SignedUpdate.
+ * Use `create(SignedUpdateSchema)` to create a new message.
+ */
+export const SignedUpdateSchema: GenMessage<SignedUpdate> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 12);
+
+/**
+ * An update too large for pubsub: whoever lacks it asks for it over a stream.
+ *
+ * @generated from message peertune.v1.UpdateNotice
+ */
+export type UpdateNotice = Message<"peertune.v1.UpdateNotice"> & {
+  /**
+   * 32 bytes, SHA-256 of the federation manifest.
+   *
+   * @generated from field: bytes federation = 1;
+   */
+  federation: Uint8Array;
+
+  /**
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * SHA-256 of the body.
+   *
+   * @generated from field: bytes hash = 3;
+   */
+  hash: Uint8Array;
+
+  /**
+   * @generated from field: uint32 size_bytes = 4;
+   */
+  sizeBytes: number;
+};
+
+/**
+ * Describes the message peertune.v1.UpdateNotice.
+ * Use `create(UpdateNoticeSchema)` to create a new message.
+ */
+export const UpdateNoticeSchema: GenMessage<UpdateNotice> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 13);
+
+/**
+ * Published to the topic of updates; an update's publisher is its author.
+ *
+ * @generated from message peertune.v1.UpdateFrame
+ */
+export type UpdateFrame = Message<"peertune.v1.UpdateFrame"> & {
+  /**
+   * @generated from field: uint32 version = 1;
+   */
+  version: number;
+
+  /**
+   * @generated from oneof peertune.v1.UpdateFrame.body
+   */
+  body: {
+    /**
+     * @generated from field: peertune.v1.SignedUpdate update = 2;
+     */
+    value: SignedUpdate;
+    case: "update";
+  } | {
+    /**
+     * @generated from field: peertune.v1.UpdateNotice notice = 3;
+     */
+    value: UpdateNotice;
+    case: "notice";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message peertune.v1.UpdateFrame.
+ * Use `create(UpdateFrameSchema)` to create a new message.
+ */
+export const UpdateFrameSchema: GenMessage<UpdateFrame> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 14);
+
+/**
+ * One author's updates, as far as a peer has them.
+ *
+ * @generated from message peertune.v1.Head
+ */
+export type Head = Message<"peertune.v1.Head"> & {
+  /**
+   * @generated from field: string author = 1;
+   */
+  author: string;
+
+  /**
+   * Counted up to here, and the hash of that update's body; 0 and empty: nothing yet.
+   *
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * @generated from field: bytes hash = 3;
+   */
+  hash: Uint8Array;
+
+  /**
+   * Updates up to here are summed up and can no longer be given away one by one.
+   *
+   * @generated from field: uint64 base = 4;
+   */
+  base: bigint;
+
+  /**
+   * Set where the author has signed two updates with this number: nothing behind it counts, and of the two only this one.
+   *
+   * @generated from field: uint64 stop_sequence = 5;
+   */
+  stopSequence: bigint;
+
+  /**
+   * @generated from field: bytes stop_hash = 6;
+   */
+  stopHash: Uint8Array;
+};
+
+/**
+ * Describes the message peertune.v1.Head.
+ * Use `create(HeadSchema)` to create a new message.
+ */
+export const HeadSchema: GenMessage<Head> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 15);
+
+/**
+ * An update named by its content.
+ *
+ * @generated from message peertune.v1.Want
+ */
+export type Want = Message<"peertune.v1.Want"> & {
+  /**
+   * @generated from field: string author = 1;
+   */
+  author: string;
+
+  /**
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * @generated from field: bytes hash = 3;
+   */
+  hash: Uint8Array;
+};
+
+/**
+ * Describes the message peertune.v1.Want.
+ * Use `create(WantSchema)` to create a new message.
+ */
+export const WantSchema: GenMessage<Want> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 16);
+
+/**
+ * Each side of a stream says what it has and what it looks for.
+ *
+ * @generated from message peertune.v1.Digest
+ */
+export type Digest = Message<"peertune.v1.Digest"> & {
+  /**
+   * @generated from field: bytes federation = 1;
+   */
+  federation: Uint8Array;
+
+  /**
+   * @generated from field: bytes schema = 2;
+   */
+  schema: Uint8Array;
+
+  /**
+   * @generated from field: repeated peertune.v1.Head heads = 3;
+   */
+  heads: Head[];
+
+  /**
+   * @generated from field: repeated peertune.v1.Want wants = 4;
+   */
+  wants: Want[];
+};
+
+/**
+ * Describes the message peertune.v1.Digest.
+ * Use `create(DigestSchema)` to create a new message.
+ */
+export const DigestSchema: GenMessage<Digest> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 17);
+
+/**
+ * A whole SignedUpdate follows in raw frames.
+ *
+ * @generated from message peertune.v1.UpdateFollows
+ */
+export type UpdateFollows = Message<"peertune.v1.UpdateFollows"> & {
+  /**
+   * @generated from field: uint32 size_bytes = 1;
+   */
+  sizeBytes: number;
+};
+
+/**
+ * Describes the message peertune.v1.UpdateFollows.
+ * Use `create(UpdateFollowsSchema)` to create a new message.
+ */
+export const UpdateFollowsSchema: GenMessage<UpdateFollows> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 18);
+
+/**
+ * Two different updates of one author with one number; both follow in raw frames, one behind the other.
+ *
+ * @generated from message peertune.v1.EvidenceFollows
+ */
+export type EvidenceFollows = Message<"peertune.v1.EvidenceFollows"> & {
+  /**
+   * @generated from field: uint32 first_bytes = 1;
+   */
+  firstBytes: number;
+
+  /**
+   * @generated from field: uint32 second_bytes = 2;
+   */
+  secondBytes: number;
+};
+
+/**
+ * Describes the message peertune.v1.EvidenceFollows.
+ * Use `create(EvidenceFollowsSchema)` to create a new message.
+ */
+export const EvidenceFollowsSchema: GenMessage<EvidenceFollows> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 19);
+
+/**
+ * Asks for the sum of all updates that the heads name, or only for its hash.
+ *
+ * @generated from message peertune.v1.SnapshotAsk
+ */
+export type SnapshotAsk = Message<"peertune.v1.SnapshotAsk"> & {
+  /**
+   * @generated from field: repeated peertune.v1.Head heads = 1;
+   */
+  heads: Head[];
+
+  /**
+   * @generated from field: bool hash_only = 2;
+   */
+  hashOnly: boolean;
+};
+
+/**
+ * Describes the message peertune.v1.SnapshotAsk.
+ * Use `create(SnapshotAskSchema)` to create a new message.
+ */
+export const SnapshotAskSchema: GenMessage<SnapshotAsk> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 20);
+
+/**
+ * @generated from message peertune.v1.Snapshot
+ */
+export type Snapshot = Message<"peertune.v1.Snapshot"> & {
+  /**
+   * @generated from field: repeated peertune.v1.Head heads = 1;
+   */
+  heads: Head[];
+
+  /**
+   * SHA-256 of the sum's bytes; empty where it cannot be given.
+   *
+   * @generated from field: bytes hash = 2;
+   */
+  hash: Uint8Array;
+
+  /**
+   * 0 where only the hash was asked for. Raw frames follow otherwise.
+   *
+   * @generated from field: uint32 size_bytes = 3;
+   */
+  sizeBytes: number;
+};
+
+/**
+ * Describes the message peertune.v1.Snapshot.
+ * Use `create(SnapshotSchema)` to create a new message.
+ */
+export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 21);
+
+/**
+ * Nothing more to say on this stream.
+ *
+ * @generated from message peertune.v1.SyncEnd
+ */
+export type SyncEnd = Message<"peertune.v1.SyncEnd"> & {
+};
+
+/**
+ * Describes the message peertune.v1.SyncEnd.
+ * Use `create(SyncEndSchema)` to create a new message.
+ */
+export const SyncEndSchema: GenMessage<SyncEnd> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 22);
+
+/**
+ * @generated from message peertune.v1.SyncFrame
+ */
+export type SyncFrame = Message<"peertune.v1.SyncFrame"> & {
+  /**
+   * @generated from field: uint32 version = 1;
+   */
+  version: number;
+
+  /**
+   * @generated from oneof peertune.v1.SyncFrame.body
+   */
+  body: {
+    /**
+     * @generated from field: peertune.v1.Digest digest = 2;
+     */
+    value: Digest;
+    case: "digest";
+  } | {
+    /**
+     * @generated from field: peertune.v1.UpdateFollows update = 3;
+     */
+    value: UpdateFollows;
+    case: "update";
+  } | {
+    /**
+     * @generated from field: peertune.v1.EvidenceFollows evidence = 4;
+     */
+    value: EvidenceFollows;
+    case: "evidence";
+  } | {
+    /**
+     * @generated from field: peertune.v1.SnapshotAsk ask = 5;
+     */
+    value: SnapshotAsk;
+    case: "ask";
+  } | {
+    /**
+     * @generated from field: peertune.v1.Snapshot snapshot = 6;
+     */
+    value: Snapshot;
+    case: "snapshot";
+  } | {
+    /**
+     * @generated from field: peertune.v1.SyncEnd end = 7;
+     */
+    value: SyncEnd;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message peertune.v1.SyncFrame.
+ * Use `create(SyncFrameSchema)` to create a new message.
+ */
+export const SyncFrameSchema: GenMessage<SyncFrame> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 23);
 
 /**
  * @generated from enum peertune.v1.Phase

@@ -1,8 +1,6 @@
 import type { MessageInitShape } from '@bufbuild/protobuf'
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
-import { PeertuneError } from '../base/errors.js'
 import type { Decoded } from '../base/verdict.js'
-import { decoded, refused, reject } from '../base/verdict.js'
 import type { CodecVerdictCode } from './codec.js'
 import type {
   Announcement,
@@ -21,9 +19,21 @@ import {
   Phase as WirePhase,
   Refusal as WireRefusal
 } from './peertune_pb.js'
+import {
+  countField,
+  finiteField,
+  fromHex,
+  HASH_BYTES,
+  hexField,
+  reading,
+  requireField,
+  requireFits,
+  requireVersion,
+  Unreadable,
+  WIRE_VERSION
+} from './wire-fields.js'
 
-/** Raised only by a change that an old receiver must not ignore. */
-export const WIRE_VERSION = 1
+export { WIRE_VERSION } from './wire-fields.js'
 
 /** Bytes of one exchange message without its payload; the longest (hello) takes about 130. Room for later fields. */
 export const MAX_MESSAGE_BYTES = 4096
@@ -37,7 +47,6 @@ export const MAX_LABEL_LENGTH = 64
 /** Characters of a codec name in a hello. */
 const MAX_CODEC_NAME_LENGTH = 32
 
-const HASH_BYTES = 32
 const EXCHANGE_ID_BYTES = 16
 
 const PRINTABLE_ASCII = /^[\x20-\x7e]*$/
@@ -76,63 +85,11 @@ const refusals = wireEnum<RefusalCode, WireRefusal>({
   leaving: WireRefusal.LEAVING
 })
 
-/** These carry a verdict out of nested readers; caught in `reading` and nowhere else. */
-class Unreadable extends Error {}
-class UnsupportedVersion extends Error {}
-
-function requireField<T>(value: T | undefined, field: string): T {
-  if (value === undefined) throw new Unreadable(`${field} is missing or unknown`)
-  return value
-}
-
-function hexField(bytes: Uint8Array, length: number, field: string): string {
-  if (bytes.length !== length) throw new Unreadable(`${field}: expected ${length} bytes, got ${bytes.length}`)
-  return Buffer.from(bytes).toString('hex')
-}
-
-function finiteField(value: number, field: string): number {
-  if (!Number.isFinite(value)) throw new Unreadable(`${field} is ${value}`)
-  return value
-}
-
-function countField(value: bigint, field: string): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new Unreadable(`${field} is ${value}, beyond 2^53 - 1`)
-  return Number(value)
-}
-
 function textField(value: string, refusedCharacters: (text: string) => boolean, field: string): string {
   if (value.length > MAX_LABEL_LENGTH) throw new Unreadable(`${field}: ${value.length} characters`)
   if (refusedCharacters(value)) throw new Unreadable(`${field} holds characters that are not allowed`)
   return value
 }
-
-/** Runs a reader over bytes whose length is checked; whatever it throws is about the bytes. */
-function reading<T>(bytes: Uint8Array, maxBytes: number, read: () => T): Decoded<T, CodecVerdictCode> {
-  if (bytes.length > maxBytes)
-    return refused(reject('codec/too-large', `message of ${bytes.length} bytes, at most ${maxBytes}`))
-  try {
-    return decoded(read())
-  } catch (error) {
-    if (error instanceof UnsupportedVersion) return refused(reject('codec/unsupported-version', error.message))
-    return refused(reject('codec/malformed', error instanceof Error ? error.message : String(error)))
-  }
-}
-
-function requireVersion(version: number): void {
-  if (version !== WIRE_VERSION)
-    throw new UnsupportedVersion(`wire version ${version}, this build speaks ${WIRE_VERSION}`)
-}
-
-/** Our own values must fit the wire; a longer label is the operator's, caught where the config is read. */
-function requireFits(bytes: Uint8Array, maxBytes: number): Uint8Array {
-  if (bytes.length > maxBytes)
-    throw new PeertuneError('codec/too-large', `message of ${bytes.length} bytes, at most ${maxBytes}`, {
-      facts: { got: bytes.length, most: maxBytes }
-    })
-  return bytes
-}
-
-const fromHex = (hex: string): Uint8Array<ArrayBuffer> => Uint8Array.from(Buffer.from(hex, 'hex'))
 
 const payloadToWire = ({ sizeBytes, sha256 }: PayloadHeader) => ({ sizeBytes, sha256: fromHex(sha256) })
 
