@@ -72,7 +72,8 @@ async function timed(work: () => Promise<unknown>): Promise<StepTime> {
 async function openGemm(spec: StepSpec): Promise<() => Promise<GemmRate>> {
   const { buildProgram, inputs } = await loadTrainableModel(spec, {
     activationCacheMb: DEFAULT_ACTIVATION_CACHE_MB,
-    ...spec
+    ...spec,
+    arithmetic: 'float32'
   })
   const batch = tokenBatch(spec, inputs)
   const shapes = Object.fromEntries(Object.entries(batch.inputs).map(([name, { shape }]) => [name, shape]))

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { PeftSpec, TaskSpec } from '../src/base/federation.js'
 import { type ShapeName, writeShape } from './shapes/write.js'
+import type { Arithmetic } from '../src/train/trainer.js'
 import type { GemmRate, StepSpec, StepTime } from './step-worker.js'
 
 /** Pairs of steps, one of each side in turn. */
@@ -54,6 +55,8 @@ const OPTIONS = {
   'memory-mb': { type: 'string' },
   'cache-mb': { type: 'string' },
   'micro-batch': { type: 'string' },
+  /** `float32` or `int8`; see src/onnx/int8-products.ts. */
+  arithmetic: { type: 'string', default: 'float32' },
   python: { type: 'string' }
 } as const
 
@@ -98,6 +101,7 @@ async function specFrom(values: Values, folder: string): Promise<NamedSpec> {
     seq: Number(values.seq ?? seq),
     vocabulary: await vocabularyOf(values.model, vocabulary),
     threads: Number(values.threads),
+    arithmetic: values.arithmetic as Arithmetic,
     ...(values['memory-mb'] === undefined ? {} : { memoryMb: Number(values['memory-mb']) }),
     ...(values['micro-batch'] === undefined ? {} : { microBatch: Number(values['micro-batch']) }),
     ...(values['cache-mb'] === undefined ? {} : { activationCacheMb: Number(values['cache-mb']) })

@@ -9,6 +9,7 @@ export function statusText(status: Status): string[] {
     ['federation', `${status.federation.name} ${status.federation.hash}`],
     ['phase', `${status.phase}, up ${readableSeconds(status.uptimeSeconds)}`],
     ['device', deviceText(device)],
+    ['arithmetic', arithmeticText(status.arithmetic)],
     ['steps', `${steps.done} of ${steps.total}, ${steps.perSecond.toFixed(1)}/s`],
     ['loss', loss.smoothed === undefined ? undefined : `${loss.smoothed.toFixed(4)} nats`],
     ['exchanges', `${exchanges.completed} completed, ${exchanges.failed} failed, ${exchanges.inDoubt} in doubt`],
@@ -20,6 +21,12 @@ export function statusText(status: Status): string[] {
   ]
   const lines = facts.flatMap(([name, value]) => (value === undefined ? [] : [`${name.padEnd(11)} ${value}`]))
   return [...lines, ...peerLines(status.peers)]
+}
+
+/** Nothing to tell of the usual one. */
+function arithmeticText({ used, float32Cosine }: Status['arithmetic']): string | undefined {
+  if (used === 'float32') return undefined
+  return float32Cosine === undefined ? used : `${used} (first gradients to float32: cosine ${float32Cosine.toFixed(4)})`
 }
 
 function deviceText({ used, reason, nodeShare }: Status['device']): string {

@@ -1,6 +1,6 @@
 import type { DataSpec } from '../data/spec.js'
 import { MAX_BOOTSTRAP_ADDRESSES } from '../gossip/limits.js'
-import type { Device } from '../train/trainer.js'
+import type { Arithmetic, Device } from '../train/trainer.js'
 import * as f from './config-fields.js'
 import { LOG_LEVELS, type LogLevel } from './logger.js'
 
@@ -62,6 +62,11 @@ export interface NodeConfig {
   /** Threads of one operator; 1 is right when several peers share a machine. */
   readonly threads: number
   readonly memory: MemoryConfig
+  /**
+   * What training steps multiply frozen matrices in. `int8` is two to three times as fast on CPUs with 8-bit
+   * instructions, and inexact; the status tells by how much.
+   */
+  readonly arithmetic: Arithmetic
   /** Multiaddrs to listen on. */
   readonly listen: readonly string[]
   /** Multiaddrs, peer id included, of peers to try first. */
@@ -187,6 +192,7 @@ export const configSchema = (defaults: { readonly dataDir: string; readonly thre
     device: f.oneOf(['auto', 'cpu', 'cuda', 'webgpu', 'coreml', 'dml']).default('auto'),
     threads: f.wholeNumber(1, MAX_THREADS).default(defaults.threads),
     memory: memory.prefault({}),
+    arithmetic: f.oneOf(['float32', 'int8']).default('float32'),
     listen: f
       .list(listenAddress, { of: 'addresses', min: 1, max: MAX_LISTEN_ADDRESSES })
       .default(['/ip4/0.0.0.0/tcp/0']),

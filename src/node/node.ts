@@ -110,7 +110,7 @@ function assemble(wiring: Wiring): PeertuneNode {
       hellos: hello?.records() ?? [],
       refusals: wiring.refusals.byPeer(),
       offences: wiring.refusals.offences(),
-      trainer: trainer && { ...trainer.description, pid: trainer.pid, restarts: trainer.restarts },
+      trainer: trainer && runningTrainer(trainer),
       participant: participant?.view(),
       stopping: stopping.signal.aborted,
       startedAtMs,
@@ -171,11 +171,11 @@ function assemble(wiring: Wiring): PeertuneNode {
 const cardOf = ({ federation, version, config }: Wiring) => ({ federation, version, name: config.label })
 
 async function startTrainer({ config, manifest, clock, log }: Wiring): Promise<ChildTrainer> {
-  const { model: modelPath, device, threads, memory } = config
+  const { model: modelPath, device, threads, memory, arithmetic } = config
   const { task, peft } = manifest
   const trainer = await spawnTrainer({
     entry: entryUrl('node/trainer-main.js'),
-    spec: { modelPath, task, peft, device, threads, ...memoryBounds(memory) },
+    spec: { modelPath, task, peft, device, threads, arithmetic, ...memoryBounds(memory) },
     clock,
     log,
     ...(memory.limitMb !== null && { memoryLimitMb: memory.limitMb })
@@ -184,6 +184,13 @@ async function startTrainer({ config, manifest, clock, log }: Wiring): Promise<C
   log.info({ device: used, reason, parameters: trainer.description.schema.size }, 'the trainer is ready')
   return trainer
 }
+
+const runningTrainer = ({ description, pid, restarts, float32Cosine }: ChildTrainer) => ({
+  ...description,
+  pid,
+  restarts,
+  float32Cosine
+})
 
 const memoryBounds = ({ activationsMb, microBatch, activationCacheMb }: NodeConfig['memory']) => ({
   activationCacheMb,

@@ -7,6 +7,9 @@ import { splitFrozen } from '../autodiff/split-frozen.js'
 import { canonicalise, nameModel } from '../onnx/canonicalise.js'
 import type { Graph } from '../onnx/graph.js'
 import { groupQueries } from '../onnx/grouped-attention.js'
+import { largestExactCode } from '../onnx/int8-probe.js'
+import { computeInt8 } from '../onnx/int8-products.js'
+import { createInt8Store, type Int8Store } from '../onnx/int8-store.js'
 import { readModel } from '../onnx/read.js'
 import { hoistRowSelections, selectOutputRows } from '../onnx/select-rows.js'
 import type { NamedWeights, Weight } from '../onnx/weight.js'
@@ -14,7 +17,7 @@ import { readWeight, type SharedModel, shareWeights } from '../onnx/weights.js'
 import { createMethod } from '../peft/create-method.js'
 import type { BaseModel, PeftMethod } from '../peft/method.js'
 import { type BuildProgram, LABEL_ROWS, type Program, type ProgramKind } from '../train/program.js'
-import type { TrainerSpec } from '../train/trainer.js'
+import type { Arithmetic, TrainerSpec } from '../train/trainer.js'
 import { modelSha256 } from './model-hash.js'
 
 /** A base model with a federation's PEFT method on it, ready to make graphs for any shape of batch. */
@@ -35,6 +38,8 @@ export interface LoadOptions {
   readonly memoryMb?: number
   /** Megabytes kept of the frozen part's activations, by example; 0 for none. */
   readonly activationCacheMb?: number
+  /** What training steps multiply frozen matrices in; `float32` by default. */
+  readonly arithmetic?: Arithmetic
 }
 
 const defaultWeightsDir = (): string =>
@@ -88,14 +93,25 @@ export async function loadTrainableModel(
 ): Promise<TrainableModel> {
   const { modelSha256, ...parts } = await loadAdaptedModel(spec, options)
   const { schema, initial } = parts.method
+  const int8 = options.arithmetic === 'int8' ? await openInt8({ modelSha256, ...parts }, options) : undefined
   return {
     modelSha256,
     schema,
     initial,
     inputs: parts.model.graph.inputs,
-    buildProgram: (kind, shapes) => build(kind, shapes, { parts, ...options })
+    buildProgram: (kind, shapes) => build(kind, shapes, { parts, ...(int8 && { int8 }), ...options })
   }
 }
+
+const openInt8 = async (
+  { modelSha256, externalDir }: Pick<AdaptedModel, 'modelSha256' | 'externalDir'>,
+  { weightsDir = defaultWeightsDir() }: LoadOptions
+): Promise<Int8Store> =>
+  createInt8Store({
+    directory: join(weightsDir, `${modelSha256}.int8`),
+    externalDir,
+    largest: await largestExactCode()
+  })
 
 /** Points at the shared file, so that the bytes of the model file can be collected; quantised weights go by other names. */
 function relocate(weights: ReadonlyMap<string, Weight>, { graph }: SharedModel): ReadonlyMap<string, Weight> {
@@ -116,12 +132,14 @@ interface Parts {
 
 interface BuildOptions extends LoadOptions {
   readonly parts: Parts
+  /** For training in 8 bits. */
+  readonly int8?: Int8Store
 }
 
 async function build(
   kind: ProgramKind,
   { [LABELS]: labels, [LABEL_ROWS]: labelRows, ...inputs }: Parameters<BuildProgram>[1],
-  { parts: { model, method, externalDir }, memoryMb, activationCacheMb = 0 }: BuildOptions
+  { parts: { model, method, externalDir }, int8, memoryMb, activationCacheMb = 0 }: BuildOptions
 ): Promise<Program> {
   const [examples = []] = Object.values(inputs)
   const canonical = await canonicalise(model, method.graphInputs(inputs))
@@ -133,12 +151,41 @@ async function build(
   const split = activationCacheMb > 0 ? splitFrozen(forward, cut) : undefined
   const { graph, loss, seeds } = attachLoss(split?.trained ?? forward)
   const training = differentiate(graph, { loss, seeds, parameters, constants: method.detached })
-  return {
-    graph: memoryMb === undefined ? training : recomputeWithin(training, { forward: graph, bytes: memoryMb * 2 ** 20 }),
+  const within =
+    memoryMb === undefined ? training : recomputeWithin(training, { forward: graph, bytes: memoryMb * 2 ** 20 })
+  const program = {
+    graph: within,
     externalDir,
     parameters,
     gradients: parameters.map(gradientName),
     ...(split && { frozen: { graph: split.frozen, values: split.boundary } })
+  }
+  return int8 === undefined ? program : inInt8(program, int8, headMatrices(forward))
+}
+
+/**
+ * Matrices that the logits come out of. Their products stay exact: an error of the logits goes into every gradient, and in
+ * a row of softmax minus one-hot all but the likeliest words would round to nothing.
+ */
+function headMatrices(forward: Graph): ReadonlySet<string> {
+  const producers = new Map(forward.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)))
+  let node = producers.get(logitsOf(forward))
+  while (node?.op === 'Reshape') node = producers.get(node.inputs[0] as string)
+  return new Set(node?.inputs.filter((input) => forward.initializers.has(input)))
+}
+
+function inInt8(program: Program, store: Int8Store, exact: ReadonlySet<string>): Program {
+  const convert = (graph: Graph): Graph => {
+    const converted = computeInt8(graph, { weight: store.weight, exact })
+    store.adopt(converted)
+    return converted
+  }
+  const { graph, frozen } = program
+  return {
+    ...program,
+    graph: convert(graph),
+    externalDir: store.directory,
+    ...(frozen && { frozen: { ...frozen, graph: convert(frozen.graph) } })
   }
 }
 

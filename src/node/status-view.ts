@@ -3,6 +3,7 @@ import type { BootstrapDiagnosis } from '../gossip/bootstrap.js'
 import type { HelloRecord } from '../gossip/hello.js'
 import type { PeerId, TrafficCounters } from '../gossip/transport.js'
 import type { BootstrapStatus, PeerStatus, Phase, Status } from '../status/snapshot.js'
+import type { ChildTrainer } from '../train/child-trainer.js'
 import type { TrainerDescription } from '../train/trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import type { ParticipantView } from './participant.js'
@@ -24,12 +25,14 @@ export interface StatusSources {
   readonly refusals: ReadonlyMap<PeerId, Readonly<Record<string, number>>>
   /** What is held against peers. */
   readonly offences: ReadonlyMap<PeerId, Offence>
-  readonly trainer: (TrainerDescription & { readonly pid: number | undefined; readonly restarts: number }) | undefined
+  readonly trainer: (TrainerDescription & RunningTrainer) | undefined
   readonly participant: ParticipantView | undefined
   readonly stopping: boolean
   readonly startedAtMs: number
   readonly nowMs: number
 }
+
+type RunningTrainer = Pick<ChildTrainer, 'pid' | 'restarts' | 'float32Cosine'>
 
 /** Float32 bytes of one parameter. */
 const FLOAT32_BYTES = 4
@@ -52,6 +55,10 @@ export function statusOf(sources: StatusSources): Status {
     },
     task: manifest.task.kind,
     device: trainer?.device ?? { used: 'none', reason: 'the trainer is starting' },
+    arithmetic: {
+      used: arithmeticOf(sources),
+      ...(trainer?.float32Cosine === undefined ? {} : { float32Cosine: trainer.float32Cosine })
+    },
     phase: phaseOf(sources),
     steps: { done: rounds?.step ?? 0, total: config.training.steps, perSecond: participant?.stepsPerSecond ?? 0 },
     loss: participant?.loss ?? {},
@@ -74,6 +81,10 @@ export function statusOf(sources: StatusSources): Status {
     uptimeSeconds: (nowMs - startedAtMs) / 1000
   }
 }
+
+/** Other devices than the CPU know nothing else. */
+const arithmeticOf = ({ config, trainer }: StatusSources): Status['arithmetic']['used'] =>
+  trainer?.device.used === 'cpu' ? config.arithmetic : 'float32'
 
 function phaseOf({ stopping, participant }: StatusSources): Phase {
   if (stopping) return 'stopping'

@@ -5,6 +5,8 @@ import type { Attribute, ElementType, Graph, Initializer, Node, ValueInfo } from
 
 export interface NewNode {
   readonly op: string
+  /** The standard domain by default. */
+  readonly domain?: string
   readonly inputs: readonly string[]
   readonly attributes?: Readonly<Record<string, Attribute>>
   /** Output names; one fresh name when left out. */
@@ -92,11 +94,19 @@ function startRewrite(graph: Graph) {
     fresh,
     resolve,
     alias: (value, replacement) => void aliases.set(value, resolve(replacement)),
-    emit({ op, inputs, attributes = {}, outputs: names = [fresh(op.toLowerCase())], type = 'float32', shape }) {
+    emit({
+      op,
+      domain = '',
+      inputs,
+      attributes = {},
+      outputs: names = [fresh(op.toLowerCase())],
+      type = 'float32',
+      shape
+    }) {
       const first = names[0] as string
       const module = visited?.module
       const from = { name: visited?.name ?? first, ...(module === undefined ? {} : { module }) }
-      push({ op, domain: '', ...from, inputs, outputs: names, attributes })
+      push({ op, domain, ...from, inputs, outputs: names, attributes })
       if (shape !== undefined) values.set(first, { name: first, type, shape })
       return first
     },

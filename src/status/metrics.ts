@@ -49,6 +49,7 @@ function addNode(registry: Registry, status: Status): void {
     federation_hash: status.federation.hash,
     model: status.model.sha256,
     device: status.device.used,
+    arithmetic: status.arithmetic.used,
     phase: status.phase
   }
   gauge(registry, 'peertune_info', 'What this node is; always 1', [[about, 1]])
@@ -57,6 +58,12 @@ function addNode(registry: Registry, status: Status): void {
   counter(registry, 'peertune_steps_total', 'Local optimiser steps taken', status.steps.done)
   gauge(registry, 'peertune_steps_target', 'Local optimiser steps to take', status.steps.total)
   gauge(registry, 'peertune_steps_per_second', 'Local steps a second of late', status.steps.perSecond)
+  gauge(
+    registry,
+    'peertune_int8_gradient_cosine',
+    "Of the first step's gradients in int8 to those in float32",
+    status.arithmetic.float32Cosine
+  )
   gauge(registry, 'peertune_loss_nats', 'Smoothed training loss', status.loss.smoothed)
   const { evaluation } = status
   if (evaluation !== undefined)

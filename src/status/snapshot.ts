@@ -68,6 +68,11 @@ export interface Status {
   readonly task: string
   /** The device that really runs the graph, and why it is not the one asked for where it differs. */
   readonly device: { readonly used: string; readonly reason?: string; readonly nodeShare?: number }
+  /**
+   * What training steps multiply frozen matrices in, and for int8 the cosine of the first step's gradients to those in
+   * float32.
+   */
+  readonly arithmetic: { readonly used: 'float32' | 'int8'; readonly float32Cosine?: number }
   readonly phase: Phase
   readonly steps: { readonly done: number; readonly total: number; readonly perSecond: number }
   /** Cross entropy in nats of the last local step, and smoothed over many. */

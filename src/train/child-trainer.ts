@@ -35,6 +35,8 @@ export interface ChildTrainer extends Trainer {
   readonly pid: number | undefined
   /** Processes started after the first. */
   readonly restarts: number
+  /** Of the gradients of the first step in int8 to those in float32, since it was measured. */
+  readonly float32Cosine: number | undefined
   /** Where every step and evaluation ended. */
   tally(): RequestTally
   /** Every end of a process, the last included. Returns a function that takes the listener off. */
@@ -64,6 +66,7 @@ export async function spawnTrainer(options: SpawnTrainerOptions): Promise<ChildT
       : { ...outcome, reply: await ceiling.check(outcome.reply, running.process) }
   })
   await requests.untilAlive(launcher.running)
+  let float32Cosine: number | undefined
 
   return {
     get description() {
@@ -75,12 +78,20 @@ export async function spawnTrainer(options: SpawnTrainerOptions): Promise<ChildT
     get restarts() {
       return launcher.launches() - 1
     },
+    get float32Cosine() {
+      return float32Cosine
+    },
     onExit: launcher.onExit,
     tally: requests.tally,
     async step(parameters: Float32Array, batch: Batch, { signal }: StepOptions = {}) {
       const reply = await requests.put({ kind: 'step', parameters, batch }, signal)
-      if (reply.kind === 'stepped' && reply.result.gradients.length === parameters.length) return reply.result
-      throw unexpected(reply, parameters.length)
+      if (reply.kind !== 'stepped' || reply.result.gradients.length !== parameters.length)
+        throw unexpected(reply, parameters.length)
+      if (reply.result.float32Cosine !== undefined) {
+        float32Cosine = reply.result.float32Cosine
+        options.log.info({ float32Cosine }, 'first step in int8: cosine of its gradients to those in float32')
+      }
+      return reply.result
     },
     async evaluate(parameters: Float32Array, batch: Batch, { signal }: StepOptions = {}) {
       const reply = await requests.put({ kind: 'evaluate', parameters, batch }, signal)

@@ -76,10 +76,21 @@ export function replyFrame(reply: Reply, id: number): Frame {
     const tensors = schema.entries.map(({ name, shape }) => ({ name, shape }))
     return frameOf('ready', id, { tensors, inputs, modelSha256, device }, [initial])
   }
-  if (reply.kind === 'stepped')
-    return frameOf('stepped', id, null, [Float64Array.of(reply.result.loss, reply.peakMb), reply.result.gradients])
+  if (reply.kind === 'stepped') return steppedFrame(reply, id)
   const { lossSum, count, correct } = reply.result
   return frameOf('evaluated', id, null, [Float64Array.of(lossSum, count, correct, reply.peakMb)])
+}
+
+/** NaN where there is no cosine. */
+function steppedFrame({ result, peakMb }: Extract<Reply, { kind: 'stepped' }>, id: number): Frame {
+  const { loss, gradients, float32Cosine = Number.NaN } = result
+  return frameOf('stepped', id, null, [Float64Array.of(loss, peakMb, float32Cosine), gradients])
+}
+
+function stepped(numbers: Float64Array, gradients: Float32Array): Reply {
+  const [loss = Number.NaN, peakMb = 0, float32Cosine = Number.NaN] = numbers
+  const cosine = Number.isNaN(float32Cosine) ? {} : { float32Cosine }
+  return { kind: 'stepped', result: { loss, gradients, ...cosine }, peakMb }
 }
 
 /** Throws `train/bad-message`. */
@@ -90,8 +101,7 @@ export function parseReply({ kind, meta, payloads }: Frame): Reply {
   if (name === 'ready' && first instanceof Float32Array)
     return { kind: name, description: describe(meta as unknown as ReadyMeta, first) }
   if (!(first instanceof Float64Array)) return badMessage(kind)
-  if (name === 'stepped' && first.length === 2 && second instanceof Float32Array)
-    return { kind: name, result: { loss: first[0]!, gradients: second }, peakMb: first[1]! }
+  if (name === 'stepped' && first.length === 3 && second instanceof Float32Array) return stepped(first, second)
   if (name === 'evaluated' && first.length === 4)
     return { kind: name, result: { lossSum: first[0]!, count: first[1]!, correct: first[2]! }, peakMb: first[3]! }
   return badMessage(kind)

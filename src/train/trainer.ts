@@ -19,7 +19,12 @@ export interface TrainerSpec {
   readonly memoryMb?: number
   /** Megabytes kept of what frozen layers give for an example; 0 for none. */
   readonly activationCacheMb?: number
+  /** Of training steps; evaluation is always float32. Default: `float32`. `int8` is for the CPU alone. */
+  readonly arithmetic?: Arithmetic
 }
+
+/** Numbers that products with frozen matrices are computed in. `int8`: faster, with an error; see onnx/int8-products.ts. */
+export type Arithmetic = 'float32' | 'int8'
 
 export interface TrainerDescription {
   readonly schema: ParameterSchema
@@ -43,6 +48,8 @@ export interface StepResult {
   readonly loss: number
   /** float32[schema.size], d loss / d parameters in schema order. */
   readonly gradients: Float32Array
+  /** Cosine between these gradients and those in float32, where both were computed: the first step in int8. */
+  readonly float32Cosine?: number
 }
 
 export interface EvaluationResult {

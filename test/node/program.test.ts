@@ -16,6 +16,7 @@ import { peakLiveBytes } from '../../src/onnx/live-bytes.js'
 import { createSession } from '../../src/onnx/session.js'
 import { floatsOf, intsOf, readSafetensors } from '../../src/tensor/safetensors.js'
 import { viewOf } from '../../src/tensor/schema.js'
+import { cosine } from '../../src/train/float32-check.js'
 import { labelRowsOf } from '../../src/train/label-rows.js'
 import { LABEL_ROWS, type Program } from '../../src/train/program.js'
 import { wave } from '../onnx/small-graph.js'
@@ -194,4 +195,27 @@ describe('what saves time or memory leaves the numbers alone', () => {
     expect(got?.loss).toBeCloseTo(expected?.loss ?? 0, 5)
     expectClose(got?.gradients ?? new Float32Array(), expected?.gradients ?? new Float32Array(), 1e-5)
   })
+})
+
+describe('training in 8 bits', () => {
+  it.each([
+    ['llama-dynamo', LANGUAGE, ['q_proj', 'down_proj']],
+    ['bert-torchscript', { kind: 'sequence-classification', labels: ['a', 'b', 'c'] }, ['query', 'value']]
+  ] as const)(
+    '%s: gradients keep the direction of those in float32, and the first step says so',
+    async (name, task, targets) => {
+      const spec = specOf(name, task, lora(targets))
+      const batch = await batchOf(name)
+      const [exact] = await stepOf(spec, batch)
+      const [coded, again] = await stepOf({ ...spec, arithmetic: 'int8' }, batch, 2)
+      expect(coded?.float32Cosine).toBeGreaterThan(0.98)
+      expect(coded?.float32Cosine).toBeLessThan(1 - 1e-7)
+      expect(cosine(coded?.gradients as Float32Array, exact?.gradients as Float32Array)).toBeCloseTo(
+        coded?.float32Cosine as number,
+        5
+      )
+      expect(again).not.toHaveProperty('float32Cosine')
+      expect(again?.gradients).toEqual(coded?.gradients)
+    }
+  )
 })

@@ -12,6 +12,7 @@ export const status = (changes: Partial<Status> = {}): Status => ({
   model: { path: '/models/glyphs.onnx', sha256: 'cd'.repeat(32), parameters: 12_345, schemaHash: 'cd' },
   task: 'image-classification',
   device: { used: 'cpu', reason: 'no CUDA library was found' },
+  arithmetic: { used: 'int8', float32Cosine: 0.9975 },
   phase: 'training',
   steps: { done: 120, total: 400, perSecond: 7.5 },
   loss: { last: 1.9, smoothed: 2.125 },

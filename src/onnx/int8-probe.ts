@@ -1,0 +1,54 @@
+import type { Initializer } from './graph.js'
+import { createSession } from './session.js'
+
+/** Largest code of a frozen matrix where the processor adds 8-bit products up exactly. */
+const FULL_RANGE = 127
+/**
+ * And where it adds pairs of them up in 16 bits that saturate (x86 before VNNI, `vpmaddubsw`):
+ * 2 * 255 * 64 = 32640 stays below 2^15.
+ */
+const HALF_RANGE = 64
+
+const [ROWS, INNER, OUTER] = [4, 64, 16] as const
+
+/** Largest code that this machine's kernels multiply by unsigned bytes without an error: a product that would show it. */
+export async function largestExactCode(): Promise<number> {
+  const codes: Initializer = {
+    name: 'codes',
+    type: 'int8',
+    shape: [INNER, OUTER],
+    data: { kind: 'inline', bytes: new Uint8Array(INNER * OUTER).fill(FULL_RANGE) }
+  }
+  const session = await createSession(
+    {
+      name: 'int8 probe',
+      opsets: { '': 20 },
+      inputs: [{ name: 'x', type: 'float32', shape: [ROWS, INNER] }],
+      outputs: [{ name: 'y', type: 'float32', shape: [ROWS, OUTER] }],
+      nodes: [
+        node('Cast', ['x'], 'x8', { to: { type: 'int', value: 2 } }),
+        node('MatMulInteger', ['x8', 'codes'], 'y32'),
+        node('Cast', ['y32'], 'y', { to: { type: 'int', value: 1 } })
+      ],
+      initializers: new Map([[codes.name, codes]]),
+      values: new Map()
+    },
+    { optimization: 'disabled' }
+  )
+  try {
+    const data = new Float32Array(ROWS * INNER).fill(255)
+    const { y } = await session.run({ x: { type: 'float32', shape: [ROWS, INNER], data } })
+    return y?.data.every((sum: number) => sum === INNER * 255 * FULL_RANGE) ? FULL_RANGE : HALF_RANGE
+  } finally {
+    await session.release()
+  }
+}
+
+const node = (op: string, inputs: string[], output: string, attributes = {}) => ({
+  op,
+  domain: '',
+  name: output,
+  inputs,
+  outputs: [output],
+  attributes
+})
