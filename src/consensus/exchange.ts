@@ -17,6 +17,7 @@ import { doubtAbout, emptyJournal, leaveDoubt } from './journal.js'
 import { accept, onCommit, onHello, onResolve } from './responder.js'
 import type { Turn } from './session.js'
 import { andThen, endSession, finished, penalise, sessionOf, unexpected, withEffects, withExchange } from './session.js'
+import { runHere, type Working } from './tasks.js'
 
 /**
  * The pairwise antisymmetric exchange as a pure state machine: the atomic pair average of AD-PSGD (Lian et al. 2018,
@@ -42,19 +43,30 @@ export const initialExchangeState = (journal: Journal = emptyJournal): ExchangeS
   initiated: 0
 })
 
-/** One step. Throws `codec/*` only where our own parameters cannot be sent; the state is then unchanged. */
-export function stepExchange(
+/** One step, its arithmetic here and now. Throws `codec/*` only where our own parameters cannot be sent. */
+export const stepExchange = (
   config: ExchangeConfig,
   state: ExchangeState,
   event: ExchangeEvent,
   view: LocalView
-): Step {
+): Step => runHere(config, exchangeStep(config, state, event, view))
+
+/**
+ * One step that stops at each of its tasks, for whoever does them elsewhere. `state` and `view` must stay what they are until it ends,
+ * and no other step may begin before that.
+ */
+export function* exchangeStep(
+  config: ExchangeConfig,
+  state: ExchangeState,
+  event: ExchangeEvent,
+  view: LocalView
+): Working<Step> {
   const turn: Turn = { config, view, link: event.link, peer: event.peer }
   switch (event.type) {
     case 'initiate':
-      return onInitiate(turn, state)
+      return yield* onInitiate(turn, state)
     case 'message':
-      return onMessage(turn, state, event.message, event.payload)
+      return yield* onMessage(turn, state, event.message, event.payload)
     case 'unreadable':
       return onUnreadable(turn, state, event.verdict)
     case 'broken':
@@ -62,18 +74,18 @@ export function stepExchange(
   }
 }
 
-function onMessage(turn: Turn, state: ExchangeState, message: ExchangeMessage, payload?: Uint8Array): Step {
+function* onMessage(turn: Turn, state: ExchangeState, message: ExchangeMessage, payload?: Uint8Array): Working<Step> {
   switch (message.type) {
     case 'hello':
-      return onHello(turn, state, message)
+      return yield* onHello(turn, state, message)
     case 'accept':
-      return onAccept(turn, state, message, payload)
+      return yield* onAccept(turn, state, message, payload)
     case 'commit':
-      return onCommit(turn, state, message, payload)
+      return yield* onCommit(turn, state, message, payload)
     case 'ack':
-      return onDecision(turn, state, message, 'committed')
+      return yield* onDecision(turn, state, message, 'committed')
     case 'resolution':
-      return onDecision(turn, state, message, message.fate)
+      return yield* onDecision(turn, state, message, message.fate)
     case 'refuse':
       return onRefuse(turn, state, message.exchangeId, message.code)
     case 'resolve':
@@ -82,12 +94,12 @@ function onMessage(turn: Turn, state: ExchangeState, message: ExchangeMessage, p
 }
 
 /** The responder's word on an exchange we may be in doubt about: ACK, or the answer to RESOLVE. */
-function onDecision(
+function* onDecision(
   turn: Turn,
   state: ExchangeState,
   message: ExchangeMessage & { readonly exchangeId: ExchangeId },
   fate: ExchangeFate
-): Step {
+): Working<Step> {
   const { exchangeId } = message
   const record = doubtAbout(state.journal, turn.peer, exchangeId)
   if (record === undefined) return unexpected(turn, state, message)
@@ -95,18 +107,20 @@ function onDecision(
   const settled = fate === 'committed' ? withExchange(turn.config, undoubted, record) : undoubted
   const settling: ExchangeEffect =
     fate === 'committed' ? applied(record) : { type: 'undone', peer: turn.peer, exchangeId }
-  return andThen([settled, [settledEntry(record, fate), settling]], (after) => goOn(turn, after, exchangeId, fate))
+  return yield* andThen([settled, [settledEntry(record, fate), settling]], (after) =>
+    goOn(turn, after, exchangeId, fate)
+  )
 }
 
 /** What the session at hand does once its doubt is settled. */
-function goOn(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, fate: ExchangeFate): Step {
+function* goOn(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, fate: ExchangeFate): Working<Step> {
   const { active } = state
   if (active === undefined || active.peer !== turn.peer || active.exchangeId !== exchangeId) return [state, []]
   const free: ExchangeState = { ...state, active: undefined }
   // A session that waits on another link than the answer came on goes on there.
   const there: Turn = { ...turn, link: active.link }
-  if (active.stage === 'asking') return greet(there, free)
-  if (active.stage === 'asked') return accept(there, free, active.hello)
+  if (active.stage === 'asking') return yield* greet(there, free)
+  if (active.stage === 'asked') return yield* accept(there, free, active.hello)
   const outcome: ExchangeOutcome =
     fate === 'committed' ? { kind: 'committed' } : { kind: 'refused', code: 'unknown-exchange' }
   return [free, [finished(active, outcome), { type: 'close', link: active.link }]]

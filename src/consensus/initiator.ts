@@ -1,14 +1,25 @@
 import { reject } from '../base/verdict.js'
 import type { AcceptMessage, CommitMessage, HelloMessage } from '../codec/messages.js'
-import { edgeAfter, sameReference } from './edges.js'
+import { sameReference } from './edges.js'
 import type { ExchangeEffect, ExchangeState, Session, Step } from './exchange-types.js'
 import type { InDoubt } from './journal.js'
 import { doubtWith, enterDoubt } from './journal.js'
 import type { Turn } from './session.js'
-import { penalise, refuse, refuseSide, send, sessionOf, unexpected, withEffects } from './session.js'
-import { isSaneWeight, mixSides, nextExchangeId, ownSide, partnerSide, radiusNow, smallerRadius } from './sides.js'
+import {
+  edgeNow,
+  penalise,
+  radiusNow,
+  refuse,
+  refuseSide,
+  send,
+  sessionOf,
+  unexpected,
+  withEffects
+} from './session.js'
+import { isSaneWeight, nextExchangeId, smallerRadius } from './sides.js'
+import { ask, type Working } from './tasks.js'
 
-export function onInitiate(turn: Turn, state: ExchangeState): Step {
+export function* onInitiate(turn: Turn, state: ExchangeState): Working<Step> {
   // A partner called while the channel was being opened: its exchange goes first.
   if (state.active !== undefined) {
     const { link, peer } = turn
@@ -16,17 +27,17 @@ export function onInitiate(turn: Turn, state: ExchangeState): Step {
     return [state, [finished, { type: 'close', link }]]
   }
   const doubt = doubtWith(state.journal, turn.peer)
-  if (doubt === undefined) return greet(turn, state)
+  if (doubt === undefined) return yield* greet(turn, state)
   const { exchangeId } = doubt
   const active: Session = { stage: 'asking', link: turn.link, peer: turn.peer, exchangeId }
   return [{ ...state, active }, [send(turn, { type: 'resolve', exchangeId })]]
 }
 
-export function greet(turn: Turn, state: ExchangeState): Step {
+export function* greet(turn: Turn, state: ExchangeState): Working<Step> {
   const { config, view, link, peer } = turn
   const exchangeId = nextExchangeId(config, peer, state.initiated)
   const edge = config.codec.edge === undefined ? undefined : state.edges.get(peer)
-  const radius = radiusNow(config, state, view.parameters)
+  const radius = yield* radiusNow(turn, state)
   const hello: HelloMessage = {
     type: 'hello',
     exchangeId,
@@ -43,7 +54,12 @@ export function greet(turn: Turn, state: ExchangeState): Step {
   return [{ ...state, active, initiated: state.initiated + 1 }, [send(turn, hello)]]
 }
 
-export function onAccept(turn: Turn, state: ExchangeState, message: AcceptMessage, payload?: Uint8Array): Step {
+export function* onAccept(
+  turn: Turn,
+  state: ExchangeState,
+  message: AcceptMessage,
+  payload?: Uint8Array
+): Working<Step> {
   const { config, view, link, peer } = turn
   const { exchangeId } = message
   const session = sessionOf(turn, state, exchangeId)
@@ -56,15 +72,22 @@ export function onAccept(turn: Turn, state: ExchangeState, message: AcceptMessag
   const edge = message.reference === undefined ? undefined : session.edge
   if (!sameReference(message.reference, edge?.reference))
     return refuseSide(turn, state, exchangeId, reject('codec/malformed', 'an edge that we have not offered'))
-  const partner = partnerSide(config, edge, message.payload, payload)
+  const partner = yield* ask({ task: 'partner-side', edge, header: message.payload, payload })
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
-  const own = ownSide(config, edge, view.parameters, exchangeId)
+  const own = yield* ask({ task: 'own-side', edge, parameters: view.parameters, exchangeId })
   const radius = smallerRadius(config, session.radius, message.radius)
-  const mixed = mixSides(config, edge, { own: own.vector, partner: partner.value.vector }, message.weight, radius)
+  const mixed = yield* ask({
+    task: 'mix',
+    own: own.vector,
+    partner: partner.value.vector,
+    partnerWeight: message.weight,
+    radius,
+    turns: edge?.reference.sequence ?? 0
+  })
   if (!mixed.ok) return refuseSide(turn, state, exchangeId, mixed.verdict)
   const { increment, observed } = mixed.value
   const kept = { exchangeId, peer, partnerPhase: message.phase, increment, observed }
-  const after = edgeAfter(config, edge, {
+  const after = yield* edgeNow(turn, edge, {
     exchangeId,
     initiatorSha256: own.sha256,
     responderSha256: partner.value.sha256,

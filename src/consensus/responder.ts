@@ -1,14 +1,16 @@
 import { reject } from '../base/verdict.js'
 import type { AcceptMessage, CommitMessage, ExchangeId, HelloMessage } from '../codec/messages.js'
-import { edgeAfter, sameReference } from './edges.js'
+import { sameReference } from './edges.js'
 import type { ExchangeEffect, ExchangeState, Session, Step } from './exchange-types.js'
 import { doubtWith, fateOf, noteAccepted, noteCommitted, wasAccepted } from './journal.js'
 import type { Turn } from './session.js'
 import {
   andThen,
+  edgeNow,
   endSession,
   finished,
   penalise,
+  radiusNow,
   refuse,
   refuseSide,
   roleOf,
@@ -18,9 +20,10 @@ import {
   withEffects,
   withExchange
 } from './session.js'
-import { helloRefusal, mixSides, ownSide, partnerSide, radiusNow, smallerRadius } from './sides.js'
+import { helloRefusal, smallerRadius } from './sides.js'
+import { ask, type Working } from './tasks.js'
 
-export function onHello(turn: Turn, state: ExchangeState, hello: HelloMessage): Step {
+export function* onHello(turn: Turn, state: ExchangeState, hello: HelloMessage): Working<Step> {
   if (state.active?.link === turn.link) return unexpected(turn, state, hello)
   const code = helloRefusal(turn.config, hello)
   if (code !== undefined)
@@ -28,12 +31,15 @@ export function onHello(turn: Turn, state: ExchangeState, hello: HelloMessage): 
   if (wasAccepted(state.journal, turn.peer, hello.exchangeId)) return onStrayHello(turn, state, hello)
   const freed = makeWay(turn, state)
   if (freed === undefined) return refuse(turn, state, hello.exchangeId, 'busy')
-  return andThen(freed, (free) => {
-    const doubt = doubtWith(free.journal, turn.peer)
-    if (doubt === undefined) return accept(turn, free, hello)
-    const active: Session = { stage: 'asked', link: turn.link, peer: turn.peer, exchangeId: doubt.exchangeId, hello }
-    return [{ ...free, active }, [send(turn, { type: 'resolve', exchangeId: doubt.exchangeId })]]
-  })
+  return yield* andThen(freed, (free) => acceptOrAsk(turn, free, hello))
+}
+
+/** What is in doubt with the caller is settled first. */
+function* acceptOrAsk(turn: Turn, free: ExchangeState, hello: HelloMessage): Working<Step> {
+  const doubt = doubtWith(free.journal, turn.peer)
+  if (doubt === undefined) return yield* accept(turn, free, hello)
+  const active: Session = { stage: 'asked', link: turn.link, peer: turn.peer, exchangeId: doubt.exchangeId, hello }
+  return [{ ...free, active }, [send(turn, { type: 'resolve', exchangeId: doubt.exchangeId })]]
 }
 
 /**
@@ -63,13 +69,13 @@ function makeWay(turn: Turn, state: ExchangeState): Step | undefined {
   return undefined
 }
 
-export function accept(turn: Turn, state: ExchangeState, hello: HelloMessage): Step {
+export function* accept(turn: Turn, state: ExchangeState, hello: HelloMessage): Working<Step> {
   const { config, view, link, peer } = turn
   const { exchangeId } = hello
   const known = config.codec.edge === undefined ? undefined : state.edges.get(peer)
   const edge = sameReference(known?.reference, hello.reference) ? known : undefined
-  const own = ownSide(config, edge, view.parameters, exchangeId)
-  const radius = radiusNow(config, state, view.parameters)
+  const own = yield* ask({ task: 'own-side', edge, parameters: view.parameters, exchangeId })
+  const radius = yield* radiusNow(turn, state)
   const active: Session = { stage: 'accepted', link, peer, exchangeId, hello, edge, radius, own }
   const journal = noteAccepted(state.journal, peer, exchangeId)
   const message: AcceptMessage = {
@@ -84,20 +90,32 @@ export function accept(turn: Turn, state: ExchangeState, hello: HelloMessage): S
   return [{ ...state, active, journal }, [send(turn, message, own.payload)]]
 }
 
-export function onCommit(turn: Turn, state: ExchangeState, message: CommitMessage, payload?: Uint8Array): Step {
+export function* onCommit(
+  turn: Turn,
+  state: ExchangeState,
+  message: CommitMessage,
+  payload?: Uint8Array
+): Working<Step> {
   const { config, peer } = turn
   const { exchangeId } = message
   const session = sessionOf(turn, state, exchangeId)
   if (session?.stage !== 'accepted') return onStrayCommit(turn, state, exchangeId)
   const { edge, own, hello } = session
-  const partner = partnerSide(config, edge, message.payload, payload)
+  const partner = yield* ask({ task: 'partner-side', edge, header: message.payload, payload })
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
   const radius = smallerRadius(config, session.radius, hello.radius)
-  const mixed = mixSides(config, edge, { own: own.vector, partner: partner.value.vector }, hello.weight, radius)
+  const mixed = yield* ask({
+    task: 'mix',
+    own: own.vector,
+    partner: partner.value.vector,
+    partnerWeight: hello.weight,
+    radius,
+    turns: edge?.reference.sequence ?? 0
+  })
   if (!mixed.ok) return refuseSide(turn, state, exchangeId, mixed.verdict)
   const { increment, observed } = mixed.value
   const made = { peer, exchangeId, partnerPhase: hello.phase, increment }
-  const after = edgeAfter(config, edge, {
+  const after = yield* edgeNow(turn, edge, {
     exchangeId,
     initiatorSha256: partner.value.sha256,
     responderSha256: own.sha256,

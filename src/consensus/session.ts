@@ -1,7 +1,7 @@
 import type { Verdict } from '../base/verdict.js'
 import { ignore } from '../base/verdict.js'
 import type { ExchangeId, ExchangeMessage, RefusalCode } from '../codec/messages.js'
-import { keepEdge, mostEdges } from './edges.js'
+import { type Edge, type EdgeStep, keepEdge, mostEdges } from './edges.js'
 import type {
   ExchangeConfig,
   ExchangeEffect,
@@ -15,7 +15,8 @@ import type {
 } from './exchange-types.js'
 import type { ExchangeRole, PeerId, InDoubt } from './journal.js'
 import { doubtAbout } from './journal.js'
-import { noteDistance } from './radius.js'
+import { noteDistance, radiusOf } from './radius.js'
+import { ask, type Working } from './tasks.js'
 
 /** What every handler needs to know about the event at hand. */
 export interface Turn {
@@ -46,8 +47,8 @@ export const finished = (session: Session, outcome: ExchangeOutcome): ExchangeEf
 })
 
 /** Runs `next` on the state a step left, and lines the effects up. */
-export function andThen([state, effects]: Step, next: (state: ExchangeState) => Step): Step {
-  const [after, more] = next(state)
+export function* andThen([state, effects]: Step, next: (state: ExchangeState) => Working<Step>): Working<Step> {
+  const [after, more] = yield* next(state)
   return [after, [...effects, ...more]]
 }
 
@@ -66,6 +67,18 @@ export const withExchange = (
   edges: keepEdge(state.edges, peer, edge, mostEdges(config)),
   distances: observed === undefined ? state.distances : noteDistance(state.distances, peer, observed.distance)
 })
+
+/** The radius we announce; absent where the federation does not clip. */
+export function* radiusNow({ config, view }: Turn, state: ExchangeState): Working<number | undefined> {
+  if (config.clip === undefined) return undefined
+  const travelled = yield* ask({ task: 'travelled', parameters: view.parameters })
+  return radiusOf(config.clip, state.distances, travelled)
+}
+
+/** The edge as it will be once the exchange is committed; absent for codecs without memory. */
+export function* edgeNow({ config }: Turn, edge: Edge | undefined, step: EdgeStep): Working<Edge | undefined> {
+  return config.codec.edge === undefined ? undefined : yield* ask({ task: 'edge', edge, step })
+}
 
 /** The active session, if this message belongs to it. */
 export function sessionOf(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): Session | undefined {

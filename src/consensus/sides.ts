@@ -8,17 +8,17 @@ import { allFinite } from '../tensor/linear.js'
 import { euclidean } from './distance.js'
 import type { Edge } from './edges.js'
 import { codingOf, memoryOf } from './edges.js'
-import type { ExchangeConfig, ExchangeState, Side } from './exchange-types.js'
+import type { ExchangeConfig, Side } from './exchange-types.js'
 import type { Observation, PeerId } from './journal.js'
 import { pairwiseMean } from './mixing.js'
-import { clipScale, radiusOf } from './radius.js'
+import { clipScale } from './radius.js'
 
 /** Training examples a peer may claim: a weight of a thousand million would replace anybody else's parameters. */
 export const MAX_WEIGHT = 1_000_000_000
 
 export const isSaneWeight = (weight: number): boolean => Number.isInteger(weight) && weight >= 1 && weight <= MAX_WEIGHT
 
-type SideCode = 'codec/bad-checksum' | 'codec/not-finite' | 'codec/malformed'
+export type SideCode = 'codec/bad-checksum' | 'codec/not-finite' | 'codec/malformed'
 
 /** The vector that both ends take these bytes for. The same float32 operations on both, hence the same bits. */
 function sideVector(
@@ -72,13 +72,6 @@ export function partnerSide(
   return vector.ok ? decoded({ payload, sha256, vector: vector.value }) : vector
 }
 
-/** The radius we announce; absent where the federation does not clip. */
-export function radiusNow(config: ExchangeConfig, state: ExchangeState, parameters: Float32Array): number | undefined {
-  if (config.clip === undefined) return undefined
-  const { measure = euclidean } = config
-  return radiusOf(config.clip, state.distances, measure(parameters, config.reference).distance)
-}
-
 /** What both sides clip by; Infinity where neither has announced a radius, or the federation does not clip. */
 export const smallerRadius = (
   { clip }: ExchangeConfig,
@@ -92,13 +85,22 @@ export interface MixedSides {
   readonly observed: Observation
 }
 
+/** The two ends of an exchange, about to be mixed. */
+export interface MixTask {
+  /** As both ends take them, float32[schema.size]. */
+  readonly own: Float32Array
+  readonly partner: Float32Array
+  readonly partnerWeight: number
+  /** What both sides clip by. */
+  readonly radius: number
+  /** Exchanges behind what was coded against. */
+  readonly turns: number
+}
+
 /** What an exchange does to us. Refused where two finite vectors are too far apart for a finite step. */
 export function mixSides(
   config: ExchangeConfig,
-  edge: Edge | undefined,
-  { own, partner }: { readonly own: Float32Array; readonly partner: Float32Array },
-  partnerWeight: number,
-  radius: number
+  { own, partner, partnerWeight, radius, turns }: MixTask
 ): Decoded<MixedSides, 'codec/not-finite'> {
   const { mix = pairwiseMean, measure = euclidean, weight: ownWeight } = config
   const apart = measure(own, partner)
@@ -106,7 +108,7 @@ export function mixSides(
   const scale = clipScale(radius, apart.distance)
   const increment = mix({ own, partner, ownWeight, partnerWeight, gamma: config.gamma * scale })
   if (!allFinite(increment)) return refused(reject('codec/not-finite', 'the increment overflows'))
-  return decoded({ increment, observed: { ...apart, scale, turns: edge?.reference.sequence ?? 0 } })
+  return decoded({ increment, observed: { ...apart, scale, turns } })
 }
 
 /** The sender of `hello`, seen as a peer: may it mix with us at all? */
