@@ -29,6 +29,13 @@ export interface LoraSpec<Name extends LoraName = LoraName> extends LowRank {
   readonly ranks?: Readonly<Record<string, number>>
   /** Where the factors start: seeded and zero, or at the base weight's largest singular values. */
   readonly start?: 'random' | 'svd'
+  /** One factor trains at a time, B first; both are mixed always. Absent: both train. */
+  readonly alternate?: {
+    /** Rounds of `localSteps` local steps before the other factor's turn. */
+    readonly every: number
+  }
+  /** It never leaves the peer that trains it, and may lie on layers that a shared adapter changes, too. */
+  readonly private?: boolean
 }
 
 /** Frozen orthonormal bases; a core of rank x rank is trained, or several of them side by side. */
@@ -59,7 +66,10 @@ export interface SparseSpec extends Targeted {
   readonly method: 'sparse'
   /** Share of a weight's elements that train, in (0, 1]. */
   readonly density: number
-  readonly mask: 'random' | 'magnitude'
+  /** Drawn from the seed, the largest base weights, or those with the most Fisher information, from a file. */
+  readonly mask: 'random' | 'magnitude' | 'fisher'
+  /** SHA-256 (hex) of the file that a `fisher` mask stands in. */
+  readonly maskSha256?: string
 }
 
 export interface VirtualTokensSpec<Name extends VirtualTokensName = VirtualTokensName> extends Common {
@@ -100,3 +110,6 @@ export type PeftMethodName = PeftSpec['method']
 export type PeftPlan = PeftSpec | readonly PeftSpec[]
 
 export const specsOf = (plan: PeftPlan): readonly PeftSpec[] => ('method' in plan ? [plan] : plan)
+
+/** What a peer keeps for itself of its plan. */
+export const isPrivate = (spec: PeftSpec): boolean => 'private' in spec && spec.private === true

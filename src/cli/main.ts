@@ -11,8 +11,10 @@ import type { QuantizeOptions } from './commands/quantize.js'
 import type { CreateFederationOptions } from './commands/federation.js'
 import type { IdentityOptions } from './commands/identity.js'
 import type { ImportOptions } from './commands/import.js'
+import type { MaskOptions } from './commands/mask.js'
 import type { MethodsOptions } from './commands/methods.js'
 import type { SimulateOptions } from './commands/simulate.js'
+import type { SloraOptions } from './commands/slora.js'
 import type { StartOptions } from './commands/start.js'
 import type { StatusOptions } from './commands/status.js'
 import { EXIT_OK, EXIT_USAGE, exitCodeOf, failureText } from './failure.js'
@@ -94,6 +96,7 @@ program
   .description('write what a node has learned as a folder for Hugging Face PEFT, with a model card')
   .requiredOption('--data-dir <dir>', "the node's data directory")
   .requiredOption('--out <folder>', 'where to write it')
+  .option('--part <name>', 'of a shared and a private adapter: all, shared or private', 'all')
   .option('--merged <file>', 'write the base model with the adapter merged into it, too (.onnx)')
   .option('--no-evaluation', 'do not evaluate it for the model card')
   .option('--json', 'as JSON')
@@ -110,6 +113,29 @@ program
   .action(async (folder: string, options: ImportOptions) =>
     (await import('./commands/import.js')).importAdapter(folder, await withModel(options), out)
   )
+
+program
+  .command('slora')
+  .description("turn what a sparse method has learned into the start of a LoRA federation: SLoRA's second stage")
+  .argument('<folder>', 'what `peertune export` wrote of the first stage')
+  .requiredOption('--model <file>', 'the base model (.onnx)')
+  .requiredOption('--out <folder>', 'where to write the start')
+  .option('--rank <n>', 'rank of the factors', '8')
+  .option('--alpha <x>', 'scale of the factors, over the rank', '16')
+  .option('--mask-file <file>', 'of a first stage whose mask stands in a file')
+  .option('--json', 'as JSON')
+  .action(async (folder: string, options: SloraOptions) =>
+    (await import('./commands/slora.js')).slora(folder, options, out)
+  )
+
+withOverrides(program.command('mask'))
+  .description(
+    'choose the elements that a sparse method trains by Fisher information, and print the manifest that says so'
+  )
+  .requiredOption('--config <file>', "a node's configuration, whose data and manifest are taken")
+  .requiredOption('--out <file>', 'where to write the mask (.safetensors)')
+  .option('--examples <n>', 'training examples to go by', '256')
+  .action(async (options: MaskOptions) => (await import('./commands/mask.js')).mask(options, env, out))
 
 withOverrides(program.command('eval'))
   .description("evaluate on a configuration's held-out data: an adapter, the last checkpoint, or the start")

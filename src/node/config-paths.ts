@@ -50,6 +50,7 @@ function mapInputs(config: NodeConfig, change: ChangePath): NodeConfig {
     federation: change(config.federation, ['federation']),
     model: change(config.model, ['model']),
     startFrom: config.startFrom === null ? null : change(config.startFrom, ['startFrom']),
+    maskFile: config.maskFile === null ? null : change(config.maskFile, ['maskFile']),
     data: mapData(config.data, ['data'], change),
     networkKey: config.networkKey === null ? null : change(config.networkKey, ['networkKey']),
     denyList: config.denyList === null ? null : change(config.denyList, ['denyList'])

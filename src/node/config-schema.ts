@@ -53,6 +53,8 @@ export interface NodeConfig {
   readonly model: string
   /** The adapter folder that the federation starts from, where its manifest names one (`startFrom`). */
   readonly startFrom: string | null
+  /** The mask file of the federation's sparse method, where its mask stands in one. */
+  readonly maskFile: string | null
   readonly dataDir: string
   /** Shown to other peers beside the peer id; empty: none. */
   readonly label: string
@@ -185,6 +187,7 @@ export const configSchema = (defaults: { readonly dataDir: string; readonly thre
     federation: f.path('the federation file'),
     model: f.path('the base model (.onnx)'),
     startFrom: f.nullable(f.path('an adapter folder')).default(null),
+    maskFile: f.nullable(f.path('a mask file (.safetensors)')).default(null),
     dataDir: f.path('the data directory').default(defaults.dataDir),
     label: f.text('a name of at most 64 characters', { min: 0, max: 64 }).default(''),
     data: dataSpec,

@@ -4,6 +4,8 @@ import { canonicalise } from '../onnx/canonicalise.js'
 import type { TaskType } from '../peft/adapter-config.js'
 import { writeAdapter } from '../peft/adapter-format.js'
 import { attentionLayers } from '../peft/attention.js'
+import { asOneLora } from '../peft/dual.js'
+import { type AdapterPart, partOf, type PlannedTensors } from '../peft/private.js'
 import { TOKENS } from '../peft/virtual-tokens.js'
 import { type ParameterSchema, viewOf } from '../tensor/schema.js'
 import { type AdaptedModel, type LoadOptions, loadAdaptedModel } from './program.js'
@@ -12,6 +14,8 @@ export interface TrainedAdapter {
   readonly modelPath: string
   readonly task: TaskSpec
   readonly peft: PeftPlan
+  /** See `NodeConfig.maskFile`. */
+  readonly maskFile?: string
   readonly schema: ParameterSchema
   readonly parameters: Float32Array
 }
@@ -23,20 +27,29 @@ const NEED_MODEL: ReadonlySet<PeftSpec['method']> = new Set(['ffa-lora', 'lora-x
  * Writes a folder for Hugging Face PEFT; see peft/adapter-format.ts for the methods it does not have. The base model is
  * read only for methods that need it.
  */
-export async function exportAdapter(folder: string, trained: TrainedAdapter, options: LoadOptions = {}): Promise<void> {
+export async function exportAdapter(
+  folder: string,
+  trained: TrainedAdapter,
+  { part = 'all', ...options }: LoadOptions & { readonly part?: AdapterPart } = {}
+): Promise<void> {
   const { task, peft: plan, schema, parameters } = trained
   const taskType = taskTypeOf(task)
   if (!specsOf(plan).some((spec) => NEED_MODEL.has(spec.method) || ('start' in spec && spec.start === 'svd'))) {
     const tensors = schema.entries.map((entry) => ({ ...entry, values: viewOf(parameters, entry) }))
-    return writeAdapter(folder, { tensors, plan, taskType })
+    return writeAdapter(folder, { ...forFile({ tensors, plan }, part), taskType })
   }
   const adapted = await loadAdaptedModel(trained, options)
   await writeAdapter(folder, {
-    tensors: adapted.method.exported(parameters),
-    plan,
+    ...forFile({ tensors: adapted.method.exported(parameters), plan }, part),
     taskType,
     attentionHeads: await attentionHeads(plan, adapted)
   })
+}
+
+/** The part asked for; of a shared and a private adapter together, the one that does what both do. */
+function forFile(trained: PlannedTensors, part: AdapterPart): PlannedTensors {
+  if (part !== 'all') return partOf(trained, part)
+  return asOneLora(trained) ?? trained
 }
 
 export const taskTypeOf = ({ kind }: TaskSpec): TaskType | undefined =>

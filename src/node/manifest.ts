@@ -5,6 +5,7 @@ import * as f from './config-fields.js'
 import { fieldName } from './config.js'
 import { modelSha256 } from './model-hash.js'
 import { peftMethod } from './peft-fields.js'
+import { sharePatterns } from './shared-part.js'
 import { type YamlFile, printYaml, readYamlFile } from './yaml-file.js'
 
 const MAX_LABELS = 10_000
@@ -52,11 +53,11 @@ const manifestSchema = f.section({
     .section({ sha256: f.matching(/^[0-9a-f]{64}$/, 'the SHA-256 of adapter_model.safetensors') })
     .exactOptional(),
   share: f
-    .list(f.text('part of a parameter name such as lora_A', { max: 256 }), {
+    .oneOrMore(f.text('part of a parameter name such as lora_A, or fedsa-lora', { max: 256 }), {
       of: 'patterns',
-      min: 1,
       max: MAX_PATTERNS
     })
+    .transform(sharePatterns)
     .exactOptional(),
   mixing: mixing.prefault({})
 })

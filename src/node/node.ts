@@ -17,7 +17,6 @@ import { federationTopics } from '../gossip/topics.js'
 import type { PeerId } from '../gossip/transport.js'
 import { startStatusServer, type StatusServer } from '../status/server.js'
 import type { ParameterSchema } from '../tensor/schema.js'
-import { selectTensors } from '../tensor/selection.js'
 import { type ChildTrainer, spawnTrainer } from '../train/child-trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import { type DataDir, openDataDir } from './data-dir.js'
@@ -25,10 +24,12 @@ import { readDenyList, watchDenyList } from './deny-list.js'
 import { exportAdapter } from './export-adapter.js'
 import { type Identity, loadIdentity } from './identity.js'
 import { checkModel, readManifest } from './manifest.js'
+import { maskOf } from './mask-of.js'
 import { readNetworkKey } from './network-key.js'
 import { loggingObserver, withLocalFiles } from './model-source.js'
 import { createParticipant, type Participant } from './participant.js'
 import { createRefusalBook, type RefusalBook } from './refusal-book.js'
+import { sharedPart } from './shared-part.js'
 import { withCommonStart } from './start-from.js'
 import { statusOf } from './status-view.js'
 import { writeNodeRecord } from './trained.js'
@@ -175,7 +176,7 @@ async function startTrainer({ config, manifest, clock, log }: Wiring): Promise<C
   const { task, peft } = manifest
   const trainer = await spawnTrainer({
     entry: entryUrl('node/trainer-main.js'),
-    spec: { modelPath, task, peft, device, threads, arithmetic, ...memoryBounds(memory) },
+    spec: { modelPath, task, peft, device, threads, arithmetic, ...maskOf(config), ...memoryBounds(memory) },
     clock,
     log,
     ...(memory.limitMb !== null && { memoryLimitMb: memory.limitMb })
@@ -213,7 +214,7 @@ async function openParticipant(wiring: Wiring, child: ChildTrainer): Promise<Par
       identity: {
         federationHash: wiring.federation,
         schemaHash: schema.hash,
-        size: selectTensors(schema, manifest.share).schema.size
+        size: sharedPart(manifest, schema).schema.size
       },
       log
     }),
@@ -232,6 +233,6 @@ async function saveAdapter(
   const folder = join(dataDir.root, 'adapter')
   await mkdir(folder, { recursive: true, mode: 0o700 })
   const { task, peft } = manifest
-  await exportAdapter(folder, { modelPath: config.model, task, peft, schema, parameters })
+  await exportAdapter(folder, { modelPath: config.model, task, peft, ...maskOf(config), schema, parameters })
   log.info({ folder }, 'wrote the adapter')
 }

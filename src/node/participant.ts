@@ -15,7 +15,7 @@ import type { Dataset } from '../data/batch.js'
 import type { PeerId, Transport } from '../gossip/transport.js'
 import { type DatasetEvaluation, evaluateDataset } from '../train/evaluate.js'
 import { createLocalOptimiser, type LocalOptimiser, type LocalOptimiserOptions } from '../train/local-optimiser.js'
-import { type Selection, selectTensors } from '../tensor/selection.js'
+import type { Selection } from '../tensor/selection.js'
 import type { Trainer } from '../train/trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import { mixingConfig } from './exchange-config.js'
@@ -23,9 +23,11 @@ import { createExchangeDriver } from './exchange-driver.js'
 import type { ExchangeDriver } from './exchange-types.js'
 import { runLoop } from './loop.js'
 import { createMembership, type Membership, surroundingsOf } from './membership.js'
+import { trainingTurns } from './training-turns.js'
 import { type AttemptOptions, createMixer, type Mixer } from './mixer.js'
 import { createProgress, type LossView, type Progress, restoreRounds } from './progress.js'
 import { journalOf, mapValues, recover, type SavedJournal, watchedLog } from './recovery.js'
+import { sharedPart } from './shared-part.js'
 
 export interface ParticipantParts {
   readonly config: Pick<NodeConfig, 'training' | 'label' | 'checkpointEvery'>
@@ -149,11 +151,12 @@ function createLearner(parts: ParticipantParts, saved: NodeState | undefined): L
       batches: dataset.batches(batchSize, saved?.cursor),
       parameters,
       options: optimiserOptions(config),
+      turns: trainingTurns(manifest.peft, trainer.description.schema, manifest.mixing.localSteps),
       ...(saved === undefined ? {} : { state: saved.adam })
     }),
     progress: createProgress(rounds, roundsConfig, clock),
     roundsConfig,
-    shared: selectTensors(trainer.description.schema, manifest.share),
+    shared: sharedPart(manifest, trainer.description.schema),
     rng: saved?.rng.partners ? restoreRng(saved.rng.partners) : seededRng(seed, transport.self, 'partners')
   }
 }

@@ -5,6 +5,8 @@ const MAX_RANK = 1024
 const MAX_VIRTUAL_TOKENS = 4096
 const MAX_HEADS = 64
 const MAX_LAYERS = 10_000
+/** Rounds in which one factor trains. */
+const MAX_TURN = 1_000_000
 
 const modules = (what: string, min: number) =>
   f.list(f.text(what, { max: 256 }), { of: 'module names', min, max: MAX_TARGETS, distinct: true })
@@ -24,17 +26,19 @@ const lowRank = {
   ...common
 }
 
-const lora = <const Name extends string>(method: Name) =>
-  f.section({
-    method: f.exactly(method),
-    ...lowRank,
-    ...ranks,
-    start: f.oneOf(['random', 'svd']).exactOptional()
-  })
-
 const ranks = {
   ranks: f.mapping(f.wholeNumber(1, MAX_RANK), { of: 'ranks by module', max: MAX_TARGETS }).exactOptional()
 }
+
+const lora = { ...lowRank, ...ranks, start: f.oneOf(['random', 'svd']).exactOptional() }
+
+const bothFactors = <const Name extends string>(method: Name) =>
+  f.section({
+    method: f.exactly(method),
+    ...lora,
+    alternate: f.section({ every: f.wholeNumber(1, MAX_TURN) }).exactOptional(),
+    private: f.flag().exactOptional()
+  })
 
 const selective = <const Name extends string>(method: Name) =>
   f.section({ method: f.exactly(method), targets: anyTargets, ...common })
@@ -44,10 +48,10 @@ const virtualTokens = <const Name extends string>(method: Name) =>
 
 /** One method of a manifest's `peft`; what the fields mean stands in base/peft-spec.ts. */
 export const peftMethod = f.variants('method', [
-  lora('lora'),
-  lora('rslora'),
+  bothFactors('lora'),
+  bothFactors('rslora'),
   f.section({ method: f.exactly('dora'), ...lowRank, ...ranks }),
-  lora('ffa-lora'),
+  f.section({ method: f.exactly('ffa-lora'), ...lora }),
   f.section({
     method: f.exactly('ia3'),
     targets,
@@ -66,13 +70,19 @@ export const peftMethod = f.variants('method', [
     lastLayers: f.wholeNumber(0, MAX_LAYERS).default(0),
     ...common
   }),
-  f.section({
-    method: f.exactly('sparse'),
-    targets,
-    density: f.number({ above: 0, max: 1 }).default(0.01),
-    mask: f.oneOf(['random', 'magnitude']).default('random'),
-    ...common
-  }),
+  f
+    .section({
+      method: f.exactly('sparse'),
+      targets,
+      density: f.number({ above: 0, max: 1 }).default(0.01),
+      mask: f.oneOf(['random', 'magnitude', 'fisher']).default('random'),
+      maskSha256: f.matching(/^[0-9a-f]{64}$/, 'the SHA-256 of the mask file').exactOptional(),
+      ...common
+    })
+    .refine(({ mask, maskSha256 }) => (mask === 'fisher') === (maskSha256 !== undefined), {
+      path: ['maskSha256'],
+      error: 'the SHA-256 of the mask file for mask: fisher, and nothing for the others'
+    }),
   f.section({
     method: f.exactly('bottleneck'),
     placement: f.oneOf(['houlsby', 'pfeiffer']).default('pfeiffer'),

@@ -15,6 +15,7 @@ import { hoistRowSelections, selectOutputRows } from '../onnx/select-rows.js'
 import type { NamedWeights, Weight } from '../onnx/weight.js'
 import { readWeight, type SharedModel, shareWeights } from '../onnx/weights.js'
 import { createMethod } from '../peft/create-method.js'
+import { openMasks } from '../peft/mask-file.js'
 import type { BaseModel, PeftMethod } from '../peft/method.js'
 import { type BuildProgram, LABEL_ROWS, type Program, type ProgramKind } from '../train/program.js'
 import type { Arithmetic, TrainerSpec } from '../train/trainer.js'
@@ -75,22 +76,23 @@ export async function loadBaseModel(
 
 /** The base model with the PEFT method on it. */
 export async function loadAdaptedModel(
-  { modelPath, task, peft }: Pick<TrainerSpec, 'modelPath' | 'task' | 'peft'>,
+  { modelPath, task, peft, maskFile }: AdaptedSpec,
   options: LoadOptions = {}
 ): Promise<AdaptedModel> {
   const { base, ...loaded } = await loadBaseModel(modelPath, options)
-  return { ...loaded, method: createMethod(peft, base, task) }
+  const masks = await openMasks(maskFile)
+  return { ...loaded, method: createMethod(peft, { ...base, masks }, task) }
 }
+
+/** What a method is put on, and from which files. */
+export type AdaptedSpec = Pick<TrainerSpec, 'modelPath' | 'task' | 'peft' | 'maskFile'>
 
 /**
  * The story of a training graph, in order: read the exporter's file, name its weights by module, share them, put the
  * PEFT method on it, and then for each shape of batch: canonicalise, adapt, add the loss, differentiate.
  * Throws `onnx/*` errors for the file and `config/*` for what the method does not find in it.
  */
-export async function loadTrainableModel(
-  spec: Pick<TrainerSpec, 'modelPath' | 'task' | 'peft'>,
-  options: LoadOptions = {}
-): Promise<TrainableModel> {
+export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions = {}): Promise<TrainableModel> {
   const { modelSha256, ...parts } = await loadAdaptedModel(spec, options)
   const { schema, initial } = parts.method
   const int8 = options.arithmetic === 'int8' ? await openInt8({ modelSha256, ...parts }, options) : undefined

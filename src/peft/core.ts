@@ -47,6 +47,7 @@ export function createCore({ modules, heads, seed }: CoreOptions): Adapter {
   return {
     tensors,
     wraps: modules.map(({ path }) => path),
+    adds: true,
     frozen,
     rewrite: (graph) => rewriteLinears(withTensors(graph, tensors, frozen), wide, emitCore),
     exported: (values) => wide.flatMap((module) => asLora(module, values)),

@@ -53,18 +53,27 @@ export function createMethod(plan: PeftPlan, base: BaseModel, task: TaskSpec): P
 const asTheyAre = ({ tensors, frozen = [] }: Adapter, values: ReadonlyMap<string, Float32Array>): NamedTensor[] =>
   [...tensors, ...frozen].map(({ name, shape }) => ({ name, shape, values: values.get(name) as Float32Array }))
 
-/** What two methods on one layer would mean depends on their order in ways nobody expects. */
+/**
+ * What two methods on one layer would mean depends on their order in ways nobody expects. Sums do not: of two adapters
+ * that add to a layer's output, one shared and one private, each has its own meaning.
+ */
 function refuseTwice(adapters: readonly Adapter[]): void {
-  const seen = new Set<string>()
-  for (const path of adapters.flatMap(({ wraps = [] }) => wraps)) {
-    if (seen.has(path))
+  const seen = new Map<string, Adapter[]>()
+  for (const adapter of adapters)
+    for (const path of adapter.wraps ?? []) {
+      const there = seen.get(path) ?? []
+      seen.set(path, [...there, adapter])
+      const [first, ...more] = there
+      if (first === undefined || (more.length === 0 && areDual(first, adapter))) continue
       throw new PeertuneError('config/module-twice', `two methods would change the output of ${path}`, {
         facts: { module: path },
-        hint: 'give each method targets of its own; biases, normalisations and heads may be trained beside any'
+        hint: 'give each method targets of its own, or make one of two low-rank ones private; biases, normalisations and heads may be trained beside any'
       })
-    seen.add(path)
-  }
+    }
 }
+
+const areDual = (one: Adapter, other: Adapter): boolean =>
+  one.adds === true && other.adds === true && (one.isPrivate ?? false) !== (other.isPrivate ?? false)
 
 function virtualTokensOf(adapters: readonly Adapter[]): number {
   const counts = adapters.flatMap(({ virtualTokens }) => virtualTokens ?? [])

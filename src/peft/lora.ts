@@ -2,6 +2,7 @@ import { seededRng } from '../base/rng.js'
 import type { RewriteContext } from '../onnx/rewrite.js'
 import type { MergeTarget } from './merge-target.js'
 import type { Adapter, AdapterTensor, NamedTensor } from './method.js'
+import { privatePath } from './private.js'
 import { emitBase, int, type LinearUse, real, rewriteLinears, withTensors } from './rewrite-linear.js'
 import type { LinearModule } from './target.js'
 
@@ -17,6 +18,8 @@ export interface LoraOptions {
   readonly seed: string
   /** FFA-LoRA (Sun et al. 2024, https://arxiv.org/abs/2403.12313): A stays as it starts, only B trains and travels. */
   readonly freezeA?: boolean
+  /** It never leaves the peer; another adapter on the same layers may be shared. */
+  readonly isPrivate?: boolean
   /** Other start values than drawn A and zero B; what they make of the weight is taken off it again. */
   readonly startOf?: (module: LowRankModule) => Factors
 }
@@ -34,7 +37,14 @@ export interface LoraOptions {
  * update, and differs by 1/4 (B1 - B2)(A1 - A2). A common A and frequent exchanges keep that small. With A frozen the
  * update is linear in what is trained, and mixing is exact.
  */
-export function createLora({ modules, seed, freezeA = false, startOf }: LoraOptions): Adapter {
+export function createLora({
+  modules: layers,
+  seed,
+  freezeA = false,
+  isPrivate = false,
+  startOf
+}: LoraOptions): Adapter {
+  const modules = isPrivate ? layers.map((layer) => ({ ...layer, path: privatePath(layer.path) })) : layers
   const starts = modules.map((module) => ({
     module,
     ...(startOf?.(module) ?? { a: startOfA(seed, module), b: new Float32Array(module.outFeatures * module.rank) })
@@ -48,7 +58,9 @@ export function createLora({ modules, seed, freezeA = false, startOf }: LoraOpti
   const frozen = [...(freezeA ? first : []), ...origins]
   return {
     tensors,
-    wraps: modules.map(({ path }) => path),
+    wraps: layers.map(({ path }) => path),
+    adds: true,
+    isPrivate,
     frozen,
     ...(startOf === undefined
       ? {}

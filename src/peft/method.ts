@@ -9,8 +9,12 @@ export interface Adapter {
   readonly tensors: readonly AdapterTensor[]
   /** Tensors that are the same on every peer and never change: made from the seed, not trained, not sent. */
   readonly frozen?: readonly AdapterTensor[]
-  /** Paths of the linear layers whose output it changes; no other adapter may change them, too. */
+  /** Paths of the linear layers whose output it changes; see `refuseTwice` for who else may. */
   readonly wraps?: readonly string[]
+  /** It adds something to the layers' output, whatever else does so. */
+  readonly adds?: boolean
+  /** It never leaves the peer that trains it. */
+  readonly isPrivate?: boolean
   /** Positions that stand in front of every sequence; the graph to rewrite has room for them. */
   readonly virtualTokens?: number
   /** Values of the rewritten graph that the backward pass takes for constants. */

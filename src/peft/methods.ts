@@ -1,4 +1,11 @@
-import type { CoreSpec, LoraSpec, PeftMethodName, PeftSpec, SelectiveSpec } from '../base/peft-spec.js'
+import {
+  type CoreSpec,
+  isPrivate,
+  type LoraSpec,
+  type PeftMethodName,
+  type PeftSpec,
+  type SelectiveSpec
+} from '../base/peft-spec.js'
 import type { TaskSpec } from '../base/federation.js'
 import { PeertuneError } from '../base/errors.js'
 import type { Weight } from '../onnx/weight.js'
@@ -45,7 +52,8 @@ const lora = <Name extends 'lora' | 'rslora' | 'ffa-lora'>(linear: boolean, free
   create: (spec: LoraSpec, { base, linears }) => {
     const { seed, start } = spec
     const startOf = start === 'svd' ? { startOf: (module: LowRankModule) => svdStart(module, base, seed) } : {}
-    return [createLora({ modules: rankedModules(spec, linears), seed, freezeA, ...startOf })]
+    const modules = rankedModules(spec, linears)
+    return [createLora({ modules, seed, freezeA, isPrivate: isPrivate(spec as PeftSpec), ...startOf })]
   }
 })
 

@@ -1,3 +1,5 @@
+import { PeertuneError } from '../base/errors.js'
+import type { SparseSpec } from '../base/peft-spec.js'
 import { seededRng } from '../base/rng.js'
 import { intConstant } from '../onnx/constant.js'
 import type { RewriteContext } from '../onnx/rewrite.js'
@@ -10,7 +12,9 @@ export interface SparseOptions {
   readonly modules: readonly LinearModule[]
   /** Share of a weight's elements that train. */
   readonly density: number
-  readonly mask: 'random' | 'magnitude'
+  readonly mask: SparseSpec['mask']
+  /** Which mask file, for `fisher`. */
+  readonly maskSha256?: string
   readonly base: BaseModel
   /** Every peer that has it draws the same mask. */
   readonly seed: string
@@ -19,18 +23,14 @@ export interface SparseOptions {
 /**
  * A few elements of each weight train, the same on every peer: W' = W + (values at the mask). Selective. The mask is
  * drawn from the common seed, as in the first stage of SLoRA (Babakniya et al. 2023, https://arxiv.org/abs/2308.06522),
- * or takes the base weight's largest elements; it is never sent.
+ * takes the base weight's largest elements, or stands in a file (mask-file.ts); it is never sent.
  *
  * `<module>.sparse_delta` float32[elements], from zero, so that training starts from the base model; elements in the
  * order of the mask's indices in [out, in]. Linear in its parameters: mixing is exact.
  */
-export function createSparse({ modules, density, mask, base, seed }: SparseOptions): Adapter {
-  const masked = modules.map((module): MaskedModule => {
-    const size = module.inFeatures * module.outFeatures
-    const count = Math.max(1, Math.min(size, Math.floor(density * size)))
-    const indices = mask === 'random' ? drawn(seed, module, count) : largest(module, base, count)
-    return { ...module, indices }
-  })
+export function createSparse(options: SparseOptions): Adapter {
+  const { modules } = options
+  const masked = maskedModules(options)
   const tensors = masked.map(({ path, indices }) => ({
     name: nameDelta(path),
     shape: [indices.length],
@@ -59,12 +59,12 @@ export function createSparse({ modules, density, mask, base, seed }: SparseOptio
   }
 }
 
-interface MaskedModule extends LinearModule {
+export interface MaskedModule extends LinearModule {
   /** Of out * in + in, ascending. */
   readonly indices: Uint32Array
 }
 
-const nameDelta = (path: string): string => `${path}.sparse_delta`
+export const nameDelta = (path: string): string => `${path}.sparse_delta`
 const nameIndices = (path: string): string => `${path}.sparse_mask`
 
 /** Indices in the order that the weight lies in. */
@@ -86,20 +86,45 @@ function drawn(seed: string, { path, inFeatures, outFeatures }: LinearModule, co
   return indices
 }
 
-/** Elements of the largest absolute value; of equal ones the first. */
-function largest(module: LinearModule, base: BaseModel, count: number): Uint32Array {
+/** Elements of a weight that train. */
+export const elementsOf = ({ inFeatures, outFeatures }: LinearModule, density: number): number => {
+  const size = inFeatures * outFeatures
+  return Math.max(1, Math.min(size, Math.floor(density * size)))
+}
+
+/** Each layer with its mask. Throws `config/no-mask` and `config/wrong-mask` for masks from files. */
+export const maskedModules = (options: SparseOptions): MaskedModule[] =>
+  options.modules.map((module) => ({ ...module, indices: maskOf(module, options) }))
+
+function maskOf(module: LinearModule, { mask, density, seed, base, maskSha256 = '' }: SparseOptions): Uint32Array {
+  const count = elementsOf(module, density)
+  if (mask === 'random') return drawn(seed, module, count)
+  if (mask === 'magnitude') return largestElements(magnitudesOf(module, base), count)
+  const indices = base.masks?.(maskSha256).get(module.path)
+  if (indices?.length === count && (indices.at(-1) ?? 0) < module.inFeatures * module.outFeatures) return indices
+  throw new PeertuneError('config/wrong-mask', `the mask file does not fit ${module.path}`, {
+    facts: { module: module.path, expected: count, got: indices?.length ?? 'nothing' },
+    hint: 'make it for this model, with the density and the targets of the manifest: peertune mask'
+  })
+}
+
+function magnitudesOf(module: LinearModule, base: BaseModel): Float32Array {
   const { values, outStride, inStride } = linearView(module, base.read(module.weight.initializer))
   const { inFeatures, outFeatures } = module
-  const magnitude = (i: number): number =>
+  return Float32Array.from({ length: inFeatures * outFeatures }, (_, i) =>
     Math.abs(values[Math.floor(i / inFeatures) * outStride + (i % inFeatures) * inStride]!)
-  const magnitudes = Float32Array.from({ length: inFeatures * outFeatures }, (_, i) => magnitude(i))
-  const threshold = magnitudes.slice().sort()[magnitudes.length - count]!
+  )
+}
+
+/** Indices of the `count` largest, ascending; of equal ones the first. */
+export function largestElements(scores: Float32Array, count: number): Uint32Array {
+  const threshold = scores.slice().sort()[scores.length - count]!
   let ties = count
-  for (const value of magnitudes) if (value > threshold) ties--
+  for (const score of scores) if (score > threshold) ties--
   const indices = new Uint32Array(count)
   let chosen = 0
-  for (let i = 0; i < magnitudes.length; i++)
-    if (magnitudes[i]! > threshold || (magnitudes[i] === threshold && ties-- > 0)) indices[chosen++] = i
+  for (let i = 0; i < scores.length; i++)
+    if (scores[i]! > threshold || (scores[i] === threshold && ties-- > 0)) indices[chosen++] = i
   return indices
 }
 

@@ -1,7 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
-import { seededRng } from '../base/rng.js'
+import { type Rng, seededRng } from '../base/rng.js'
 import type { Factors, LowRankModule } from './lora.js'
-import { linearView } from './merge-target.js'
+import { type LinearView, linearView } from './merge-target.js'
 import type { BaseModel } from './method.js'
 import { topSingular } from './svd.js'
 
@@ -12,14 +12,28 @@ import { topSingular } from './svd.js'
  * peer. Throws `config/rank-too-large`.
  */
 export function svdStart(module: LowRankModule, base: BaseModel, seed: string): Factors {
-  const { path, rank, scale, inFeatures, outFeatures } = module
+  const { path, rank, inFeatures, outFeatures } = module
   if (rank > Math.min(inFeatures, outFeatures))
     throw new PeertuneError('config/rank-too-large', `${path} has fewer than ${rank} singular values`, {
       facts: { rank, path, inFeatures, outFeatures },
       hint: 'lower the rank, or leave this module out'
     })
   const view = linearView(module, base.read(module.weight.initializer))
-  const rng = seededRng(seed, 'svd', path)
+  return singularFactors(view, module, seededRng(seed, 'svd', path)).factors
+}
+
+export interface SingularFactors {
+  readonly factors: Factors
+  /** Sum of squares of the singular values that the factors have. */
+  readonly energy: number
+}
+
+/** A = sqrt(S / scale) V^T and B = U sqrt(S / scale) of the largest singular values of a matrix. */
+export function singularFactors(
+  view: LinearView,
+  { rank, scale, inFeatures, outFeatures }: Pick<LowRankModule, 'rank' | 'scale' | 'inFeatures' | 'outFeatures'>,
+  rng: Rng
+): SingularFactors {
   const { values, left, right } = topSingular(view, { inFeatures, outFeatures, rank, rng })
   const a = new Float32Array(rank * inFeatures)
   const b = new Float32Array(outFeatures * rank)
@@ -28,5 +42,5 @@ export function svdStart(module: LowRankModule, base: BaseModel, seed: string): 
     for (let i = 0; i < inFeatures; i++) a[r * inFeatures + i] = root * right[r * inFeatures + i]!
     for (let o = 0; o < outFeatures; o++) b[o * rank + r] = root * left[r * outFeatures + o]!
   }
-  return { a, b }
+  return { factors: { a, b }, energy: values.reduce((sum, value) => sum + value * value, 0) }
 }

@@ -24,18 +24,19 @@ export const linearModules = (weights: ReadonlyMap<string, Weight>): LinearModul
  */
 export function matchModules(modules: readonly LinearModule[], names: readonly string[]): LinearModule[] {
   for (const name of names)
-    if (!modules.some(({ path }) => isMeant(path, name)))
+    if (!modules.some(({ path }) => isTarget(path, name)))
       throw new PeertuneError('config/no-such-module', `the model has no linear layer called ${name}`, {
         facts: { name, available: [...new Set(modules.map(({ path }) => path))] },
         hint: modules.length === 0 ? NO_MODULES : `it has ${suffixes(modules).join(', ')}`
       })
-  return modules.filter(({ path }) => names.some((name) => isMeant(path, name)))
+  return modules.filter(({ path }) => names.some((name) => isTarget(path, name)))
 }
 
 const NO_MODULES =
   'its file names no modules: export it with torch.onnx.export, or name nodes /layer/path/MatMul or weights layer.path.weight'
 
-const isMeant = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`)
+/** Whether `name` means the module, as PEFT reads `target_modules`: all of its path, or the last segments. */
+export const isTarget = (path: string, name: string): boolean => path === name || path.endsWith(`.${name}`)
 
 const suffixes = (modules: readonly LinearModule[]): string[] => [
   ...new Set(modules.map(({ path }) => path.split('.').at(-1) as string))

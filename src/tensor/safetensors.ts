@@ -77,17 +77,21 @@ export function intsOf(entry: SafetensorsEntry, name = 'tensor'): Int32Array {
 export interface NamedTensor {
   readonly name: string
   readonly shape: Shape
-  readonly data: Float32Array
+  readonly data: Float32Array | Int32Array
 }
 
-/** float32 tensors -> file bytes, sorted by name as the reference implementation does. */
+/** float32 and int32 tensors -> file bytes, sorted by name as the reference implementation does. */
 export function writeSafetensors(tensors: readonly NamedTensor[]): Uint8Array {
   const sorted = tensors.toSorted((a, b) => (a.name < b.name ? -1 : 1))
   // transformers refuses files that do not name the framework they are for.
   const header: Record<string, unknown> = { __metadata__: { format: 'pt' } }
   let offset = 0
   for (const { name, shape, data } of sorted) {
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + data.byteLength] }
+    header[name] = {
+      dtype: data instanceof Int32Array ? 'I32' : 'F32',
+      shape,
+      data_offsets: [offset, offset + data.byteLength]
+    }
     offset += data.byteLength
   }
   const json = new TextEncoder().encode(JSON.stringify(header))

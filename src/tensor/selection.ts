@@ -15,17 +15,28 @@ export interface Selection {
 }
 
 /**
- * The tensors whose names the patterns mean (base/name-pattern.ts); all of them without patterns. Throws
- * `config/nothing-shared` for a pattern that means none: everything would silently stay at home.
+ * The tensors whose names the patterns mean (base/name-pattern.ts); all of them without patterns; none that
+ * `mayBe` says no to. Throws `config/nothing-shared` for a pattern that means none, and where nothing is left: everything
+ * would silently stay at home.
  */
-export function selectTensors(schema: ParameterSchema, patterns: readonly string[] | undefined): Selection {
-  if (patterns === undefined) return everything(schema)
-  for (const pattern of patterns)
-    if (!schema.entries.some(({ name }) => isMeantBy(pattern, name)))
+export function selectTensors(
+  schema: ParameterSchema,
+  patterns: readonly string[] | undefined,
+  mayBe: (name: string) => boolean = () => true
+): Selection {
+  if (patterns === undefined && schema.entries.every(({ name }) => mayBe(name))) return everything(schema)
+  for (const pattern of patterns ?? [])
+    if (!schema.entries.some(({ name }) => mayBe(name) && isMeantBy(pattern, name)))
       throw new PeertuneError('config/nothing-shared', `share: ${pattern} is part of no parameter's name`, {
         facts: { pattern, parameters: schema.entries.slice(0, 8).map(({ name }) => name) }
       })
-  const chosen = schema.entries.filter(({ name }) => patterns.some((pattern) => isMeantBy(pattern, name)))
+  const isMeant = (name: string): boolean => patterns?.some((pattern) => isMeantBy(pattern, name)) ?? true
+  const chosen = schema.entries.filter(({ name }) => mayBe(name) && isMeant(name))
+  if (chosen.length === 0)
+    throw new PeertuneError('config/nothing-shared', 'every parameter is private: there is nothing to exchange', {
+      facts: { parameters: schema.entries.slice(0, 8).map(({ name }) => name) },
+      hint: 'leave `private` out of one of the methods, or train without peers'
+    })
   const selected = createSchema(chosen)
   const pairs = chosen.map((from, index) => ({ from, at: selected.entries[index]?.offset ?? 0 }))
   const take = (whole: Float32Array): Float32Array => {

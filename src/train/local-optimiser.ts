@@ -8,6 +8,15 @@ export interface LocalOptimiserOptions extends AdamWOptions {
   readonly schedule: Schedule
 }
 
+/** Elements of the parameters that one step updates. */
+export interface Turn {
+  readonly from: number
+  /** Behind the last. */
+  readonly to: number
+  /** Steps that have updated them before, which is what the bias of their moments is corrected by. */
+  readonly updates: number
+}
+
 export interface LocalOptimiserParts {
   readonly trainer: Pick<Trainer, 'step'>
   readonly batches: BatchStream
@@ -16,6 +25,8 @@ export interface LocalOptimiserParts {
   readonly options: LocalOptimiserOptions
   /** Continues from a checkpoint; absent: a fresh state. */
   readonly state?: AdamWState
+  /** What step `step`, counted from 0, updates; all else keeps its values and moments. Absent: everything. */
+  readonly turns?: ((step: number) => readonly Turn[]) | undefined
 }
 
 export interface LocalOptimiser {
@@ -36,9 +47,21 @@ export interface LocalOptimiser {
  * they are when it ends (AD-PSGD, Lian et al. 2018, algorithm 1), so that an exchange need not wait for a step.
  */
 export function createLocalOptimiser(parts: LocalOptimiserParts): LocalOptimiser {
-  const { trainer, batches, parameters, options } = parts
+  const { trainer, batches, parameters, options, turns } = parts
   const { schedule, ...peak } = options
   let state = parts.state ?? createAdamW(parameters.length)
+  function update(gradients: Float32Array, options: AdamWOptions): void {
+    if (turns === undefined) {
+      state = adamw(parameters, gradients, state, options)
+      return
+    }
+    const { m, v, step } = state
+    for (const { from, to, updates } of turns(step)) {
+      const part = { m: m.subarray(from, to), v: v.subarray(from, to), step: updates }
+      adamw(parameters.subarray(from, to), gradients.subarray(from, to), part, options)
+    }
+    state = { m, v, step: step + 1 }
+  }
   function begin(): () => Promise<number> {
     const underWay = trainer.step(parameters.slice(), batches.next())
     // Whoever begins may be gone before it fails.
@@ -46,7 +69,7 @@ export function createLocalOptimiser(parts: LocalOptimiserParts): LocalOptimiser
     return async () => {
       const { loss, gradients } = await underWay
       const learningRate = peak.learningRate * scheduleFactor(schedule, state.step)
-      state = adamw(parameters, gradients, state, { ...peak, learningRate })
+      update(gradients, { ...peak, learningRate })
       return loss
     }
   }

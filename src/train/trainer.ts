@@ -10,6 +10,8 @@ export interface TrainerSpec {
   readonly modelPath: string
   readonly task: TaskSpec
   readonly peft: PeftPlan
+  /** Of a sparse method whose mask stands in a file. */
+  readonly maskFile?: string
   readonly device: Device
   /** Threads of one operator (intra-op); 1 is right when several peers share a machine. */
   readonly threads: number

@@ -43,6 +43,7 @@ describe('resolveConfig', () => {
       listen: ['/ip4/0.0.0.0/tcp/0'],
       bootstrap: [],
       startFrom: null,
+      maskFile: null,
       networkKey: null,
       denyList: null,
       http: { host: '127.0.0.1', port: 0, expose: false },

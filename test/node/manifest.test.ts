@@ -75,6 +75,13 @@ describe('readManifest', () => {
     expect(federationHash(await read(`${MANIFEST}mixing: { localSteps: 11 }\n`))).not.toBe(federationHash(spelled))
   })
 
+  it('knows FedSA-LoRA by its name, and is the same federation as with its pattern', async () => {
+    const named = await read(`${MANIFEST}share: fedsa-lora\n`)
+    expect(named.share).toEqual(['lora_A'])
+    expect(federationHash(named)).toBe(federationHash(await read(`${MANIFEST}share: [lora_A]\n`)))
+    expect((await read(`${MANIFEST}share: lora_B\n`)).share).toEqual(['lora_B'])
+  })
+
   it('takes several methods at once, a start and what is shared', async () => {
     const peft = `peft:
   - method: ravan
@@ -105,7 +112,7 @@ share: [lora_core]
       'an unknown key',
       MANIFEST.replace('targets', 'target'),
       'config/unknown-key',
-      ':10: peft.target: expected one of method, rank, alpha, targets, head, seed, ranks, start, got the unknown key "target"'
+      ':10: peft.target: expected one of method, rank, alpha, targets, head, seed, ranks, start, alternate, private, got the unknown key "target"'
     ],
     [
       'a key of another method',

@@ -25,6 +25,8 @@ const PLANS: Readonly<Record<string, PeftPlan>> = {
   'lora from singular values': { method: 'lora', ...lowRank, start: 'svd' },
   rslora: { method: 'rslora', ...lowRank },
   'rslora from singular values': { method: 'rslora', ...lowRank, start: 'svd' },
+  'lora, one factor at a time': { method: 'lora', ...lowRank, alternate: { every: 2 } },
+  'lora, private': { method: 'lora', ...lowRank, private: true },
   dora: { method: 'dora', ...lowRank },
   'ffa-lora': { method: 'ffa-lora', ...lowRank },
   'lora-xs': { method: 'lora-xs', ...lowRank, heads: 1 },
@@ -35,11 +37,27 @@ const PLANS: Readonly<Record<string, PeftPlan>> = {
   'partial, by name': { method: 'partial', targets: ['classifier', 'down'], lastLayers: 0, ...common },
   'sparse, random': { method: 'sparse', targets, density: 0.3, mask: 'random', ...common },
   'sparse, by magnitude': { method: 'sparse', targets, density: 0.3, mask: 'magnitude', ...common },
+  'sparse, by Fisher': {
+    method: 'sparse',
+    targets,
+    density: 0.3,
+    mask: 'fisher',
+    maskSha256: 'f'.repeat(64),
+    ...common
+  },
   'lora with a head': { method: 'lora', ...lowRank, head: ['classifier'] },
   full: { method: 'full', seed: 'a seed' },
   'lora and bitfit': [
     { method: 'lora', ...lowRank },
     { method: 'bitfit', targets: [], ...common }
+  ],
+  'a shared and a private lora': [
+    { method: 'lora', ...lowRank },
+    { method: 'rslora', ...lowRank, rank: 1, targets: ['up'], private: true }
+  ],
+  'shared cores and a private lora': [
+    { method: 'ravan', ...lowRank, heads: 2 },
+    { method: 'lora', ...lowRank, private: true }
   ]
 }
 const NOT_MERGEABLE: Readonly<Record<string, PeftPlan>> = {
@@ -140,6 +158,16 @@ it('two methods on one layer are refused', async () => {
     code: 'config/module-twice',
     facts: { module: 'layers.0.down' }
   })
+})
+
+it('of two adapters that add to one layer, one must be private', async () => {
+  const one: PeftPlan = { method: 'lora', ...lowRank }
+  const other: PeftPlan = { method: 'rslora', ...lowRank, targets: ['down'] }
+  await expect(setUp([one, other])).rejects.toMatchObject({ code: 'config/module-twice' })
+  await expect(setUp([one, { ...other, private: true }])).resolves.toBeDefined()
+  const own: PeftPlan = { ...other, private: true }
+  await expect(setUp([one, own, { ...own, rank: 1 }])).rejects.toMatchObject({ code: 'config/module-twice' })
+  await expect(setUp([{ method: 'dora', ...lowRank }, own])).rejects.toMatchObject({ code: 'config/module-twice' })
 })
 
 it('nothing can be merged that is more than other weights', async () => {

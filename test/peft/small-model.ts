@@ -56,7 +56,13 @@ export async function smallModel({ smooth = false } = {}) {
   const base: BaseModel = {
     weights: named.weights,
     graph: named.graph,
-    read: (initializer) => readWeight(initializer, '')
+    read: (initializer) => readWeight(initializer, ''),
+    // 7 of 24 elements of each.
+    masks: () =>
+      new Map([
+        ['layers.0.up', Uint32Array.of(0, 2, 7, 10, 12, 18, 23)],
+        ['layers.0.down', Uint32Array.of(1, 3, 6, 9, 14, 19, 22)]
+      ])
   }
   return { base, canonical: await canonicalise(named, { x: [2, 3, 4] }) }
 }

@@ -4,6 +4,7 @@ import { openDataset } from '../../data/source.js'
 import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config.js'
 import type { NodeConfig } from '../../node/config-schema.js'
 import { checkModel, createManifest, readManifest } from '../../node/manifest.js'
+import { maskOf } from '../../node/mask-of.js'
 import { withLocalFiles } from '../../node/model-source.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
 import { withCommonStart } from '../../node/start-from.js'
@@ -45,8 +46,10 @@ export async function evaluate(options: EvalOptions, env: Environment, out: Outp
 const checkedPlan = ({ plan }: AdapterFolder, manifest: FederationManifest): PeftPlan =>
   createManifest({ ...manifest, peft: plan }, (path) => `--adapter: ${path.join('.')}`).peft
 
-const open = ({ model: modelPath, device, threads }: NodeConfig, { task }: FederationManifest, peft: PeftPlan) =>
-  openLocalTrainer({ modelPath, task, peft, device, threads })
+const open = (config: NodeConfig, { task }: FederationManifest, peft: PeftPlan) => {
+  const { model: modelPath, device, threads } = config
+  return openLocalTrainer({ modelPath, task, peft, ...maskOf(config), device, threads })
+}
 
 interface Sources {
   readonly config: NodeConfig

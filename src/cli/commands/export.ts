@@ -6,12 +6,14 @@ import { exportAdapter } from '../../node/export-adapter.js'
 import { checkModel } from '../../node/manifest.js'
 import { writeMergedModel } from '../../node/merged-model.js'
 import { modelCard } from '../../node/model-card.js'
+import { maskOf } from '../../node/mask-of.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
 import { loadAdaptedModel } from '../../node/program.js'
 import { type NodeRecord, readTrained, readNodeRecord } from '../../node/trained.js'
 import { specsOf } from '../../base/peft-spec.js'
 import { peftEquivalent } from '../../peft/adapter-config.js'
 import { PEFT_TYPES } from '../../peft/adapter-keys.js'
+import type { AdapterPart } from '../../peft/private.js'
 import { evaluateDataset } from '../../train/evaluate.js'
 import type { Output } from '../output.js'
 
@@ -19,6 +21,8 @@ export interface ExportOptions {
   readonly dataDir: string
   readonly out: string
   readonly merged?: string
+  /** Of a shared and a private adapter, which. */
+  readonly part?: string
   /** `--no-evaluation` makes it false. */
   readonly evaluation: boolean
   readonly json?: boolean
@@ -29,7 +33,7 @@ export async function exportTrained(options: ExportOptions, out: Output): Promis
   const record = await readNodeRecord(options.dataDir)
   const { config, manifest } = record
   const { task, peft } = manifest
-  const spec = { modelPath: config.model, task, peft }
+  const spec = { modelPath: config.model, task, peft, ...maskOf(config) }
   await checkModel(manifest, config.model)
   const adapted = await loadAdaptedModel(spec)
   const { schema } = adapted.method
@@ -40,7 +44,7 @@ export async function exportTrained(options: ExportOptions, out: Output): Promis
       hint: 'let the node train until its first checkpoint'
     })
   const { parameters } = state
-  await exportAdapter(options.out, { ...spec, schema, parameters })
+  await exportAdapter(options.out, { ...spec, schema, parameters }, { part: partNamed(options.part) })
   if (options.merged !== undefined) await writeMergedModel(options.merged, adapted, parameters)
   const measured = options.evaluation ? await measure(record, parameters) : {}
   const specs = specsOf(peft)
@@ -52,9 +56,18 @@ export async function exportTrained(options: ExportOptions, out: Output): Promis
   if (options.merged !== undefined) out.line(options.merged)
 }
 
+const PARTS: readonly AdapterPart[] = ['all', 'shared', 'private']
+
+function partNamed(name = 'all'): AdapterPart {
+  const part = PARTS.find((one) => one === name)
+  if (part !== undefined) return part
+  throw new PeertuneError('config/wrong-value', `--part: expected one of ${PARTS.join(', ')}, got ${name}`)
+}
+
 async function measure({ config, manifest }: NodeRecord, parameters: Float32Array) {
   const { model: modelPath, device, threads } = config
-  const trainer = await openLocalTrainer({ modelPath, task: manifest.task, peft: manifest.peft, device, threads })
+  const { task, peft } = manifest
+  const trainer = await openLocalTrainer({ modelPath, task, peft, ...maskOf(config), device, threads })
   try {
     const dataset = await openDataset(config.data, manifest.task, trainer.description)
     const evaluation = await evaluateDataset(trainer, parameters, dataset.evaluation(config.training.batchSize))

@@ -1,0 +1,56 @@
+import { writeFile } from 'node:fs/promises'
+import { sha256Hex } from '../../base/bytes.js'
+import { PeertuneError } from '../../base/errors.js'
+import { type SparseSpec, specsOf } from '../../base/peft-spec.js'
+import { openDataset } from '../../data/source.js'
+import { type ConfigFlags, checkConfigFiles, type Environment, resolveConfig } from '../../node/config.js'
+import { fisherMasks } from '../../node/fisher.js'
+import { checkModel, createManifest, printManifest, readManifest } from '../../node/manifest.js'
+import { writeMasks } from '../../peft/mask-file.js'
+import type { Output } from '../output.js'
+
+export interface MaskOptions extends ConfigFlags {
+  readonly config: string
+  readonly out: string
+  readonly examples: string
+}
+
+/**
+ * Writes the mask of a draft's sparse method by Fisher information on this peer's data, and prints the manifest that
+ * names it. Throws `config/not-sparse` for a draft without such a method.
+ */
+export async function mask(options: MaskOptions, env: Environment, out: Output): Promise<void> {
+  const resolved = await resolveConfig(options.config, options, env)
+  await checkConfigFiles(resolved)
+  const { config } = resolved
+  const manifest = await readManifest(config.federation)
+  await checkModel(manifest, config.model)
+  const sparse = specsOf(manifest.peft).find((spec): spec is SparseSpec => spec.method === 'sparse')
+  if (sparse === undefined)
+    throw new PeertuneError('config/not-sparse', `${config.federation}: no method of peft is sparse`, {
+      hint: 'write a manifest with method: sparse and mask: random first; targets and density are taken from it'
+    })
+  const { task } = manifest
+  const bytes = writeMasks(
+    await fisherMasks({
+      modelPath: config.model,
+      task,
+      sparse,
+      examples: examplesOf(options.examples),
+      openDataset: (description) => openDataset(config.data, task, description)
+    })
+  )
+  await writeFile(options.out, bytes)
+  const named = { ...sparse, mask: 'fisher', maskSha256: sha256Hex(bytes) }
+  const specs = specsOf(manifest.peft).map((spec) => (spec === sparse ? named : spec))
+  const peft = specs.length === 1 ? specs[0] : specs
+  out.text(printManifest(createManifest({ ...manifest, peft }, (path) => path.join('.'))))
+}
+
+function examplesOf(text: string): number {
+  const examples = Number(text)
+  if (Number.isInteger(examples) && examples > 0) return examples
+  throw new PeertuneError('config/wrong-value', `--examples: expected a positive whole number, got ${text}`, {
+    facts: { got: text }
+  })
+}
