@@ -25,13 +25,13 @@ const NEED_MODEL: ReadonlySet<PeftSpec['method']> = new Set(['ffa-lora', 'lora-x
 
 /**
  * Writes a folder for Hugging Face PEFT; see peft/adapter-format.ts for the methods it does not have. The base model is
- * read only for methods that need it.
+ * read only for methods that need it. True for what PEFT loads.
  */
 export async function exportAdapter(
   folder: string,
   trained: TrainedAdapter,
   { part = 'all', ...options }: LoadOptions & { readonly part?: AdapterPart } = {}
-): Promise<void> {
+): Promise<boolean> {
   const { task, peft: plan, schema, parameters } = trained
   const taskType = taskTypeOf(task)
   if (!specsOf(plan).some((spec) => NEED_MODEL.has(spec.method) || ('start' in spec && spec.start === 'svd'))) {
@@ -39,7 +39,7 @@ export async function exportAdapter(
     return writeAdapter(folder, { ...forFile({ tensors, plan }, part), taskType })
   }
   const adapted = await loadAdaptedModel(trained, options)
-  await writeAdapter(folder, {
+  return writeAdapter(folder, {
     ...forFile({ tensors: adapted.method.exported(parameters), plan }, part),
     taskType,
     attentionHeads: await attentionHeads(plan, adapted)

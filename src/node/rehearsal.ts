@@ -9,6 +9,7 @@ import type { Trainer } from '../train/trainer.js'
 import * as f from './config-fields.js'
 import { checkConfigFiles, resolveConfig } from './config.js'
 import { checkModel, readManifest } from './manifest.js'
+import { maskOf } from './mask-of.js'
 import { openLocalTrainer } from './open-trainer.js'
 import { withCommonStart } from './start-from.js'
 
@@ -51,7 +52,7 @@ export async function openRehearsal({ section, file, origin, peers }: RehearsalO
     throw new PeertuneError('config/bad-scenario', `${origin(['configs'])}: configurations of several federations`)
   const { config, manifest } = first
   const { device, model: modelPath, threads, training } = config
-  const spec = { modelPath, task: manifest.task, peft: manifest.peft, device, threads }
+  const spec = { modelPath, task: manifest.task, peft: manifest.peft, ...maskOf(config), device, threads }
   const trainer = await withCommonStart(await openLocalTrainer(spec), manifest, config)
   const open = (peer: number) => {
     const { data } = read[peer % read.length]!.config

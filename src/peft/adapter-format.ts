@@ -125,9 +125,9 @@ export interface SavedAdapter extends ConfigFacts {
 
 /**
  * Writes a folder that `PeftModel.from_pretrained` loads, where PEFT has the method; otherwise the tensors under their
- * own names, with the plan beside them.
+ * own names, with the plan beside them. True for what PEFT loads.
  */
-export async function writeAdapter(directory: string, { tensors, plan, ...facts }: SavedAdapter): Promise<void> {
+export async function writeAdapter(directory: string, { tensors, plan, ...facts }: SavedAdapter): Promise<boolean> {
   const [spec, ...others] = specsOf(plan).map(peftEquivalent)
   const shapes = tensors.map((tensor) => [tensor.name, tensor] as const)
   const config = spec === undefined || others.length > 0 ? undefined : configOf(spec, shapes, facts)
@@ -137,4 +137,5 @@ export async function writeAdapter(directory: string, { tensors, plan, ...facts 
   await writeFile(join(directory, file), `${JSON.stringify(content, null, 2)}\n`)
   const entries = tensors.map(({ name, shape, values }) => ({ name: key(name), shape, data: values }))
   await writeFile(join(directory, TENSORS_FILE), writeSafetensors(entries))
+  return config !== undefined
 }

@@ -11,11 +11,14 @@ import { evaluate } from '../../src/cli/commands/eval.js'
 import { exportTrained } from '../../src/cli/commands/export.js'
 import { importAdapter } from '../../src/cli/commands/import.js'
 import { methods } from '../../src/cli/commands/methods.js'
+import { slora } from '../../src/cli/commands/slora.js'
 import { createOutput } from '../../src/cli/output.js'
 import { resolveConfig } from '../../src/node/config.js'
+import { exportAdapter } from '../../src/node/export-adapter.js'
 import { readManifest } from '../../src/node/manifest.js'
 import { modelSha256 } from '../../src/node/model-hash.js'
 import { openLocalTrainer } from '../../src/node/open-trainer.js'
+import { loadAdaptedModel } from '../../src/node/program.js'
 import { withCommonStart } from '../../src/node/start-from.js'
 import { writeNodeRecord } from '../../src/node/trained.js'
 import { readAdapterFolder } from '../../src/peft/adapter-format.js'
@@ -36,6 +39,8 @@ describe('peertune methods', () => {
   it('lists every method with its family and how it mixes', async () => {
     const text = await printed((out) => methods({}, out))
     expect(text).toMatch(/^lora +reparameterized +cross term +LORA$/m)
+    expect(text).toMatch(/^lora, share: fedsa-lora +reparameterized +exact, A only +LORA$/m)
+    expect(text).toMatch(/^lora, alternate +reparameterized +cross term of one factor +LORA$/m)
     expect(text).toMatch(/^bottleneck +additive +cross term +-$/m)
     expect(text).toMatch(/^sparse +selective +exact +-$/m)
   })
@@ -46,6 +51,9 @@ describe('peertune methods', () => {
     const of = (method: string) => rows.find((row) => row.method === method)
     // Rank 8 on q (48 to 48) and v (48 to 24) of two layers.
     expect(of('lora')).toMatchObject({ parameters: 2 * 8 * (48 + 48 + 48 + 24), targets: ['q_proj', 'v_proj'] })
+    expect(rows.find(({ variant }) => variant === 'mask: fisher')).toMatchObject({
+      parameters: of('sparse')?.parameters
+    })
     expect(of('prefix')).toMatchObject({ parameters: 16 * 2 * 2 * 24 })
     expect(of('prompt')).toMatchObject({ parameters: 16 * 48 })
     expect(of('full')).toMatchObject({ parameters: 67_824 })
@@ -91,6 +99,40 @@ describe('peertune import', () => {
     const llama = join(golden, 'llama-dynamo/dora/adapter')
     await expect(printed((out) => importAdapter(llama, options, out))).rejects.toMatchObject({
       code: 'config/no-such-module'
+    })
+  })
+})
+
+describe('peertune slora', () => {
+  const model = join(golden, 'llama-dynamo/model.onnx')
+
+  it('makes a start of what a sparse method has learned, and import a manifest of it', async () => {
+    const peft = { method: 'sparse', targets: ['q_proj'], density: 0.05, mask: 'random', head: [], seed: 's' } as const
+    const task = { kind: 'causal-lm' } as const
+    const { method } = await loadAdaptedModel({ modelPath: model, task, peft })
+    const { schema, initial } = method
+    const first = join(folder.root, 'first')
+    const parameters = initial.map((_, i) => Math.sin(i))
+    expect(await exportAdapter(first, { modelPath: model, task, peft, schema, parameters })).toBe(false)
+
+    const start = join(folder.root, 'second')
+    const options = { model, out: start, rank: '6', alpha: '12', json: true }
+    const { kept, sha256 } = JSON.parse(await printed((out) => slora(first, options, out))) as {
+      kept: Record<string, number>
+      sha256: string
+    }
+    const [share = 0] = Object.values(kept)
+    // Of a random sparse matrix with 48 singular values, six hold more than six of 48 parts and less than all.
+    expect(share).toBeGreaterThan(6 / 48)
+    expect(share).toBeLessThan(0.9)
+    const naming = { model, name: 'second-stage', task: 'causal-lm' }
+    const file = await folder.write('second.yaml', await printed((out) => importAdapter(start, naming, out)))
+    const manifest = await readManifest(file)
+    expect(manifest.peft).toMatchObject({ method: 'lora', rank: 6, alpha: 12 })
+    expect(manifest.startFrom).toEqual({ sha256 })
+    await expect(printed((out) => slora(start, options, out))).rejects.toMatchObject({ code: 'config/not-sparse' })
+    await expect(printed((out) => slora(first, { ...options, rank: '1.5' }, out))).rejects.toMatchObject({
+      code: 'config/wrong-value'
     })
   })
 })

@@ -10,9 +10,6 @@ import { maskOf } from '../../node/mask-of.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
 import { loadAdaptedModel } from '../../node/program.js'
 import { type NodeRecord, readTrained, readNodeRecord } from '../../node/trained.js'
-import { specsOf } from '../../base/peft-spec.js'
-import { peftEquivalent } from '../../peft/adapter-config.js'
-import { PEFT_TYPES } from '../../peft/adapter-keys.js'
 import type { AdapterPart } from '../../peft/private.js'
 import { evaluateDataset } from '../../train/evaluate.js'
 import type { Output } from '../output.js'
@@ -44,11 +41,9 @@ export async function exportTrained(options: ExportOptions, out: Output): Promis
       hint: 'let the node train until its first checkpoint'
     })
   const { parameters } = state
-  await exportAdapter(options.out, { ...spec, schema, parameters }, { part: partNamed(options.part) })
+  const isPeft = await exportAdapter(options.out, { ...spec, schema, parameters }, { part: partNamed(options.part) })
   if (options.merged !== undefined) await writeMergedModel(options.merged, adapted, parameters)
   const measured = options.evaluation ? await measure(record, parameters) : {}
-  const specs = specsOf(peft)
-  const isPeft = specs.length === 1 && specs.every((one) => PEFT_TYPES[peftEquivalent(one).method] !== undefined)
   const card = modelCard({ manifest, parameters: schema.size, state, isPeft, ...measured })
   await writeFile(join(options.out, 'README.md'), card)
   if (options.json) return out.json({ folder: options.out, step: state.step, parameters: schema.size, ...measured })

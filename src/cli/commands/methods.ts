@@ -11,8 +11,10 @@ export async function methods({ model, json }: MethodsOptions, out: Output): Pro
   const rows = await methodTable(model)
   if (json) return out.json(rows)
   out.line(columns('method', 'family', 'mixing', 'PEFT', model === undefined ? '' : 'parameters'))
-  for (const row of rows)
-    out.line(columns(row.method, row.family, row.linear ? 'exact' : 'cross term', row.peftType ?? '-', countText(row)))
+  for (const row of rows) {
+    const name = row.variant === undefined ? row.method : `${row.method}, ${row.variant}`
+    out.line(columns(name, row.family, row.mixing, row.peftType ?? '-', countText(row)))
+  }
 }
 
 const countText = ({ parameters, targets, unfit }: MethodRow): string => {
@@ -30,4 +32,4 @@ const shortList = (names: readonly string[]): string =>
     : `${names.slice(0, NAMED_TARGETS).join(', ')} and ${names.length - NAMED_TARGETS} more`
 
 const columns = (method: string, family: string, mixing: string, peft: string, count: string): string =>
-  `${method.padEnd(12)}${family.padEnd(17)}${mixing.padEnd(12)}${peft.padEnd(15)}${count}`.trimEnd()
+  `${method.padEnd(26)}${family.padEnd(17)}${mixing.padEnd(26)}${peft.padEnd(15)}${count}`.trimEnd()
