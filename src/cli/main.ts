@@ -118,14 +118,14 @@ program
   .command('slora')
   .description("turn what a sparse method has learned into the start of a LoRA federation: SLoRA's second stage")
   .argument('<folder>', 'what `peertune export` wrote of the first stage')
-  .requiredOption('--model <file>', 'the base model (.onnx)')
+  .requiredOption('--model <model>', `the base model; ${MODEL}`)
   .requiredOption('--out <folder>', 'where to write the start')
   .option('--rank <n>', 'rank of the factors', '8')
   .option('--alpha <x>', 'scale of the factors, over the rank', '16')
   .option('--mask-file <file>', 'of a first stage whose mask stands in a file')
   .option('--json', 'as JSON')
   .action(async (folder: string, options: SloraOptions) =>
-    (await import('./commands/slora.js')).slora(folder, options, out)
+    (await import('./commands/slora.js')).slora(folder, await withModel(options), out)
   )
 
 withOverrides(program.command('mask'))

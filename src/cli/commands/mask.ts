@@ -1,12 +1,14 @@
 import { writeFile } from 'node:fs/promises'
 import { sha256Hex } from '../../base/bytes.js'
 import { PeertuneError } from '../../base/errors.js'
-import { type SparseSpec, specsOf } from '../../base/peft-spec.js'
+import { type PeftSpec, type SparseSpec, specsOf } from '../../base/peft-spec.js'
 import { openDataset } from '../../data/source.js'
 import { type ConfigFlags, checkConfigFiles, type Environment, resolveConfig } from '../../node/config.js'
 import { fisherMasks } from '../../node/fisher.js'
-import { checkModel, createManifest, printManifest, readManifest } from '../../node/manifest.js'
+import { checkModel, printManifest, readManifest } from '../../node/manifest.js'
+import { withLocalFiles } from '../../node/model-source.js'
 import { writeMasks } from '../../peft/mask-file.js'
+import { hubProgress } from '../hub-progress.js'
 import type { Output } from '../output.js'
 
 export interface MaskOptions extends ConfigFlags {
@@ -22,7 +24,7 @@ export interface MaskOptions extends ConfigFlags {
 export async function mask(options: MaskOptions, env: Environment, out: Output): Promise<void> {
   const resolved = await resolveConfig(options.config, options, env)
   await checkConfigFiles(resolved)
-  const { config } = resolved
+  const config = await withLocalFiles(resolved.config, { env, observer: hubProgress() })
   const manifest = await readManifest(config.federation)
   await checkModel(manifest, config.model)
   const sparse = specsOf(manifest.peft).find((spec): spec is SparseSpec => spec.method === 'sparse')
@@ -41,10 +43,9 @@ export async function mask(options: MaskOptions, env: Environment, out: Output):
     })
   )
   await writeFile(options.out, bytes)
-  const named = { ...sparse, mask: 'fisher', maskSha256: sha256Hex(bytes) }
+  const named: PeftSpec = { ...sparse, mask: 'fisher', maskSha256: sha256Hex(bytes) }
   const specs = specsOf(manifest.peft).map((spec) => (spec === sparse ? named : spec))
-  const peft = specs.length === 1 ? specs[0] : specs
-  out.text(printManifest(createManifest({ ...manifest, peft }, (path) => path.join('.'))))
+  out.text(printManifest({ ...manifest, peft: specs.length === 1 ? named : specs }))
 }
 
 function examplesOf(text: string): number {
