@@ -6,6 +6,7 @@ import { hoistScales } from './hoist-scale.js'
 import { canonicalLinears } from './linear.js'
 import { lowerOperators } from './lower.js'
 import { wrapperPrefix } from './module-path.js'
+import { correctModules } from './module-scopes.js'
 import { dequantisedUses, lowerMatMulNBits, nameDequantised } from './quantised.js'
 import { clearRemnants } from './remnants.js'
 import { renameValues } from './rename.js'
@@ -23,7 +24,7 @@ import { widenHalf } from './widen-half.js'
  */
 export function nameModel(exported: Graph): NamedWeights {
   const plain = foldConstantsAndAliases(dropCache(widenHalf(exported)))
-  const graph = lowerMatMulNBits(upgradeOpset(plain))
+  const graph = correctModules(lowerMatMulNBits(upgradeOpset(plain)))
   const quantised = dequantisedUses(graph).map(({ module }) => module)
   const prefix = wrapperPrefix([...new Set([...weightModules(graph), ...quantised])])
   return nameDequantised(nameWeights(graph, prefix), prefix)

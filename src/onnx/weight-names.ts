@@ -1,6 +1,7 @@
 import type { ElementType, Graph, Initializer, Node } from './graph.js'
 import { wrapperPrefix } from './module-path.js'
 import { pruneGraph } from './rewrite.js'
+import { sameTensor } from './same-tensor.js'
 import { tieWeights } from './tie-weights.js'
 import type { NamedWeights, Weight } from './weight.js'
 
@@ -28,7 +29,7 @@ const LINEAR_OPS: ReadonlySet<string> = new Set(['MatMul', 'Gemm', 'Transpose', 
 const isWeightType = (type: ElementType | undefined): boolean => type === 'float32' || type === 'float16'
 
 /** Buffers that carry a dotted name like a parameter's but are constants of the model. */
-const BUFFER_SUFFIXES = ['inv_freq', 'position_ids', 'masked_bias']
+const BUFFER_SUFFIXES = ['inv_freq', 'position_ids', 'masked_bias', 'running_mean', 'running_var']
 
 /**
  * Gives every use of a weight its own value, named after the module that uses it. Exporters let equal tensors share one
@@ -45,7 +46,7 @@ export function nameWeights(graph: Graph, prefix = wrapperPrefix(weightModules(g
       const name = `${module}.${use.slot}`
       const known = weights.get(name)
       // A second tensor under one name is no parameter we can name; it stays a constant.
-      if (known !== undefined && known.initializer !== use.initializer) continue
+      if (known !== undefined && !sameTensor(known.initializer, use.initializer)) continue
       const { index, ...weight } = use
       weights.set(name, { ...weight, name, module })
       inputs[index] = name
@@ -88,9 +89,10 @@ function linearOf(node: Node, slot: string, { shape }: Initializer): Pick<Weight
   return { linear: { inFeatures, outFeatures, outFirst } }
 }
 
+/** An anonymous vector is what the exporter computed from one (Gemma's 1 + weight), not what is stored. */
 function placeOf(node: Node, index: number, initializer: Initializer): { module: string; slot: string } | undefined {
-  const { name, shape } = initializer
-  const slot = slotOf(node, index, shape.length)
+  const { name } = initializer
+  const slot = slotOf(node, index, initializer)
   const dot = name.lastIndexOf('.')
   const owner = node.op === 'Attention' ? node.module || node.name : node.module
   if (slot !== undefined && owner !== undefined && owner !== '') return { module: owner, slot }
@@ -101,11 +103,14 @@ function placeOf(node: Node, index: number, initializer: Initializer): { module:
   return undefined
 }
 
-function slotOf(node: Node, index: number, rank: number): string | undefined {
-  if ((node.op === 'Add' || node.op === 'Mul') && rank === 1) return node.op === 'Add' ? 'bias' : 'weight'
+function slotOf(node: Node, index: number, { name, shape }: Initializer): string | undefined {
+  if ((node.op === 'Add' || node.op === 'Mul') && shape.length === 1) {
+    const own = /\.(\w+)$/.exec(name)?.[1]
+    return own === undefined || BUFFER_SUFFIXES.includes(own) ? undefined : own
+  }
   const slot = SLOTS[node.op]?.[index]
   const matrix = LINEAR_OPS.has(node.op) || node.op === 'Gather'
-  return slot === 'weight' && matrix && rank !== 2 ? undefined : slot
+  return slot === 'weight' && matrix && shape.length !== 2 ? undefined : slot
 }
 
 function attach(graph: Graph, weights: ReadonlyMap<string, Weight>): NamedWeights {

@@ -9,7 +9,7 @@ import type { LinearModule } from './target.js'
 export interface HeadOptions {
   readonly module: LinearModule
   readonly base: BaseModel
-  /** Classes of the task; the base head's own number where the task does not say. */
+  /** Classes of the task, where the layer makes the logits and the task says; otherwise the layer keeps its width. */
   readonly labels: number | undefined
   readonly seed: string
 }

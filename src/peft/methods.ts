@@ -18,6 +18,7 @@ import { createHead } from './head.js'
 import { createIa3 } from './ia3.js'
 import { createLayerNorm, normalisationsOf } from './layer-norm.js'
 import { createLora, type LowRankModule } from './lora.js'
+import { logitLayers } from './logit-layers.js'
 import { rankedModules } from './low-rank.js'
 import type { Adapter, BaseModel } from './method.js'
 import { createPartial, partsOf } from './partial.js'
@@ -175,13 +176,15 @@ export const headsOf = (spec: PeftSpec): readonly string[] => (spec.method === '
 
 /** The heads of all methods, each once. */
 export function headAdapters(specs: readonly PeftSpec[], base: BaseModel, task: TaskSpec): Adapter[] {
-  const labels = task.kind === 'causal-lm' ? undefined : task.labels.length
+  const classes = task.kind === 'causal-lm' ? undefined : task.labels.length
+  const last = logitLayers(base.graph, base.weights)
   const linears = linearModules(base.weights)
   const seen = new Set<LinearModule>()
   return specs.flatMap((spec) =>
     matchModules(linears, headsOf(spec)).flatMap((module) => {
       if (seen.has(module)) return []
       seen.add(module)
+      const labels = last.has(module.weight.name) ? classes : undefined
       return createHead({ module, base, labels, seed: spec.seed })
     })
   )

@@ -80,6 +80,67 @@ describe('naming weights', () => {
     expect([...nameModel(graph).weights.keys()]).toEqual(['transformer.wte.weight', 'lm_head.weight'])
   })
 
+  it('takes a module that is called again for the same one', () => {
+    const weight = floatConstant('onnx::MatMul_7', numbers(16), [4, 4])
+    const graph = smallGraph({
+      inputs: { x: [2, 4] },
+      constants: [weight, floatConstant('layer.query.bias', numbers(4), [4]), floatConstant('other', ones(16), [4, 4])],
+      nodes: [
+        { op: 'MatMul', in: ['x', 'onnx::MatMul_7'], out: ['a'], module: 'layer.query' },
+        { op: 'Add', in: ['a', 'layer.query.bias'], out: ['b'], module: 'layer.query' },
+        { op: 'MatMul', in: ['b', 'onnx::MatMul_7'], out: ['c'], module: 'layer.query_1' },
+        { op: 'Add', in: ['c', 'layer.query.bias'], out: ['d'], module: 'layer.query_1' },
+        // Its own weight makes it a module of its own, whatever it is called.
+        { op: 'MatMul', in: ['d', 'other'], out: ['y'], module: 'layer.query_2' }
+      ],
+      output: 'y'
+    })
+    const { graph: named, weights } = nameModel(graph)
+    expect([...weights.keys()]).toEqual(['query.weight', 'query.bias', 'query_2.weight'])
+    expect(named.nodes.map(({ inputs }) => inputs[1])).toEqual([
+      'query.weight',
+      'query.bias',
+      'query.weight',
+      'query.bias',
+      'query_2.weight'
+    ])
+  })
+
+  it('puts in the module that TorchScript leaves out because nobody calls it', () => {
+    const graph = smallGraph({
+      inputs: { x: [2, 4] },
+      constants: [
+        floatConstant('m.model.decoder.fc1.bias', numbers(4), [4]),
+        floatConstant('onnx::MatMul_1', numbers(16), [4, 4]),
+        floatConstant('onnx::MatMul_2', numbers(20), [4, 5])
+      ],
+      nodes: [
+        { op: 'MatMul', in: ['x', 'onnx::MatMul_1'], out: ['a'], module: 'm.decoder.fc1' },
+        { op: 'Add', in: ['a', 'm.model.decoder.fc1.bias'], out: ['b'], module: 'm.decoder.fc1' },
+        { op: 'MatMul', in: ['b', 'onnx::MatMul_2'], out: ['y'], module: 'm.lm_head' }
+      ],
+      output: 'y'
+    })
+    expect([...nameModel(graph).weights.keys()]).toEqual([
+      'model.decoder.fc1.weight',
+      'model.decoder.fc1.bias',
+      'lm_head.weight'
+    ])
+  })
+
+  it('names a scale as the model does, and takes an anonymous one for a constant', () => {
+    const graph = smallGraph({
+      inputs: { x: [2, 4] },
+      constants: [floatConstant('net.block.layer_scale', numbers(4), [4]), floatConstant('onnx::Mul_9', ones(4), [4])],
+      nodes: [
+        { op: 'Mul', in: ['x', 'net.block.layer_scale'], out: ['a'], module: 'net.block' },
+        { op: 'Mul', in: ['a', 'onnx::Mul_9'], out: ['y'], module: 'net.norm' }
+      ],
+      output: 'y'
+    })
+    expect([...nameModel(graph).weights.keys()]).toEqual(['block.layer_scale'])
+  })
+
   it('keeps buffers constants', async () => {
     const graph = smallGraph({
       inputs: { x: [2, 3, 1] },

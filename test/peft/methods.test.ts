@@ -130,10 +130,26 @@ describe('a head', () => {
     expect(new Set(weight).size).toBeGreaterThan(15)
   })
 
-  it('that is no last layer cannot change its width', async () => {
+  it('that is no last layer trains whole and keeps its width', async () => {
     const { base, canonical } = await smallModel()
-    const method = createMethod(lora({ targets: ['up'], head: ['down'] }), base, task(5))
-    expect(() => method.rewrite(canonical)).toThrowError(expect.objectContaining({ code: 'config/head-not-last' }))
+    const method = createMethod(lora({ targets: ['up'], head: ['down', 'classifier'] }), base, task(5))
+    const shapes = Object.fromEntries(method.schema.entries.map(({ name, shape }) => [name, shape]))
+    expect(shapes).toMatchObject({ 'layers.0.down.weight': [4, 6], 'classifier.weight': [5, 4] })
+    expect(method.rewrite(canonical).outputs).toEqual([{ name: 'logits', type: 'float32', shape: [2, 5] }])
+  })
+
+  it('whose logits go through more operators cannot change their number', async () => {
+    const { base, canonical } = await smallModel()
+    const method = createMethod(lora({ targets: ['up'], head: ['classifier'] }), base, task(5))
+    const capped = { op: 'Tanh', domain: '', name: 'cap', inputs: ['logits'], outputs: ['capped'], attributes: {} }
+    const info = { name: 'capped', type: 'float32', shape: [2, 3] } as const
+    const graph = {
+      ...canonical,
+      nodes: [...canonical.nodes, capped],
+      outputs: [info],
+      values: new Map([...canonical.values, ['capped', info]])
+    }
+    expect(() => method.rewrite(graph)).toThrowError(expect.objectContaining({ code: 'config/head-not-last' }))
   })
 })
 
