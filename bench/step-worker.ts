@@ -23,6 +23,8 @@ export interface GemmRate {
   /** The same per millisecond of wall and of CPU time, at the best shape. */
   readonly perWallMs: number
   readonly perCpuMs: number
+  /** [m, k, n] of the products among which the best was looked for. */
+  readonly shapes: readonly (readonly [number, number, number])[]
 }
 
 /** Shapes among which the peak is looked for. */
@@ -80,7 +82,8 @@ async function openGemm(spec: StepSpec): Promise<() => Promise<GemmRate>> {
   const { graph, gradients } = await buildProgram('train', { ...shapes, labels: batch.labels.shape })
   const flat = flattenGradients(graph, gradients)
   const probes: Probe[] = []
-  for (const product of largestProducts(flat, PEAK_SHAPES)) probes.push(await openProbe(product, spec.threads))
+  const products = largestProducts(flat, PEAK_SHAPES)
+  for (const product of products) probes.push(await openProbe(product, spec.threads))
   const flops = productFlops(flat, flat.nodes)
   for (const probe of probes) await probe.run()
   return async () => {
@@ -91,7 +94,7 @@ async function openGemm(spec: StepSpec): Promise<() => Promise<GemmRate>> {
       perWallMs = Math.max(perWallMs, probe.flops / wallMs)
       perCpuMs = Math.max(perCpuMs, probe.flops / cpuMs)
     }
-    return { flops, perWallMs, perCpuMs }
+    return { flops, perWallMs, perCpuMs, shapes: products.map(({ m, k, n }) => [m, k, n] as const) }
   }
 }
 

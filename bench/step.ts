@@ -65,7 +65,8 @@ const OPTIONS = {
  * PyTorch with PEFT, in turn, each side in a process of its own with the same number of threads.
  *
  * `gemmShare`: the time the step's matrix products would take at the peak rate of the runtime's own Gemm, measured in
- * between, over the step's time. Times are medians of wall time; the CPU fields hold against other work on the machine.
+ * between, over the step's time. `floorRatio`: the same over PyTorch's step, the ratio of a float32 step that did nothing
+ * else; `torchGemmGflops` says how fast PyTorch's own products are on this processor. Times are medians of wall time; the CPU fields hold against other work on the machine.
  */
 export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({ args: [...args], options: OPTIONS })
@@ -168,6 +169,8 @@ interface Pair {
   readonly ours: StepTime
   readonly torch: StepTime | undefined
   readonly gemm: GemmRate
+  /** Of torch's own products at the same shapes. */
+  readonly torchGemm: { readonly perWallMs: number } | undefined
 }
 
 async function compare(spec: NamedSpec, { pairs, python }: { pairs: number; python: string | undefined }) {
@@ -180,7 +183,9 @@ async function compare(spec: NamedSpec, { pairs, python }: { pairs: number; pyth
   const taken: Pair[] = []
   for (let i = 0; i < pairs; i++) {
     const [oursTime, torchTime] = [await ours.ask<StepTime>('step'), await torch?.ask<StepTime>('step')]
-    taken.push({ ours: oursTime, torch: torchTime, gemm: await ours.ask<GemmRate>('gemm') })
+    const gemm = await ours.ask<GemmRate>('gemm')
+    const torchGemm = await torch?.ask<{ perWallMs: number }>(`gemm ${JSON.stringify(gemm.shapes)}`)
+    taken.push({ ours: oursTime, torch: torchTime, gemm, torchGemm })
     console.error(JSON.stringify(taken.at(-1)))
   }
   const torchPeak = await torch?.ask<{ peakMb: number }>('peak')
@@ -192,6 +197,7 @@ async function compare(spec: NamedSpec, { pairs, python }: { pairs: number; pyth
     targets: spec.targets,
     parameters: ours.parameters,
     torchParameters: torch?.parameters ?? null,
+    arithmetic: spec.arithmetic ?? 'float32',
     firstStepMs: Math.round(ours.firstStepMs)
   }
   await ours.close()
@@ -214,6 +220,7 @@ function summary(pairs: readonly Pair[]) {
     (pairs[0]?.gemm.flops ?? 0) /
     median(pairs.map(({ gemm }) => rate(gemm))) /
     median(pairs.map(({ ours }) => of(ours)))
+  const floor = (pairs[0]?.gemm.flops ?? 0) / median(pairs.map(({ gemm }) => gemm.perWallMs))
   const range = (values: readonly number[]) =>
     values.length === 0 ? null : [round(Math.min(...values), 3), round(Math.max(...values), 3)]
   return {
@@ -240,6 +247,8 @@ function summary(pairs: readonly Pair[]) {
       ),
       3
     ),
+    floorRatio: round(floor / median(pairs.flatMap(({ torch }) => torch?.wallMs ?? [])), 3),
+    torchGemmGflops: round(median(pairs.flatMap(({ torchGemm }) => torchGemm?.perWallMs ?? [])) / 1e6, 1),
     gemmGflops: round(median(pairs.map(({ gemm }) => gemm.perWallMs)) / 1e6, 1),
     stepGflop: round((pairs[0]?.gemm.flops ?? 0) / 1e9, 1)
   }

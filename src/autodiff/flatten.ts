@@ -1,5 +1,6 @@
-import type { Graph } from '../onnx/graph.js'
+import type { Graph, Node } from '../onnx/graph.js'
 import { shapeSize } from '../tensor/schema.js'
+import { ancestorsOf } from './activity.js'
 import { createEmitter } from './emit.js'
 import { createOps } from './ops.js'
 
@@ -19,5 +20,15 @@ export function flattenGradients(graph: Graph, gradients: readonly string[]): Gr
   })
   const joined = new Set(gradients)
   const others = graph.outputs.map(({ name }) => name).filter((name) => !joined.has(name))
-  return op.emitter.finish([...others, op.emitter.alias(op.concat(rows, 0), FLAT_GRADIENTS)])
+  return firstOthers(op.emitter.finish([...others, op.emitter.alias(op.concat(rows, 0), FLAT_GRADIENTS)]))
+}
+
+/**
+ * The runtime walks up from the last node without readers (see onnx/live-bytes.ts), so what no gradient needs goes to the
+ * end: the loss is then computed first, and the reverse pass may write over the logits and probabilities that it has read.
+ */
+function firstOthers(graph: Graph): Graph {
+  const needed = ancestorsOf(graph.nodes, [FLAT_GRADIENTS])
+  const isNeeded = (node: Node): boolean => needed.has(node)
+  return { ...graph, nodes: [...graph.nodes.filter(isNeeded), ...graph.nodes.filter((node) => !isNeeded(node))] }
 }

@@ -12,7 +12,7 @@ import { openLocalTrainer } from '../../src/node/open-trainer.js'
 import { type LoadOptions, loadTrainableModel, type TrainableModel } from '../../src/node/program.js'
 import { productFlops } from '../../src/onnx/flops.js'
 import type { Graph } from '../../src/onnx/graph.js'
-import { peakLiveBytes } from '../../src/onnx/live-bytes.js'
+import { executionOrder, peakLiveBytes } from '../../src/onnx/live-bytes.js'
 import { createSession } from '../../src/onnx/session.js'
 import { floatsOf, intsOf, readSafetensors } from '../../src/tensor/safetensors.js'
 import { viewOf } from '../../src/tensor/schema.js'
@@ -218,4 +218,22 @@ describe('training in 8 bits', () => {
       expect(again?.gradients).toEqual(coded?.gradients)
     }
   )
+})
+
+describe('what is in memory', () => {
+  it('the loss is computed before the reverse pass begins, so that the logits are done with', async () => {
+    const spec = specOf('gpt2-dynamo', LANGUAGE, lora(['c_attn']))
+    const batch = await batchOf('gpt2-dynamo')
+    const model = await loadTrainableModel(spec, { weightsDir })
+    const shapes = { ...shapesOf(batch), labels: batch.labels.shape }
+    const { graph, gradients } = await model.buildProgram('train', shapes)
+    const order = executionOrder(flattenGradients(graph, gradients)).map(({ outputs }) => outputs[0] as string)
+    const vocabularyWide = (name: string) => graph.values.get(name)?.shape.at(-1) === 320
+    const [logits, probabilities, ...reverse] = order.flatMap((name, at) => (vocabularyWide(name) ? [at] : []))
+    const loss = order.findIndex((name) => graph.outputs[0]?.name === name)
+    expect(logits).toBeLessThan(probabilities as number)
+    expect(probabilities).toBeLessThan(loss)
+    expect(reverse.length).toBeGreaterThan(0)
+    expect(Math.min(...reverse)).toBeGreaterThan(loss)
+  })
 })
