@@ -20,6 +20,8 @@ export interface MixOptions {
   /** Measurements on the way. */
   readonly measurements?: number
   readonly onMeasurement?: (measurement: Measurement) => void
+  /** Ends the run early. */
+  readonly until?: (measurement: Measurement) => boolean
 }
 
 /** Virtual milliseconds of a local step: peers are not equally fast. */
@@ -51,27 +53,31 @@ export function gossip(training: Training, options: MixOptions): Promise<RunResu
     workload: { kind: 'trained' },
     training: {}
   })
-  const { onMeasurement } = options
-  return runScenario(scenario, { training, ...(onMeasurement && { onMeasurement }) })
+  const { onMeasurement, until } = options
+  return runScenario(scenario, { training, ...(onMeasurement && { onMeasurement }), ...(until && { until }) })
 }
 
-/** Every peer by itself, the same steps from the same start; held-out loss and accuracy of each. */
-export async function alone(training: Training, steps: number): Promise<DatasetEvaluation[]> {
+/** Some peers by themselves, the same steps from the same start: held-out loss and accuracy of each. */
+export function alone(training: Training, steps: number, peers: readonly number[]): Promise<DatasetEvaluation[]> {
   const { trainer, datasets, batchSize } = training
-  const results: DatasetEvaluation[] = []
-  for (const dataset of datasets) {
-    const parameters = trainer.description.initial.slice()
-    const optimiser = createLocalOptimiser({
-      trainer,
-      batches: dataset.batches(batchSize),
-      parameters,
-      options: { ...training.optimiser, schedule: { kind: 'cosine', totalSteps: steps } }
+  return Promise.all(
+    peers.map(async (peer) => {
+      const parameters = trainer.description.initial.slice()
+      const optimiser = createLocalOptimiser({
+        trainer,
+        batches: datasets[peer]!.batches(batchSize),
+        parameters,
+        options: { ...training.optimiser, schedule: { kind: 'cosine', totalSteps: steps } }
+      })
+      for (let step = 0; step < steps; step++) await optimiser.step()
+      return evaluateDataset(trainer, parameters, datasets[0]!.evaluation(batchSize))
     })
-    for (let step = 0; step < steps; step++) await optimiser.step()
-    results.push(await evaluateDataset(trainer, parameters, datasets[0]!.evaluation(batchSize)))
-  }
-  return results
+  )
 }
+
+/** `count` of `peers`, spread evenly over them. */
+export const spreadOver = (peers: number, count: number): number[] =>
+  Array.from({ length: count }, (_, i) => Math.round((i * (peers - 1)) / Math.max(1, count - 1)))
 
 export const meanOf = (values: readonly number[]): number =>
   values.reduce((sum, value) => sum + value, 0) / values.length

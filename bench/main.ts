@@ -11,6 +11,8 @@ export interface Bench {
 
 const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   attack: () => import('./attack.js'),
+  bytes: () => import('./bytes.js'),
+  clinc: () => import('./clinc.js'),
   codecs: () => import('./codecs.js'),
   conformance: () => import('./conformance.js'),
   start: () => import('./start.js'),
@@ -18,9 +20,11 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   methods: () => import('./methods.js'),
   mixing: () => import('./mixing.js'),
   overlays: () => import('./overlays.js'),
+  ranks: () => import('./ranks.js'),
   scenarios: () => import('./scenarios.js'),
   simulate: () => import('./simulate.js'),
   quantised: () => import('./quantised.js'),
+  sparse: () => import('./sparse.js'),
   step: () => import('./step.js'),
   'event-loop': () => import('./event-loop.js'),
   fuzz: () => import('./fuzz.js')

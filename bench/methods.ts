@@ -2,7 +2,7 @@ import { parseArgs } from 'node:util'
 import { PeertuneError } from '../src/base/errors.js'
 import type { PeftPlan } from '../src/base/federation.js'
 import { evaluateDataset } from '../src/train/evaluate.js'
-import { alone, gossip, meanOf } from './federation.js'
+import { alone, gossip, meanOf, spreadOver } from './federation.js'
 import { LLAMA_LINEARS, openPlay, PLAY_FLAGS } from './shakespeare.js'
 
 /** One row of the table. Rates are usual ones for the method, not tuned for this model. */
@@ -51,6 +51,9 @@ const OPTIONS = {
   ...PLAY_FLAGS,
   steps: { type: 'string', default: '400' },
   peers: { type: 'string', default: '8' },
+  batch: { type: 'string', default: '16' },
+  /** Peers that are trained alone, too, for comparison. */
+  lone: { type: 'string', default: '8' },
   only: { type: 'string' },
   rate: { type: 'string' }
 } as const
@@ -60,10 +63,12 @@ export interface MethodResult {
   readonly parameters: number
   readonly learningRate: number
   readonly steps: number
+  readonly batchSize: number
   /** Held-out losses in nats per token. */
   readonly start: number
   readonly localOnly: number
-  readonly peers: number
+  readonly peersMixed: number
+  readonly samePeersMixed: number
   readonly merged: number
   /** Bytes a peer sent, on average. */
   readonly bytesPerPeer: number
@@ -78,19 +83,27 @@ export interface MethodResult {
 export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({ args: [...args], options: OPTIONS })
   const names = values.only?.split(',') ?? Object.keys(ROWS)
-  const [steps, peers] = [Number(values.steps), Number(values.peers)]
+  const { model, data } = values
+  const size: Size = {
+    model,
+    data,
+    steps: Number(values.steps),
+    peers: Number(values.peers),
+    batchSize: Number(values.batch),
+    lone: Number(values.lone)
+  }
   const rows: MethodResult[] = []
   for (const name of names) {
     const row = ROWS[name]
     if (row === undefined)
       throw new PeertuneError('config/bad-flag', `--only knows ${Object.keys(ROWS).join(', ')}, got ${name}`)
     const learningRate = values.rate === undefined ? row.learningRate : Number(values.rate)
-    const { model, data } = values
-    const result = await methodResult(name, { ...row, learningRate }, { model, data, steps, peers })
+    const result = await methodResult(name, { ...row, learningRate }, size)
     rows.push(result)
     console.log(JSON.stringify(result))
   }
-  return { seed: SEED, peers, steps, rows }
+  const { steps, peers, batchSize, lone } = size
+  return { seed: SEED, peers, steps, batchSize, lone: spreadOver(peers, lone), rows }
 }
 
 interface Size {
@@ -98,27 +111,34 @@ interface Size {
   readonly data: string
   readonly steps: number
   readonly peers: number
+  readonly batchSize: number
+  readonly lone: number
 }
 
 async function methodResult(method: string, { peft, learningRate }: Row, size: Size): Promise<MethodResult> {
-  const { model, data, steps, peers } = size
+  const { steps, peers, lone: count, ...files } = size
   const startedMs = performance.now()
-  const play = await openPlay({ model, data, peers, peft, learningRate, seed: SEED })
+  const play = await openPlay({ ...files, peers, peft, learningRate, seed: SEED })
   try {
     const { trainer, datasets, batchSize } = play
     const { initial, schema } = trainer.description
     const start = await evaluateDataset(trainer, initial, datasets[0]!.evaluation(batchSize))
-    const lone = await alone(play, steps)
     const { measurements, network, exchanges } = await gossip(play, { seed: SEED, steps })
     const last = measurements.at(-1)!
+    const lonely = spreadOver(peers, count)
+    const lone = await alone(play, steps, lonely)
+    const losses = last.peers!.map(({ loss }) => loss)
     return {
       method,
       parameters: schema.size,
       learningRate,
       steps,
+      batchSize,
       start: start.loss,
       localOnly: meanOf(lone.map(({ loss }) => loss)),
-      peers: meanOf(last.peers!.map(({ loss }) => loss)),
+      peersMixed: meanOf(losses),
+      /** The same peers as in `localOnly`. */
+      samePeersMixed: meanOf(lonely.map((peer) => losses[peer]!)),
       merged: last.merged!.loss,
       bytesPerPeer: network.bytes / peers,
       exchangesPerPeer: (2 * exchanges) / peers,

@@ -5,14 +5,13 @@ import type { PeftPlan } from '../src/base/federation.js'
 import type { Dataset } from '../src/data/batch.js'
 import { openDataset } from '../src/data/source.js'
 import type { TextSpec } from '../src/data/spec.js'
-import { openLocalTrainer } from '../src/node/open-trainer.js'
 import type { Training } from '../src/sim/trained.js'
 import type { Trainer } from '../src/train/trainer.js'
+import { openTrainerPool } from './trainer-pool.js'
 
 /** Every linear layer of a Llama. */
 export const LLAMA_LINEARS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
 const SEQUENCE_LENGTH = 128
-const BATCH_SIZE = 16
 
 /** Files of the experiment: a causal language model and a play. */
 export interface PlayFiles {
@@ -44,16 +43,18 @@ export interface Play extends Training {
 
 export interface PlayOptions extends PlayFiles {
   readonly peers: number
+  readonly batchSize: number
   readonly peft: PeftPlan
   readonly learningRate: number
   readonly seed: string
 }
 
-export async function openPlay({ model, data, peers, peft, learningRate, seed }: PlayOptions): Promise<Play> {
+export async function openPlay(options: PlayOptions): Promise<Play> {
+  const { model, data, peers, batchSize, peft, learningRate, seed } = options
   const modelPath = await requireFile(join(model, 'model.onnx'), 'give its folder with --model DIR')
   const path = await requireFile(data, 'give a play in plain text with --data FILE')
   const task = { kind: 'causal-lm' } as const
-  const trainer = await openLocalTrainer({ modelPath, task, peft, device: 'cpu', threads: 1, activationCacheMb: 0 })
+  const trainer = await openTrainerPool({ modelPath, task, peft, device: 'cpu', threads: 1, activationCacheMb: 0 })
   const open = (peer?: number): Promise<Dataset> => {
     const split = { by: 'speaker', peers, ...(peer === undefined ? {} : { peer }) } as const
     const own = `${seed}/${peer ?? 'all'}`
@@ -64,7 +65,7 @@ export async function openPlay({ model, data, peers, peft, learningRate, seed }:
     trainer,
     datasets: await Promise.all(Array.from({ length: peers }, (_, peer) => open(peer))),
     together: await open(),
-    batchSize: BATCH_SIZE,
+    batchSize,
     optimiser: { learningRate, weightDecay: 0 },
     close: () => trainer.close()
   }

@@ -53,13 +53,15 @@ export interface RunResult {
 export interface RunOptions {
   readonly onTrace?: (line: string) => void
   readonly onMeasurement?: (measurement: Measurement) => void
+  /** Ends the run before its time, once a measurement is enough. */
+  readonly until?: (measurement: Measurement) => boolean
   /** What peers train, for a workload of the kind `trained`. */
   readonly training?: Training
 }
 
 /** A whole network from its first event to the settlement of its last exchange. Same scenario, same result. */
 export async function runScenario(scenario: Scenario, options: RunOptions = {}): Promise<RunResult> {
-  const { onTrace, onMeasurement, training } = options
+  const { onTrace, onMeasurement, until, training } = options
   const clock = createVirtualClock()
   const exact = scenario.attackers.length === 0
   const observer = createObserver({ clock, exact, maxLinks: MAX_LINKS, ...(onTrace === undefined ? {} : { onTrace }) })
@@ -71,13 +73,15 @@ export async function runScenario(scenario: Scenario, options: RunOptions = {}):
   const measurements: Measurement[] = [first]
   for (const peer of peers) peer.start()
   if (scenario.peer.crashesPerMinute > 0) planCrashes(world, peers)
-  for (let atMs = scenario.measureMs; atMs <= scenario.durationMs; atMs += scenario.measureMs) {
+  let enough = false
+  for (let atMs = scenario.measureMs; atMs <= scenario.durationMs && !enough; atMs += scenario.measureMs) {
     await clock.runUntil(atMs)
     const one = await measure(world, honest, { startDistance })
     measurements.push(one)
     onMeasurement?.(one)
+    enough = until?.(one) ?? false
   }
-  await clock.runUntil(scenario.durationMs)
+  if (!enough) await clock.runUntil(scenario.durationMs)
   await settle(world, peers, honest)
   const drift = driftOf(world, honest, first.mean, size)
   const explained = ROUNDING_DRIFT + ADDING_DRIFT * Math.sqrt((2 * observer.ledger.whole()) / honest.length)

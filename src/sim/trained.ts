@@ -1,7 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
 import type { Dataset } from '../data/batch.js'
 import type { AdamWOptions, AdamWState } from '../train/adamw.js'
-import { evaluateDataset } from '../train/evaluate.js'
+import { type DatasetEvaluation, evaluateDataset } from '../train/evaluate.js'
 import { createLocalOptimiser } from '../train/local-optimiser.js'
 import type { Schedule } from '../train/schedule.js'
 import type { Trainer } from '../train/trainer.js'
@@ -31,6 +31,7 @@ export function trainedWorkload({ peers, mixing }: Scenario, training: Training)
   const schedule: Schedule = totalSteps === 0 ? { kind: 'constant' } : { kind: 'cosine', totalSteps }
   const evaluate = (parameters: Float32Array) =>
     evaluateDataset(trainer, parameters, datasets[0]!.evaluation(batchSize))
+  let seen: { readonly mean: Float64Array; readonly merged: DatasetEvaluation } | undefined
   return {
     reference: initial,
     schema,
@@ -39,11 +40,12 @@ export function trainedWorkload({ peers, mixing }: Scenario, training: Training)
     begin: (_, parameters) => parameters.set(initial),
     learner: (peer, parameters, saved) => createLearner({ peer, parameters, saved, training, schedule }),
     async measure({ mean, peers: held }, last) {
-      const merged = await evaluate(Float32Array.from(mean))
+      // Once peers are done their mean stays where it is.
+      if (seen === undefined || mean.some((value, i) => value !== seen!.mean[i]))
+        seen = { mean, merged: await evaluate(Float32Array.from(mean)) }
+      const { merged } = seen
       if (!last) return { excessLoss: merged.loss, merged }
-      const apart = []
-      for (const parameters of held) apart.push(await evaluate(parameters))
-      return { excessLoss: merged.loss, merged, peers: apart }
+      return { excessLoss: merged.loss, merged, peers: await Promise.all(held.map(evaluate)) }
     }
   }
 }
