@@ -23,6 +23,7 @@ const LAYER: Record<string, number> = {
   gossip: 3,
   peft: 4,
   train: 4,
+  infer: 4,
   checkpoint: 4,
   status: 4,
   sim: 5,

@@ -5,6 +5,7 @@ import { packageVersion } from '../node/version.js'
 import type { ConfigOptions } from './commands/config.js'
 import type { EvalOptions } from './commands/eval.js'
 import type { ExportOptions } from './commands/export.js'
+import type { GenerateOptions } from './commands/generate.js'
 import type { DoctorCommandOptions } from './commands/doctor.js'
 import type { InspectCommandOptions } from './commands/inspect.js'
 import type { QuantizeOptions } from './commands/quantize.js'
@@ -143,6 +144,26 @@ withOverrides(program.command('eval'))
   .option('--adapter <folder>', 'an adapter folder')
   .option('--json', 'as JSON')
   .action(async (options: EvalOptions) => (await import('./commands/eval.js')).evaluate(options, env, out))
+
+/** Where a trained model comes from. */
+const withTrained = (command: Command): Command =>
+  command
+    .option('--model <model>', `a base model; ${MODEL}`)
+    .option('--config <file>', "a node's configuration (YAML), with what the node has learned")
+    .option('--data-dir <dir>', "a node's data directory, with what the node has learned")
+    .option('--adapter <folder>', 'an adapter folder, in the place of what the node has learned')
+
+withTrained(program.command('generate'))
+  .description('write a text that follows a prompt, with an adapter or what a node has learned in use')
+  .requiredOption('--prompt <text>', 'what the text begins with')
+  .option('--tokenizer <path>', 'a tokenizer.json; by default that of the node, or the one beside the model')
+  .option('--max-tokens <n>', 'tokens to write at most', '100')
+  .option('--temperature <x>', 'how freely tokens are drawn; 0: always the likeliest', '0')
+  .option('--top-k <n>', 'draw among so many of the likeliest; 0: all', '0')
+  .option('--top-p <x>', 'draw among the likeliest that have this probability together', '1')
+  .option('--seed <text>', 'of the draws', 'peertune')
+  .option('--json', 'as JSON, with token ids and why it stopped')
+  .action(async (options: GenerateOptions) => (await import('./commands/generate.js')).generate(options, env, out))
 
 program
   .command('simulate')

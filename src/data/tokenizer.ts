@@ -14,6 +14,8 @@ export interface Tokenizer {
    * closing special token ([SEP]) survives the cut.
    */
   encodeWithSpecials(text: string, length: number): Int32Array
+  /** Text without special tokens. */
+  decode(ids: Int32Array): string
   /** What a packed sequence begins with; absent where the tokenizer knows none. */
   readonly bos: number | undefined
   /** What stands between two texts packed into one run; absent where the tokenizer knows none. */
@@ -46,6 +48,7 @@ function wrap(inner: HuggingFaceTokenizer, config: Readonly<Record<string, unkno
   return {
     encode,
     encodeWithSpecials: (text, length) => cut(encodeSpecial(text), length, closes),
+    decode: (ids) => inner.decode([...ids], { skip_special_tokens: true }),
     bos: named('bos_token') ?? (special.length > plain.length && special[0] !== plain[0] ? special[0] : undefined),
     eos: named('eos_token'),
     pad: named('pad_token') ?? inner.token_to_id('[PAD]') ?? inner.token_to_id('<pad>') ?? 0

@@ -33,6 +33,7 @@ export function createMethod(plan: PeftPlan, base: BaseModel, task: TaskSpec): P
     schema,
     initial,
     frozen,
+    virtualTokens,
     detached: adapters.flatMap((adapter) => adapter.detached ?? []),
     graphInputs: (batch) => makeRoom(batch, base.graph, virtualTokens),
     rewrite: (graph, labels) =>

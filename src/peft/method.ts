@@ -49,6 +49,8 @@ export interface PeftMethod {
   readonly initial: Float32Array
   readonly frozen: readonly NamedTensor[]
   readonly detached: readonly string[]
+  /** Positions that stand in front of every sequence. */
+  readonly virtualTokens: number
   /** Shapes to specialise the base model to, for a batch of these. */
   graphInputs(batch: InputShapes): InputShapes
   /**
