@@ -7,6 +7,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { PeftSpec, TaskSpec } from '../src/base/federation.js'
+import { quantiseModel } from '../src/node/quantise-model.js'
 import { type ShapeName, writeShape } from './shapes/write.js'
 import type { Arithmetic } from '../src/train/trainer.js'
 import type { GemmRate, StepSpec, StepTime } from './step-worker.js'
@@ -57,6 +58,8 @@ const OPTIONS = {
   'micro-batch': { type: 'string' },
   /** `float32` or `int8`; see src/onnx/int8-products.ts. */
   arithmetic: { type: 'string', default: 'float32' },
+  /** 4 or 8: linear layers in so many bits, as `peertune quantize` makes them. */
+  bits: { type: 'string' },
   python: { type: 'string' }
 } as const
 
@@ -73,7 +76,7 @@ export async function run(args: readonly string[]): Promise<object> {
   const folder = await mkdtemp(join(tmpdir(), 'peertune-step-'))
   try {
     const spec = await specFrom(values, folder)
-    return await compare(spec, { pairs: Number(values.pairs), python: values.python })
+    return await compare(spec, { pairs: Number(values.pairs), python: values.python, bits: values.bits })
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
@@ -94,8 +97,7 @@ async function specFrom(values: Values, folder: string): Promise<NamedSpec> {
   return {
     shape,
     targets: adapted,
-    modelPath:
-      values.model === undefined ? await writeShape(shape as ShapeName, folder) : join(values.model, 'model.onnx'),
+    modelPath: await modelPath(values, shape, folder),
     task,
     peft,
     batch: Number(values.batch ?? batch),
@@ -107,6 +109,14 @@ async function specFrom(values: Values, folder: string): Promise<NamedSpec> {
     ...(values['micro-batch'] === undefined ? {} : { microBatch: Number(values['micro-batch']) }),
     ...(values['cache-mb'] === undefined ? {} : { activationCacheMb: Number(values['cache-mb']) })
   }
+}
+
+async function modelPath({ model, bits }: Values, shape: string, folder: string): Promise<string> {
+  const path = model === undefined ? await writeShape(shape as ShapeName, folder) : join(model, 'model.onnx')
+  if (bits === undefined) return path
+  const out = join(folder, `int${bits}.onnx`)
+  await quantiseModel(path, { bits: bits === '4' ? 4 : 8, out, weightsDir: folder })
+  return out
 }
 
 /** `query` -> `11.attention.self.query` and so on: module names as PEFT and peertune both match them. */
@@ -173,7 +183,13 @@ interface Pair {
   readonly torchGemm: { readonly perWallMs: number } | undefined
 }
 
-async function compare(spec: NamedSpec, { pairs, python }: { pairs: number; python: string | undefined }) {
+interface Settings {
+  readonly pairs: number
+  readonly python: string | undefined
+  readonly bits: string | undefined
+}
+
+async function compare(spec: NamedSpec, { pairs, python, bits }: Settings) {
   const json = JSON.stringify(spec)
   const worker = fileURLToPath(new URL('step-worker.js', import.meta.url))
   const script = fileURLToPath(new URL('../../bench/step_torch.py', import.meta.url))
@@ -198,6 +214,7 @@ async function compare(spec: NamedSpec, { pairs, python }: { pairs: number; pyth
     parameters: ours.parameters,
     torchParameters: torch?.parameters ?? null,
     arithmetic: spec.arithmetic ?? 'float32',
+    bits: bits ?? null,
     firstStepMs: Math.round(ours.firstStepMs)
   }
   await ours.close()
