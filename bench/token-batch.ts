@@ -1,4 +1,4 @@
-import type { TaskSpec } from '../src/base/federation.js'
+import { outputsOf, type TaskSpec } from '../src/base/federation.js'
 import { seededRng } from '../src/base/rng.js'
 import { type Batch, type BatchTensor, IGNORED_LABEL } from '../src/data/batch.js'
 
@@ -24,6 +24,6 @@ export function tokenBatch(
   const labels =
     task.kind === 'causal-lm'
       ? { shape, data: next }
-      : { shape: [batch], data: Int32Array.from({ length: batch }, (_, i) => i % task.labels.length) }
+      : { shape: [batch], data: Int32Array.from({ length: batch }, (_, i) => i % (outputsOf(task) ?? 1)) }
   return { inputs: Object.fromEntries(tensors), labels }
 }

@@ -11,6 +11,25 @@ export type TaskSpec =
   | { readonly kind: 'sequence-classification'; readonly labels: readonly string[] }
   /** One label per image. Metric: accuracy. */
   | { readonly kind: 'image-classification'; readonly labels: readonly string[] }
+  /** Next-token prediction in conversations, on what the assistant says alone. Metric: that of `causal-lm`. */
+  | { readonly kind: 'instruction-tuning' }
+  /** One label per word of a sequence, e.g. names of people. Metric: accuracy over the words. */
+  | { readonly kind: 'token-classification'; readonly labels: readonly string[] }
+  /** One number per example; the model ends in [batch, 1]. Metric: mean squared error (lower is better). */
+  | { readonly kind: 'regression' }
+
+/** What is read off an evaluation to say how good a model is. */
+export type Metric = 'accuracy' | 'loss' | 'mse'
+
+export const metricOf = ({ kind }: TaskSpec): Metric =>
+  kind === 'regression' ? 'mse' : predictsTokens(kind) ? 'loss' : 'accuracy'
+
+/** Tasks of a language model, whose labels are the next tokens. */
+export const predictsTokens = (kind: TaskSpec['kind']): boolean => kind === 'causal-lm' || kind === 'instruction-tuning'
+
+/** Width of the logits that a task asks for; undefined: the vocabulary. */
+export const outputsOf = (task: TaskSpec): number | undefined =>
+  'labels' in task ? task.labels.length : task.kind === 'regression' ? 1 : undefined
 
 /**
  * How parameters are coded for a partner. Without `-edge`: as their difference from the common start, each exchange by

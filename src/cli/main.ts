@@ -24,6 +24,8 @@ import { createOutput } from './output.js'
 /** Commands load what they need when they run: help and mistakes in flags answer at once. */
 const out = createOutput((text) => process.stdout.write(text))
 const { env } = process
+const TASK_HELP =
+  'causal-lm, instruction-tuning, sequence-classification, token-classification, image-classification or regression'
 let exitCode = EXIT_OK
 
 const program = new Command('peertune')
@@ -109,7 +111,7 @@ program
   .argument('<folder>', 'with adapter_config.json and adapter_model.safetensors')
   .requiredOption('--model <model>', `the base model; ${MODEL}`)
   .requiredOption('--name <name>', 'name of the federation')
-  .requiredOption('--task <kind>', 'causal-lm, sequence-classification or image-classification')
+  .requiredOption('--task <kind>', TASK_HELP)
   .option('--labels <names...>', 'labels of a classification, in the order of the logits')
   .action(async (folder: string, options: ImportOptions) =>
     (await import('./commands/import.js')).importAdapter(folder, await withModel(options), out)
@@ -226,7 +228,7 @@ federation
   .description('print a manifest for a model')
   .requiredOption('--model <model>', `the base model; ${MODEL}`)
   .requiredOption('--name <name>', 'name of the federation')
-  .requiredOption('--task <kind>', 'causal-lm, sequence-classification or image-classification')
+  .requiredOption('--task <kind>', TASK_HELP)
   .option('--labels <names...>', 'labels of a classification, in the order of the logits')
   .option('--method <name>', 'one that `peertune methods` lists', 'lora')
   .option('--targets <modules...>', 'modules that get an adapter, such as q_proj')

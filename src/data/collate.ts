@@ -3,34 +3,42 @@ import { type Batch, type BatchTensor, IGNORED_LABEL } from './batch.js'
 
 /** What a data source must know of a model: its graph inputs. */
 export interface ModelInputs {
-  readonly inputs: readonly { readonly name: string; readonly shape: readonly (number | string)[] }[]
+  readonly inputs: readonly {
+    readonly name: string
+    readonly shape: readonly (number | string)[]
+    /** `float32` or `int64`, where it is known. */
+    readonly type?: string
+  }[]
 }
 
 /** One row of a batch before it is one. */
 export interface Example {
   /** An image, float32[channel * height * width] row major; or the token ids of a sequence, special tokens included. */
   readonly values: Float32Array | Int32Array
-  /** Index among the task's labels; IGNORED_LABEL where the values are their own labels (a causal language model). */
+  /**
+   * Index among the task's labels; IGNORED_LABEL where the values are their own labels (a causal language model); the
+   * number to be predicted in a regression.
+   */
   readonly label: number
+  /** One label a token, where there are such. */
+  readonly labels?: Int32Array
+  /** Which of two texts each token belongs to (default 0). */
+  readonly segments?: Int32Array
 }
 
 /** Inputs that a language model may ask for; everything in them follows from the token ids. */
 const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids', 'position_ids'] as const
-type TokenInput = (typeof TOKEN_INPUTS)[number]
+export type TokenInput = (typeof TOKEN_INPUTS)[number]
 
 /** pixels -> `<inputName>` float32[rows, ...shape], labels [rows]. Missing rows are black and ignored. */
 export function imageCollator(inputName: string, shape: readonly [number, number, number]) {
   const size = shape[0] * shape[1] * shape[2]
   return (examples: readonly Example[], rows: number): Batch => {
     const data = new Float32Array(rows * size)
-    const labels = new Int32Array(rows).fill(IGNORED_LABEL)
-    examples.forEach(({ values, label }, row) => {
-      data.set(values, row * size)
-      labels[row] = label
-    })
+    for (const [row, { values }] of examples.entries()) data.set(values, row * size)
     return {
       inputs: { [inputName]: { type: 'float32', shape: [rows, ...shape], data } },
-      labels: { shape: [rows], data: labels }
+      labels: exampleLabels(examples, rows, 'example')
     }
   }
 }
@@ -48,39 +56,82 @@ export function causalCollator(inputs: readonly TokenInput[], length: number) {
       labels.set(values.subarray(1), row * length)
     })
     const mask = new Int32Array(rows * length).fill(1)
-    return { inputs: tokenInputs(inputs, ids, mask, [rows, length]), labels: { shape: [rows, length], data: labels } }
+    const segments = new Int32Array(rows * length)
+    const shape = [rows, length] as const
+    return { inputs: tokenInputs(inputs, { ids, mask, segments, shape }), labels: { shape, data: labels } }
   }
 }
 
+/** What the labels of padded sequences are: one an example, a number an example, one a token, or the next tokens. */
+export type LabelLayout = 'example' | 'number' | 'token' | 'next'
+
 /**
- * Rows of at most `length` tokens padded with `padId`, mask 0 over the padding, labels [rows]. A missing row keeps
- * one unmasked position: a softmax over nothing would be NaN.
+ * Rows of at most `length` tokens padded with `padId`, mask 0 over the padding. Labels are [rows] or [rows, length], as
+ * `layout` has it; `next` moves those of the tokens one place to the left. A missing row keeps one unmasked position: a
+ * softmax over nothing would be NaN.
  */
-export function classificationCollator(inputs: readonly TokenInput[], length: number, padId: number) {
+export function paddedCollator(inputs: readonly TokenInput[], length: number, padId: number, layout: LabelLayout) {
   return (examples: readonly Example[], rows: number): Batch => {
     const ids = new Int32Array(rows * length).fill(padId)
     const mask = new Int32Array(rows * length)
-    const labels = new Int32Array(rows).fill(IGNORED_LABEL)
+    const segments = new Int32Array(rows * length)
     for (let row = 0; row < rows; row++) mask[row * length] = 1
-    examples.forEach(({ values, label }, row) => {
-      ids.set(values, row * length)
-      mask.fill(1, row * length, row * length + values.length)
-      labels[row] = label
-    })
-    return { inputs: tokenInputs(inputs, ids, mask, [rows, length]), labels: { shape: [rows], data: labels } }
+    for (const [row, example] of examples.entries()) {
+      ids.set(example.values, row * length)
+      mask.fill(1, row * length, row * length + example.values.length)
+      if (example.segments !== undefined) segments.set(example.segments, row * length)
+    }
+    return {
+      inputs: tokenInputs(inputs, { ids, mask, segments, shape: [rows, length] }),
+      labels:
+        layout === 'example' || layout === 'number'
+          ? exampleLabels(examples, rows, layout)
+          : tokenLabels(examples, rows, length, layout)
+    }
   }
+}
+
+export const classificationCollator = (inputs: readonly TokenInput[], length: number, padId: number) =>
+  paddedCollator(inputs, length, padId, 'example')
+
+/** Labels [rows], those of missing rows ignored. */
+export function exampleLabels(
+  examples: readonly Example[],
+  rows: number,
+  layout: 'example' | 'number'
+): Batch['labels'] {
+  const data = layout === 'number' ? new Float32Array(rows).fill(Number.NaN) : new Int32Array(rows).fill(IGNORED_LABEL)
+  for (const [row, { label }] of examples.entries()) data[row] = label
+  return { shape: [rows], data }
+}
+
+function tokenLabels(
+  examples: readonly Example[],
+  rows: number,
+  length: number,
+  layout: 'token' | 'next'
+): Batch['labels'] {
+  const data = new Int32Array(rows * length).fill(IGNORED_LABEL)
+  for (const [row, { labels = new Int32Array(0) }] of examples.entries())
+    data.set(layout === 'next' ? labels.subarray(1) : labels, row * length)
+  return { shape: [rows, length], data }
+}
+
+interface TokenBatch {
+  readonly ids: Int32Array
+  readonly mask: Int32Array
+  readonly segments: Int32Array
+  readonly shape: readonly [number, number]
 }
 
 function tokenInputs(
   wanted: readonly TokenInput[],
-  ids: Int32Array,
-  mask: Int32Array,
-  shape: readonly [number, number]
+  { ids, mask, segments, shape }: TokenBatch
 ): Record<string, BatchTensor> {
   const make: Record<TokenInput, () => Int32Array> = {
     input_ids: () => ids,
     attention_mask: () => mask,
-    token_type_ids: () => new Int32Array(ids.length),
+    token_type_ids: () => segments,
     position_ids: () => Int32Array.from(ids, (_, i) => i % shape[1])
   }
   return Object.fromEntries(wanted.map((name) => [name, { type: 'int64', shape, data: make[name]() }]))

@@ -4,6 +4,7 @@ import { gunzip } from 'node:zlib'
 import { PeertuneError } from '../base/errors.js'
 import type { TaskSpec } from '../base/federation.js'
 import { seededRng } from '../base/rng.js'
+import { choose } from './choose.js'
 import { type Example, imageCollator, imageInputOf, type ModelInputs } from './collate.js'
 import type { DatasetParts } from './dataset.js'
 import { statFile } from './files.js'
@@ -63,10 +64,18 @@ export async function readIdxPair(
     const values = Float32Array.from(images.data.subarray(i * size, (i + 1) * size), (grey) => grey / 255)
     return { values, label }
   })
-  const shuffled = seededRng('hold-out', spec.seed).shuffle(all)
+  const { split, testSamples } = spec
+  // Peers of one split hold out the same images, whatever the order of their epochs.
+  const shuffled = seededRng('hold-out', split === undefined ? spec.seed : (split.seed ?? 'split')).shuffle(all)
+  const [training, heldOut] = [shuffled.slice(testSamples), shuffled.slice(0, testSamples)]
+  const { training: own, summary } = choose(
+    { size: training.length, key: (i) => i, labels: (i) => training[i]!.label, labelNames: task.labels },
+    { kind: spec.kind, heldOut: 0, ...(split && { split }) }
+  )
   return {
-    training: shuffled.slice(spec.testSamples),
-    heldOut: shuffled.slice(0, spec.testSamples),
+    training: Array.from(own, (place) => training[place]!),
+    heldOut,
+    summary: { ...summary, heldOut: heldOut.length },
     seed: spec.seed,
     collate: imageCollator(imageInputOf(model, [1, height, width]), [1, height, width])
   }

@@ -15,9 +15,17 @@ export type PartitionScheme =
   | { readonly kind: 'dirichlet'; readonly alpha: number; readonly minimum?: number }
   /** Labels are natural groups (speakers, devices): group g goes whole to peer g mod peers. */
   | { readonly kind: 'by-group' }
+  /**
+   * Shares of unequal size, the examples in them drawn alike: sizes are the proportions of one draw from a symmetric
+   * Dirichlet distribution (the quantity skew of Li et al. 2022, https://arxiv.org/abs/2102.02079). Drawn again until
+   * every peer has `minimum` examples (default 1).
+   */
+  | { readonly kind: 'by-quantity'; readonly alpha: number; readonly minimum?: number }
 
 /** Draws of Dirichlet proportions before giving up on `minimum`. */
 const MAX_DRAWS = 1000
+/** Peers of one split: the table of who holds what has a row for each. */
+export const MAX_PEERS = 100_000
 
 /**
  * Deals example indices to `peers`; every index goes to exactly one peer (by-class: to one holder of its class, or to
@@ -29,7 +37,8 @@ export function partition(
   peers: number,
   seed: string
 ): readonly (readonly number[])[] {
-  if (!Number.isInteger(peers) || peers < 1) throw badPartition(`${peers} peers cannot share anything`, { peers })
+  if (!Number.isInteger(peers) || peers < 1 || peers > MAX_PEERS)
+    throw badPartition(`${peers} peers cannot share anything`, { peers, maxPeers: MAX_PEERS })
   const rng = seededRng('partition', scheme.kind, seed)
   switch (scheme.kind) {
     case 'iid':
@@ -38,10 +47,10 @@ export function partition(
       return partitionByClass(labels, scheme.classesPerPeer, peers, seed, rng)
     case 'dirichlet':
       return partitionByDirichlet(labels, scheme.alpha, scheme.minimum ?? 1, peers, rng)
+    case 'by-quantity':
+      return partitionByDirichlet(new Uint8Array(labels.length), scheme.alpha, scheme.minimum ?? 1, peers, rng)
     case 'by-group':
-      return Array.from({ length: peers }, (_, peer) =>
-        Array.from(labels, (_, i) => i).filter((i) => labels[i]! % peers === peer)
-      )
+      return partitionByGroup(labels, peers)
   }
 }
 
@@ -57,6 +66,12 @@ export function dealClasses(classes: number, peers: number, classesPerPeer: numb
   return Array.from({ length: peers }, (_, peer) =>
     Array.from({ length: classesPerPeer }, (_, i) => order[(peer * classesPerPeer + i) % classes]!)
   )
+}
+
+function partitionByGroup(groups: ArrayLike<number>, peers: number): number[][] {
+  const shares: number[][] = Array.from({ length: peers }, () => [])
+  for (let i = 0; i < groups.length; i++) shares[groups[i]! % peers]!.push(i)
+  return shares
 }
 
 function partitionByClass(
@@ -165,7 +180,9 @@ export function describePartition(
 }
 
 function deal(indices: readonly number[], peers: number): number[][] {
-  return Array.from({ length: peers }, (_, peer) => indices.filter((_, i) => i % peers === peer))
+  const shares: number[][] = Array.from({ length: peers }, () => [])
+  for (const [i, index] of indices.entries()) shares[i % peers]!.push(index)
+  return shares
 }
 
 function indicesByClass(labels: ArrayLike<number>): Map<number, number[]> {

@@ -1,23 +1,46 @@
 import { PeertuneError } from '../base/errors.js'
-import type { TaskSpec } from '../base/federation.js'
-import type { Dataset } from './batch.js'
+import { predictsTokens, type TaskSpec } from '../base/federation.js'
+import type { DataSummary, Dataset } from './batch.js'
 import type { ModelInputs } from './collate.js'
-import { createDataset, type DatasetParts } from './dataset.js'
+import { createDataset, type DatasetParts, type Examples } from './dataset.js'
 import { readGlyphs } from './glyphs.js'
 import { readIdxPair } from './idx.js'
-import { readJsonl } from './jsonl.js'
+import { readImages } from './images.js'
+import type { OpenOptions } from './progress.js'
 import type { DataSpec, FileSpec, UnionSpec } from './spec.js'
+import { readTable } from './table.js'
+import { readTensors } from './tensors.js'
 import { readTextFile } from './text.js'
 
 /**
  * Opens a peer's private data for a task and a model. Everything that can be wrong with it is said here, before the
  * first step: `data/wrong-task`, `data/model-mismatch`, `data/no-file`, `data/empty`, `data/bad-row`, ...
  */
-export async function openDataset(spec: DataSpec, task: TaskSpec, model: ModelInputs): Promise<Dataset> {
-  return createDataset(spec.kind === 'union' ? await readUnion(spec, task, model) : await readSource(spec, task, model))
+export async function openDataset(
+  spec: DataSpec,
+  task: TaskSpec,
+  model: ModelInputs,
+  options: OpenOptions = {}
+): Promise<Dataset> {
+  const need = { task, model, options }
+  const parts = spec.kind === 'union' ? await readUnion(spec, need) : await readSource(spec, need)
+  return createDataset({ ...parts, summary: parts.summary ?? countsOf(spec, parts) })
 }
 
-async function readSource(spec: FileSpec, task: TaskSpec, model: ModelInputs): Promise<DatasetParts> {
+interface Need {
+  readonly task: TaskSpec
+  readonly model: ModelInputs
+  readonly options: OpenOptions
+}
+
+const countsOf = ({ kind }: DataSpec, { training, heldOut }: DatasetParts): DataSummary => ({
+  kind,
+  training: training.length,
+  heldOut: heldOut.length,
+  skipped: 0
+})
+
+async function readSource(spec: FileSpec, { task, model, options }: Need): Promise<DatasetParts> {
   switch (spec.kind) {
     case 'glyphs':
       if (task.kind !== 'image-classification') throw wrongTask(spec, task, 'image-classification')
@@ -28,24 +51,53 @@ async function readSource(spec: FileSpec, task: TaskSpec, model: ModelInputs): P
     case 'text':
       if (task.kind !== 'causal-lm') throw wrongTask(spec, task, 'causal-lm')
       return readTextFile(spec, model)
+    case 'images':
+      if (task.kind !== 'image-classification') throw wrongTask(spec, task, 'image-classification')
+      return readImages(spec, task, model, options)
+    case 'tensors':
+      if (predictsTokens(task.kind)) throw wrongTask(spec, task, 'classification or regression')
+      return readTensors(spec, task, model, options)
     case 'jsonl':
-      if (task.kind === 'image-classification') throw wrongTask(spec, task, 'causal-lm or sequence-classification')
-      return readJsonl(spec, task, model)
+    case 'csv':
+    case 'parquet':
+      if (task.kind === 'image-classification') throw wrongTask(spec, task, 'every task of text')
+      return readTable(spec, task, model, options)
   }
 }
 
 /** One collator serves all parts, so they must be of one kind and, for text, of one sequence length. */
-async function readUnion(spec: UnionSpec, task: TaskSpec, model: ModelInputs): Promise<DatasetParts> {
+async function readUnion(spec: UnionSpec, need: Need): Promise<DatasetParts> {
   const layouts = new Set(
     spec.parts.map((part) => `${part.kind} ${'sequenceLength' in part ? part.sequenceLength : ''}`)
   )
-  const [first, ...others] = await Promise.all(spec.parts.map((part) => readSource(part, task, model)))
+  const [first, ...others] = await Promise.all(spec.parts.map((part) => readSource(part, need)))
   if (first === undefined || layouts.size > 1)
     throw new PeertuneError('data/mixed-union', 'a union takes sources of one kind and sequence length', {
       facts: { got: [...layouts] }
     })
-  const training = [first, ...others].flatMap((part) => part.training)
-  return { training, heldOut: first.heldOut, seed: spec.seed, collate: first.collate }
+  const training = concatenated([first, ...others].map((part) => part.training))
+  const all = [first, ...others]
+  return {
+    training,
+    heldOut: first.heldOut,
+    seed: spec.seed,
+    collate: first.collate,
+    close: () => {
+      for (const part of all) part.close?.()
+    }
+  }
+}
+
+/** Several lists as one, each example made when its turn comes. */
+function concatenated(parts: readonly Examples[]): Examples {
+  const starts = parts.map((_, i) => parts.slice(0, i).reduce((sum, { length }) => sum + length, 0))
+  return {
+    length: parts.reduce((sum, { length }) => sum + length, 0),
+    at(index) {
+      const part = starts.findLastIndex((start, i) => index >= start && (parts[i]?.length ?? 0) > 0)
+      return parts[part]?.at(index - starts[part]!)
+    }
+  }
 }
 
 const wrongTask = (spec: FileSpec, task: TaskSpec, expected: string): PeertuneError =>

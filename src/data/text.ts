@@ -68,15 +68,19 @@ function packParts(texts: readonly string[], own: readonly number[], tokenizer: 
  */
 export function packTokens(ids: Int32Array, bos: number | undefined, length: number): Example[] {
   const lead = bos === undefined ? [] : [bos]
-  const stride = length - lead.length
-  if (!Number.isInteger(length) || stride < 1 || length < 2)
-    throw new PeertuneError('data/bad-sequence-length', `a sequence of ${length} tokens has nothing to predict`, {
-      facts: { sequenceLength: length, expected: 'a whole number from 2' }
-    })
+  const stride = checkLength(length) - lead.length
   return Array.from({ length: Math.floor(ids.length / stride) }, (_, i) => ({
     values: Int32Array.of(...lead, ...ids.subarray(i * stride, (i + 1) * stride)),
     label: IGNORED_LABEL
   }))
+}
+
+/** Throws `data/bad-sequence-length` for a length in which there is nothing to predict. */
+export function checkLength(length: number): number {
+  if (Number.isInteger(length) && length >= 2) return length
+  throw new PeertuneError('data/bad-sequence-length', `a sequence of ${length} tokens has nothing to predict`, {
+    facts: { sequenceLength: length, expected: 'a whole number from 2' }
+  })
 }
 
 async function readText(path: string): Promise<string> {

@@ -10,7 +10,7 @@ import { unreadable } from './text-file.js'
 import type { FieldPath } from './yaml-file.js'
 
 /** Fields of the data sources that are paths. */
-const DATA_PATHS = ['path', 'testPath', 'tokenizer', 'images', 'labels'] as const
+const DATA_PATHS = ['path', 'testPath', 'tokenizer', 'chatTemplate', 'images', 'labels'] as const
 
 type ChangePath = (path: string, field: FieldPath) => string
 
@@ -38,10 +38,13 @@ export async function checkFiles(config: NodeConfig, origin: Origin): Promise<vo
     return file
   })
   for (const { file, field } of named.filter((one) => !isFromHub(one.file, one.field)))
-    await access(file, constants.R_OK).catch((cause: unknown) => {
+    await access(withoutTensor(file), constants.R_OK).catch((cause: unknown) => {
       throw unreadable(origin(field), file, cause)
     })
 }
+
+/** `file.safetensors#name` names a tensor in a file. */
+const withoutTensor = (file: string): string => file.replace(/(\.safetensors)#[^/]*$/, '$1')
 
 /** Every path the node reads from, changed; in the order of the file. */
 function mapInputs(config: NodeConfig, change: ChangePath): NodeConfig {
@@ -65,5 +68,9 @@ function mapData<Spec extends DataSpec>(spec: Spec, field: FieldPath, change: Ch
     const path = source[key]
     return typeof path === 'string' ? [[key, change(path, [...field, key])] as const] : []
   })
-  return { ...spec, ...Object.fromEntries(changed) }
+  const inputs = spec.kind === 'tensors' ? { inputs: mapRecord(spec.inputs, [...field, 'inputs'], change) } : {}
+  return { ...spec, ...Object.fromEntries(changed), ...inputs }
 }
+
+const mapRecord = (paths: Readonly<Record<string, string>>, field: FieldPath, change: ChangePath) =>
+  Object.fromEntries(Object.entries(paths).map(([name, path]) => [name, change(path, [...field, name])]))

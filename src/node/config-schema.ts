@@ -1,6 +1,7 @@
 import type { DataSpec } from '../data/spec.js'
 import { MAX_BOOTSTRAP_ADDRESSES } from '../gossip/limits.js'
 import type { Arithmetic, Device } from '../train/trainer.js'
+import { dataSpec } from './config-data.js'
 import * as f from './config-fields.js'
 import { LOG_LEVELS, type LogLevel } from './logger.js'
 
@@ -85,8 +86,6 @@ export interface NodeConfig {
 
 /** Sockets to open; one for each network of the machine. */
 const MAX_LISTEN_ADDRESSES = 16
-/** Data sources of one union, each opened at the start. */
-const MAX_PARTS = 256
 const MAX_THREADS = 1024
 /** Four terabytes: beyond any machine, below what a number of bytes loses digits at. */
 const MAX_MEMORY_MB = 4 * 2 ** 20
@@ -103,58 +102,6 @@ const peerAddress = f.matching(
 )
 
 const seed = () => f.text('a seed text', { max: 256 })
-const sequenceLength = () => f.wholeNumber(2, 131_072)
-
-const speakerSplit = f.section({
-  by: f.exactly('speaker'),
-  speakers: f.wholeNumber(1, 100_000).default(32),
-  peers: f.wholeNumber(1, 100_000),
-  peer: f.wholeNumber(0, 99_999).exactOptional()
-})
-
-const fileSpecs = [
-  f.section({
-    kind: f.exactly('glyphs'),
-    classes: f.list(f.text('a class'), { of: 'classes', min: 1, max: 1000, distinct: true }),
-    samples: f.wholeNumber(1, 10_000_000),
-    seed: seed().default('train'),
-    testSamples: f.wholeNumber(1, 1_000_000).default(520),
-    testSeed: seed().default('test')
-  }),
-  f.section({
-    kind: f.exactly('text'),
-    path: f.path('a text file'),
-    tokenizer: f.path('a tokenizer.json'),
-    sequenceLength: sequenceLength().default(128),
-    seed: seed().default('train'),
-    split: speakerSplit.exactOptional()
-  }),
-  f.section({
-    kind: f.exactly('jsonl'),
-    path: f.path('a .jsonl file'),
-    testPath: f.path('a .jsonl file').exactOptional(),
-    tokenizer: f.path('a tokenizer.json'),
-    sequenceLength: sequenceLength().default(128),
-    seed: seed().default('train')
-  }),
-  f.section({
-    kind: f.exactly('idx'),
-    images: f.path('an IDX file of images'),
-    labels: f.path('an IDX file of labels'),
-    testSamples: f.wholeNumber(1, 1_000_000).default(1000),
-    seed: seed().default('train')
-  })
-] as const
-
-const dataSpec = f.variants('kind', [
-  ...fileSpecs,
-  f.section({
-    kind: f.exactly('union'),
-    parts: f.list(f.variants('kind', fileSpecs), { of: 'data sources', min: 1, max: MAX_PARTS }),
-    seed: seed().default('train')
-  })
-])
-
 const training = f.section({
   steps: f.wholeNumber(1).default(400),
   batchSize: f.wholeNumber(1, 65_536).default(16),

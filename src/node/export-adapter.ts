@@ -52,8 +52,17 @@ function forFile(trained: PlannedTensors, part: AdapterPart): PlannedTensors {
   return asOneLora(trained) ?? trained
 }
 
-export const taskTypeOf = ({ kind }: TaskSpec): TaskType | undefined =>
-  kind === 'causal-lm' ? 'CAUSAL_LM' : kind === 'sequence-classification' ? 'SEQ_CLS' : undefined
+const TASK_TYPES: Readonly<Record<TaskSpec['kind'], TaskType | undefined>> = {
+  'causal-lm': 'CAUSAL_LM',
+  'instruction-tuning': 'CAUSAL_LM',
+  'sequence-classification': 'SEQ_CLS',
+  'token-classification': 'TOKEN_CLS',
+  // A regression is a sequence classification of one label, as in transformers; an image model has no type in PEFT.
+  regression: 'SEQ_CLS',
+  'image-classification': undefined
+}
+
+export const taskTypeOf = ({ kind }: TaskSpec): TaskType | undefined => TASK_TYPES[kind]
 
 /** Any short sequence tells how many heads the keys have. */
 const PROBE_LENGTH = 4

@@ -18,7 +18,10 @@ const labels = f.list(f.text('a label', { max: 256 }), { of: 'labels', min: 2, m
 const task = f.variants('kind', [
   f.section({ kind: f.exactly('causal-lm') }),
   f.section({ kind: f.exactly('sequence-classification'), labels }),
-  f.section({ kind: f.exactly('image-classification'), labels })
+  f.section({ kind: f.exactly('image-classification'), labels }),
+  f.section({ kind: f.exactly('instruction-tuning') }),
+  f.section({ kind: f.exactly('token-classification'), labels }),
+  f.section({ kind: f.exactly('regression') })
 ])
 
 const peft = f.oneOrMore(peftMethod, { of: 'methods', max: MAX_METHODS })

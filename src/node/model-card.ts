@@ -50,7 +50,15 @@ export function modelCard({ manifest, parameters, state, samples, evaluation, is
   ].join('\n')
 }
 
-const evaluationRows = ({ loss, accuracy, count }: DatasetEvaluation): string[][] => [
+const evaluationRows = ({ loss, accuracy, correlation, count }: DatasetEvaluation): string[][] =>
+  correlation === undefined
+    ? classificationRows({ loss, accuracy, count })
+    : [
+        ['mean squared error on held-out examples of this peer', loss.toFixed(4)],
+        ['correlation of predictions and labels there', `${correlation.toFixed(4)} over ${count} labels`]
+      ]
+
+const classificationRows = ({ loss, accuracy, count }: DatasetEvaluation): string[][] => [
   ['loss on held-out examples of this peer', `${loss.toFixed(4)} nats`],
   ['accuracy there', `${(100 * accuracy).toFixed(2)} % of ${count} labels`]
 ]

@@ -4,6 +4,7 @@ import { differentiate, gradientName } from '../autodiff/backward.js'
 import { attachEvaluation, attachLoss, LABELS, logitsOf } from '../autodiff/loss.js'
 import { recomputeWithin } from '../autodiff/recompute.js'
 import { splitFrozen } from '../autodiff/split-frozen.js'
+import { attachRegressionEvaluation, attachSquaredError } from '../autodiff/squared-error.js'
 import { canonicalise, nameModel } from '../onnx/canonicalise.js'
 import type { Graph } from '../onnx/graph.js'
 import { groupQueries } from '../onnx/grouped-attention.js'
@@ -101,7 +102,8 @@ export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions
     schema,
     initial,
     inputs: parts.model.graph.inputs,
-    buildProgram: (kind, shapes) => build(kind, shapes, { parts, ...(int8 && { int8 }), ...options })
+    buildProgram: (kind, shapes) =>
+      build(kind, shapes, { parts, task: spec.task, ...(int8 && { int8 }), ...options })
   }
 }
 
@@ -136,22 +138,30 @@ interface BuildOptions extends LoadOptions {
   readonly parts: Parts
   /** For training in 8 bits. */
   readonly int8?: Int8Store
+  readonly task: TrainerSpec['task']
 }
+
+/** What a task adds to the graph. */
+const lossOf = ({ kind }: TrainerSpec['task']) =>
+  kind === 'regression'
+    ? { attach: attachSquaredError, attachMeasures: attachRegressionEvaluation }
+    : { attach: attachLoss, attachMeasures: attachEvaluation }
 
 async function build(
   kind: ProgramKind,
   { [LABELS]: labels, [LABEL_ROWS]: labelRows, ...inputs }: Parameters<BuildProgram>[1],
-  { parts: { model, method, externalDir }, int8, memoryMb, activationCacheMb = 0 }: BuildOptions
+  { parts: { model, method, externalDir }, task, int8, memoryMb, activationCacheMb = 0 }: BuildOptions
 ): Promise<Program> {
   const [examples = []] = Object.values(inputs)
   const canonical = await canonicalise(model, method.graphInputs(inputs))
   const adapted = groupQueries(method.rewrite(canonical, labels))
   const forward = forwardGraph(adapted, labelRows?.[0])
   const parameters = method.schema.entries.map(({ name }) => name)
-  if (kind === 'evaluate') return { graph: attachEvaluation(forward), externalDir, parameters, gradients: [] }
+  const { attach, attachMeasures } = lossOf(task)
+  if (kind === 'evaluate') return { graph: attachMeasures(forward), externalDir, parameters, gradients: [] }
   const cut = { parameters, perBatch: [LABEL_ROWS], batchSize: examples[0] ?? 1 }
   const split = activationCacheMb > 0 ? splitFrozen(forward, cut) : undefined
-  const { graph, loss, seeds } = attachLoss(split?.trained ?? forward)
+  const { graph, loss, seeds } = attach(split?.trained ?? forward)
   const training = differentiate(graph, { loss, seeds, parameters, constants: method.detached })
   const within =
     memoryMb === undefined ? training : recomputeWithin(training, { forward: graph, bytes: memoryMb * 2 ** 20 })

@@ -1,4 +1,4 @@
-import type { FederationManifest } from '../base/federation.js'
+import { type FederationManifest, metricOf } from '../base/federation.js'
 import type { BootstrapDiagnosis } from '../gossip/bootstrap.js'
 import type { HelloRecord } from '../gossip/hello.js'
 import type { PeerId, TrafficCounters } from '../gossip/transport.js'
@@ -97,9 +97,8 @@ function phaseOf({ stopping, participant }: StatusSources): Phase {
 function evaluationOf({ participant, manifest }: StatusSources): Status['evaluation'] {
   const result = participant?.evaluation
   if (result === undefined) return undefined
-  return manifest.task.kind === 'causal-lm'
-    ? { metric: 'loss', value: result.loss, atStep: result.atStep }
-    : { metric: 'accuracy', value: result.accuracy, atStep: result.atStep }
+  const metric = metricOf(manifest.task)
+  return { metric, value: metric === 'accuracy' ? result.accuracy : result.loss, atStep: result.atStep }
 }
 
 function bytesOf({ participant, traffic, trainer }: StatusSources): Status['bytes'] {

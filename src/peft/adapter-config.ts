@@ -10,7 +10,7 @@ export type AdapterConfig = Readonly<Record<string, unknown>>
 export type TensorShapes = Iterable<readonly [string, { readonly shape: Shape }]>
 
 /** PEFT's `task_type`. */
-export type TaskType = 'CAUSAL_LM' | 'SEQ_CLS'
+export type TaskType = 'CAUSAL_LM' | 'SEQ_CLS' | 'TOKEN_CLS'
 
 export interface ConfigFacts {
   readonly taskType?: TaskType | undefined

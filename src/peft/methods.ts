@@ -6,7 +6,7 @@ import {
   type PeftSpec,
   type SelectiveSpec
 } from '../base/peft-spec.js'
-import type { TaskSpec } from '../base/federation.js'
+import { outputsOf, type TaskSpec } from '../base/federation.js'
 import { PeertuneError } from '../base/errors.js'
 import type { Weight } from '../onnx/weight.js'
 import { biasesOf, createBitfit } from './bitfit.js'
@@ -176,7 +176,7 @@ export const headsOf = (spec: PeftSpec): readonly string[] => (spec.method === '
 
 /** The heads of all methods, each once. */
 export function headAdapters(specs: readonly PeftSpec[], base: BaseModel, task: TaskSpec): Adapter[] {
-  const classes = task.kind === 'causal-lm' ? undefined : task.labels.length
+  const classes = outputsOf(task)
   const last = logitLayers(base.graph, base.weights)
   const linears = linearModules(base.weights)
   const seen = new Set<LinearModule>()

@@ -74,7 +74,9 @@ function facts(status: Status) {
 }
 
 const measured = ({ metric, value }: NonNullable<Status['evaluation']>): string =>
-  metric === 'accuracy' ? `${(100 * value).toFixed(1)} % right` : `${value.toFixed(4)} nats`
+  metric === 'accuracy'
+    ? `${(100 * value).toFixed(1)} % right`
+    : `${value.toFixed(4)} ${metric === 'mse' ? 'mean squared error' : 'nats'}`
 
 function peerTable(peers: readonly PeerStatus[]) {
   if (peers.length === 0) return html`<h2>Peers</h2><p>None yet.</p>`

@@ -41,8 +41,8 @@ export interface BootstrapStatus {
 
 /** A metric on the held-out examples. */
 export interface EvaluationStatus {
-  readonly metric: 'accuracy' | 'loss'
-  /** A share of 1 for accuracy; nats for loss. */
+  readonly metric: 'accuracy' | 'loss' | 'mse'
+  /** A share of 1 for accuracy; nats for loss; mean squared error of a regression. */
   readonly value: number
   readonly atStep: number
 }

@@ -1,4 +1,4 @@
-import { type Batch, type BatchTensor, IGNORED_LABEL } from '../data/batch.js'
+import { type Batch, type BatchTensor, countedLabels, IGNORED_LABEL } from '../data/batch.js'
 
 /** Steps in which the number of labelled rows is rounded up: each is a graph of its own, and a session. */
 const ROW_BUCKETS = 8
@@ -16,11 +16,11 @@ export interface LabelRows {
  * The labels that count and where they are, where a sequence has one per position and few of them count: an answer
  * behind its question, a padded batch. Undefined where the whole is as good.
  */
-export function labelRowsOf({ labels: { shape, data } }: Pick<Batch, 'labels'>): LabelRows | undefined {
-  if (shape.length < 2) return undefined
+export function labelRowsOf(batch: Pick<Batch, 'labels'>): LabelRows | undefined {
+  const { shape, data } = batch.labels
+  if (shape.length < 2 || data instanceof Float32Array) return undefined
   const bucket = Math.ceil(data.length / ROW_BUCKETS)
-  const counted = data.reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0)
-  const count = Math.max(1, Math.ceil(counted / bucket)) * bucket
+  const count = Math.max(1, Math.ceil(countedLabels(batch) / bucket)) * bucket
   if (count > WORTHWHILE_SHARE * data.length) return undefined
   const labels = new Int32Array(count).fill(IGNORED_LABEL)
   const rows = new Int32Array(count)

@@ -1,5 +1,6 @@
 import { FLAT_GRADIENTS, flattenGradients } from '../autodiff/flatten.js'
 import { EVALUATION_OUTPUTS, LABELS, LOSS } from '../autodiff/loss.js'
+import { MOMENTS } from '../autodiff/squared-error.js'
 import { type ErrorFacts, PeertuneError } from '../base/errors.js'
 import type { Batch, BatchTensor } from '../data/batch.js'
 import { createSession, type Session, type SessionOptions, type SessionTensor } from '../onnx/session.js'
@@ -8,6 +9,7 @@ import { type ActivationCache, createActivationCache } from './activation-cache.
 import { createFrozenPart, type FrozenPart } from './frozen-part.js'
 import { labelRowsOf } from './label-rows.js'
 import { inMicroBatches } from './micro-batch.js'
+import type { Moments } from './moments.js'
 import { type BatchShapes, type BuildProgram, LABEL_ROWS, type Program, type ProgramKind } from './program.js'
 import { createSessionCache } from './session-cache.js'
 import type { EvaluationResult, StepOptions, StepResult, Trainer, TrainerDescription } from './trainer.js'
@@ -79,11 +81,13 @@ function createWholeBatchTrainer(components: LocalTrainerComponents): Trainer {
     async evaluate(parameters, batch, options): Promise<EvaluationResult> {
       const results = await run('evaluate', parameters, batch, options)
       const { lossSum, count, correct } = EVALUATION_OUTPUTS
-      return {
+      const sums = {
         lossSum: scalarOf(results, lossSum),
         count: scalarOf(results, count),
         correct: scalarOf(results, correct)
       }
+      const moments = results[MOMENTS]?.data
+      return moments instanceof Float32Array ? { ...sums, moments: momentsOf(sums.count, moments) } : sums
     },
     close: () => inTurn(() => cache.close())
   }
@@ -126,7 +130,10 @@ const batchSizeOf = ({ [LABELS]: _labels, [LABEL_ROWS]: _rows, ...inputs }: Batc
 
 type Tensors = Readonly<Record<string, BatchTensor>>
 
-const batchTensors = ({ inputs, labels }: Batch): Tensors => ({ ...inputs, [LABELS]: { type: 'int64', ...labels } })
+const batchTensors = ({ inputs, labels: { shape, data } }: Batch): Tensors => ({
+  ...inputs,
+  [LABELS]: data instanceof Float32Array ? { type: 'float32', shape, data } : { type: 'int64', shape, data }
+})
 
 /** What the graph is fed: of many labels that do not count, only those that do and their places. */
 function graphTensors(batch: Batch): Tensors {
@@ -181,6 +188,12 @@ const wrongInput = (name: string, why: string, facts: ErrorFacts): PeertuneError
 type Results = Readonly<Record<string, SessionTensor>>
 
 const scalarOf = (results: Results, name: string): number => results[name]?.data[0] ?? Number.NaN
+
+/** In the order of MOMENTS. */
+function momentsOf(count: number, [predicted = 0, label = 0, ...products]: Float32Array): Moments {
+  const [predictedSquares = 0, labelSquares = 0, both = 0] = products
+  return { count, predicted, label, predictedSquares, labelSquares, products: both }
+}
 
 /** Fresh from the runtime, in schema order. */
 function gradientsOf(results: Results, schema: ParameterSchema): Float32Array {

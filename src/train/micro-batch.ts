@@ -1,6 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
-import { type Batch, type BatchTensor, IGNORED_LABEL } from '../data/batch.js'
+import { type Batch, type BatchTensor, countedLabels, IGNORED_LABEL } from '../data/batch.js'
 import { axpy } from '../tensor/linear.js'
+import { joinMoments, type Moments } from './moments.js'
 import type { Trainer } from './trainer.js'
 
 /**
@@ -30,22 +31,21 @@ export function inMicroBatches(trainer: Trainer, rows: number): Trainer {
     },
     async evaluate(parameters, batch, options = {}) {
       const totals = { lossSum: 0, count: 0, correct: 0 }
+      let joined: Moments | undefined
       for (const part of partsOf(batch, rows)) {
-        const { lossSum, count, correct } = await trainer.evaluate(parameters, part, options)
+        const { lossSum, count, correct, moments } = await trainer.evaluate(parameters, part, options)
         totals.lossSum += lossSum
         totals.count += count
         totals.correct += correct
+        if (moments !== undefined) joined = joined === undefined ? moments : joinMoments(joined, moments)
       }
-      return totals
+      return joined === undefined ? totals : { ...totals, moments: joined }
     },
     close: () => trainer.close()
   }
 }
 
 const sum = (values: readonly number[]): number => values.reduce((total, value) => total + value, 0)
-
-const countedLabels = ({ labels }: Batch): number =>
-  labels.data.reduce((count, label) => count + (label === IGNORED_LABEL ? 0 : 1), 0)
 
 function addWeighted(total: Float32Array | undefined, gradients: Float32Array, weight: number): Float32Array {
   if (total === undefined) return gradients.map((gradient) => weight * gradient)
@@ -82,7 +82,10 @@ function rowsOf({ inputs, labels }: Batch, start: number, rows: number): Batch {
     inputs: Object.fromEntries(Object.entries(inputs).map(([name, whole]) => [name, tensor(whole)])),
     labels: {
       shape: [rows, ...labels.shape.slice(1)],
-      data: cut(labels.data, (length) => new Int32Array(length), IGNORED_LABEL)
+      data:
+        labels.data instanceof Float32Array
+          ? cut(labels.data, (length) => new Float32Array(length), Number.NaN)
+          : cut(labels.data, (length) => new Int32Array(length), IGNORED_LABEL)
     }
   }
 }

@@ -3,6 +3,7 @@ import type { JsonValue } from '../base/json.js'
 import type { Batch, BatchTensor } from '../data/batch.js'
 import { createSchema, type Shape } from '../tensor/schema.js'
 import type { Frame, Payload } from './frame.js'
+import type { Moments } from './moments.js'
 import type { EvaluationResult, StepResult, TrainerDescription, TrainerSpec } from './trainer.js'
 
 /** Node to trainer. `open` comes first and once; one question at a time; `stop` may follow a question at once. */
@@ -57,7 +58,8 @@ export function parseRequest({ kind, meta, payloads }: Frame): Request {
   if (name !== 'step' && name !== 'evaluate') return badMessage(kind)
   const [parameters, labels, ...data] = payloads
   const { inputs, labels: shape } = meta as unknown as { inputs: { name: string; shape: Shape }[]; labels: Shape }
-  if (!(parameters instanceof Float32Array && labels instanceof Int32Array)) return badMessage(kind)
+  if (!(parameters instanceof Float32Array && (labels instanceof Int32Array || labels instanceof Float32Array)))
+    return badMessage(kind)
   const tensors = inputs.map(({ name, shape }, i) => [name, tensorOf(shape, data[i])] as const)
   return { kind: name, parameters, batch: { inputs: Object.fromEntries(tensors), labels: { shape, data: labels } } }
 }
@@ -77,8 +79,9 @@ export function replyFrame(reply: Reply, id: number): Frame {
     return frameOf('ready', id, { tensors, inputs, modelSha256, device }, [initial])
   }
   if (reply.kind === 'stepped') return steppedFrame(reply, id)
-  const { lossSum, count, correct } = reply.result
-  return frameOf('evaluated', id, null, [Float64Array.of(lossSum, count, correct, reply.peakMb)])
+  const { lossSum, count, correct, moments } = reply.result
+  const sums = Float64Array.of(lossSum, count, correct, reply.peakMb)
+  return frameOf('evaluated', id, null, moments === undefined ? [sums] : [sums, momentsArray(moments)])
 }
 
 /** NaN where there is no cosine. */
@@ -102,10 +105,28 @@ export function parseReply({ kind, meta, payloads }: Frame): Reply {
     return { kind: name, description: describe(meta as unknown as ReadyMeta, first) }
   if (!(first instanceof Float64Array)) return badMessage(kind)
   if (name === 'stepped' && first.length === 3 && second instanceof Float32Array) return stepped(first, second)
-  if (name === 'evaluated' && first.length === 4)
-    return { kind: name, result: { lossSum: first[0]!, count: first[1]!, correct: first[2]! }, peakMb: first[3]! }
-  return badMessage(kind)
+  if (name !== 'evaluated' || first.length !== 4) return badMessage(kind)
+  const sums = { lossSum: first[0]!, count: first[1]!, correct: first[2]! }
+  const result = second instanceof Float64Array ? { ...sums, moments: momentsOf(second) } : sums
+  return { kind: name, result, peakMb: first[3]! }
 }
+
+const momentsArray = (moments: Moments): Float64Array =>
+  Float64Array.of(
+    moments.count,
+    moments.predicted,
+    moments.label,
+    moments.predictedSquares,
+    moments.labelSquares,
+    moments.products
+  )
+
+function momentsOf(array: Float64Array): Moments {
+  if (array.length !== 6) return badMessage('evaluated')
+  const [count, predicted, label, predictedSquares, labelSquares, products] = array as unknown as Sextuple
+  return { count, predicted, label, predictedSquares, labelSquares, products }
+}
+type Sextuple = readonly [number, number, number, number, number, number]
 
 interface ReadyMeta extends Pick<TrainerDescription, 'inputs' | 'modelSha256' | 'device'> {
   readonly tensors: readonly { readonly name: string; readonly shape: Shape }[]

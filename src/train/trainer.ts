@@ -1,6 +1,7 @@
 import type { Batch } from '../data/batch.js'
 import type { PeftPlan, TaskSpec } from '../base/federation.js'
 import type { ParameterSchema } from '../tensor/schema.js'
+import type { Moments } from './moments.js'
 
 export type Device = 'auto' | 'cpu' | 'cuda' | 'webgpu' | 'coreml' | 'dml'
 
@@ -33,7 +34,11 @@ export interface TrainerDescription {
   /** The common seeded start x0, float32[schema.size]; the same bits on every peer. */
   readonly initial: Float32Array
   /** The model's own inputs, as exported: a symbolic dimension is a name. What data must feed. */
-  readonly inputs: readonly { readonly name: string; readonly shape: readonly (number | string)[] }[]
+  readonly inputs: readonly {
+    readonly name: string
+    readonly shape: readonly (number | string)[]
+    readonly type?: string
+  }[]
   /** SHA-256 (hex) of the base model, as in the federation manifest. */
   readonly modelSha256: string
   /** The device that really runs the graph, and why it is not the one asked for where it differs. */
@@ -46,7 +51,7 @@ export interface TrainerDescription {
 }
 
 export interface StepResult {
-  /** Mean cross entropy in nats over the labels that count. */
+  /** Over the labels that count: mean cross entropy in nats; of a regression, mean squared error. */
   readonly loss: number
   /** float32[schema.size], d loss / d parameters in schema order. */
   readonly gradients: Float32Array
@@ -55,12 +60,14 @@ export interface StepResult {
 }
 
 export interface EvaluationResult {
-  /** Sum of cross entropies in nats over the labels that count. */
+  /** Sum of cross entropies in nats, or of squared errors, over the labels that count. */
   readonly lossSum: number
   /** Labels that count. */
   readonly count: number
-  /** Labels where the largest logit is the right one. */
+  /** Labels where the largest logit is the right one; 0 in a regression. */
   readonly correct: number
+  /** Of a regression. */
+  readonly moments?: Moments
 }
 
 export interface StepOptions {

@@ -10,7 +10,7 @@ import { openLocalTrainer } from '../../node/open-trainer.js'
 import { withCommonStart } from '../../node/start-from.js'
 import { readTrained } from '../../node/trained.js'
 import { type AdapterFolder, parametersFrom, readAdapterFolder } from '../../peft/adapter-format.js'
-import { evaluateDataset } from '../../train/evaluate.js'
+import { type DatasetEvaluation, evaluateDataset } from '../../train/evaluate.js'
 import type { Trainer } from '../../train/trainer.js'
 import { hubProgress } from '../hub-progress.js'
 import type { Output } from '../output.js'
@@ -35,12 +35,17 @@ export async function evaluate(options: EvalOptions, env: Environment, out: Outp
     const dataset = await openDataset(config.data, manifest.task, trainer.description)
     const result = await evaluateDataset(trainer, parameters, dataset.evaluation(config.training.batchSize))
     if (options.json) return out.json({ of, ...result })
-    out.line(`${of}: loss ${result.loss.toFixed(4)} nats, accuracy ${(100 * result.accuracy).toFixed(2)} %`)
+    out.line(`${of}: ${measuresOf(result)}`)
     out.line(`${result.count} labels of ${config.data.kind} data`)
   } finally {
     await trainer.close()
   }
 }
+
+const measuresOf = ({ loss, accuracy, correlation }: DatasetEvaluation): string =>
+  correlation === undefined
+    ? `loss ${loss.toFixed(4)} nats, accuracy ${(100 * accuracy).toFixed(2)} %`
+    : `mean squared error ${loss.toFixed(4)}, correlation ${correlation.toFixed(4)}`
 
 /** The plan of a folder is somebody else's file: checked as a manifest's would be. */
 const checkedPlan = ({ plan }: AdapterFolder, manifest: FederationManifest): PeftPlan =>
