@@ -66,7 +66,8 @@ function rowOf(at: Parameters<typeof badRow>[0], header: readonly string[], reco
 }
 
 /** A quote in the wrong place leaves no way to tell where the next record begins: this ends the reading. */
-function readable(error: unknown, file: string, place: number): unknown {
+function readable(error: unknown, file: string, line: number): unknown {
   if (!(error instanceof CsvError)) return error
+  const place = 'lines' in error && typeof error.lines === 'number' ? error.lines : line
   return badRow({ file, unit: 'line', place }, 'CSV as in RFC 4180', error.message, { cause: error })
 }

@@ -123,16 +123,16 @@ describe('resolveConfig', () => {
     ],
     [
       'an unknown kind of data',
-      MINIMAL.replace('glyphs', 'parquet'),
+      MINIMAL.replace('glyphs', 'excel'),
       'config/wrong-value',
-      /^FILE:4: data\.kind: expected one of glyphs, text, jsonl, idx, union, got "parquet"$/,
+      /^FILE:4: data\.kind: expected one of glyphs, text, jsonl, csv, parquet, images, tensors, idx, union, got "excel"$/,
       undefined
     ],
     [
       'no kind of data',
       MINIMAL.replace('  kind: glyphs\n', ''),
       'config/missing-field',
-      /^FILE:3: data\.kind is missing, expected one of glyphs, text, jsonl, idx, union$/,
+      /^FILE:3: data\.kind is missing, expected one of glyphs, text, jsonl, csv, parquet, images, tensors, idx, union$/,
       undefined
     ],
     [
