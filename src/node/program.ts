@@ -102,8 +102,7 @@ export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions
     schema,
     initial,
     inputs: parts.model.graph.inputs,
-    buildProgram: (kind, shapes) =>
-      build(kind, shapes, { parts, task: spec.task, ...(int8 && { int8 }), ...options })
+    buildProgram: (kind, shapes) => build(kind, shapes, { parts, task: spec.task, ...(int8 && { int8 }), ...options })
   }
 }
 

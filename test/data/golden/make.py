@@ -106,3 +106,19 @@ golden = {
 }
 with open(os.path.join(HERE, "transformers.json"), "w") as f:
     json.dump(golden, f, indent=1, ensure_ascii=False)
+
+def tensors():
+    """Rows [[1.5, -2], [0.25, 3]] and [[1, 2], [7, -100]] as numpy and safetensors write them."""
+    import numpy as np, torch
+    from safetensors.torch import save_file
+    folder = os.path.join(HERE, "tensors"); os.makedirs(folder, exist_ok=True)
+    floats, ints = [[1.5, -2], [0.25, 3]], [[1, 2], [7, -100]]
+    for kind in ("f2", "f4", "f8", "c8"): np.save(os.path.join(folder, kind + ".npy"), np.array(floats, dtype="<" + kind))
+    for kind in ("i1", "i2", "i4", "i8"): np.save(os.path.join(folder, kind + ".npy"), np.array(ints, dtype="<" + kind))
+    np.save(os.path.join(folder, "f4-fortran.npy"), np.asfortranarray(np.array(floats, dtype="<f4")))
+    np.save(os.path.join(folder, "u1-big-endian.npy"), np.array(ints, dtype=">i4"))
+    save_file({"f16": torch.tensor(floats, dtype=torch.float16), "bf16": torch.tensor(floats, dtype=torch.bfloat16),
+               "f32": torch.tensor(floats), "i32": torch.tensor(ints, dtype=torch.int32), "i64": torch.tensor(ints)},
+              os.path.join(folder, "all.safetensors"))
+
+tensors()
