@@ -142,7 +142,7 @@ share: [lora_core]
       'an unknown task',
       MANIFEST.replace('image-classification', 'poetry'),
       'config/wrong-value',
-      ':6: task.kind: expected one of causal-lm, sequence-classification, image-classification, got "poetry"'
+      ':6: task.kind: expected one of causal-lm, sequence-classification, image-classification, instruction-tuning, token-classification, regression, got "poetry"'
     ],
     [
       'a gamma of 0',
