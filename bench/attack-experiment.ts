@@ -126,7 +126,12 @@ interface Node {
 }
 
 /** Runs the exchange machines of two nodes to the end of one exchange; what each shows the other is the caller's. */
-function exchange(nodes: readonly Node[], ends: readonly [number, number], shown: (node: number) => Float32Array) {
+function exchange(
+  nodes: readonly Node[],
+  ends: readonly [number, number],
+  step: number,
+  shown: (node: number) => Float32Array
+) {
   const views = new Map(ends.map((node) => [node, shown(node)]))
   const queue: { readonly to: number; readonly event: ExchangeEvent }[] = []
   const applied: (ExchangeEffect & { readonly type: 'apply' })[] = []
@@ -135,7 +140,7 @@ function exchange(nodes: readonly Node[], ends: readonly [number, number], shown
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     const node = nodes[next.to]!
     const other = next.to === from ? to : from
-    const view = { parameters: views.get(next.to)!, phase: 'training' as const }
+    const view = { parameters: views.get(next.to)!, phase: 'training' as const, step }
     const [state, effects] = stepExchange(node.config, node.state, next.event, view)
     node.state = state
     for (const effect of effects) {
@@ -172,6 +177,7 @@ function createNodes(
         gamma: defaultGamma(codec),
         weight: SAMPLES_PER_PEER,
         incarnation: seed,
+        localSteps: LOCAL_STEPS,
         ...(clip === undefined ? {} : { clip })
       }
     }
@@ -219,7 +225,7 @@ function runExperiment(init: ExperimentInit): ExperimentResult {
     const order = rng.shuffle(nodes.map((_, i) => i))
     for (let i = 0; i + 1 < peers; i += 2) {
       const [a, b] = [order[i]!, order[i + 1]!]
-      const made = exchange(nodes, [a, b], shownTo(Math.max(a, b)))
+      const made = exchange(nodes, [a, b], Math.min(round + 1, ROUNDS) * LOCAL_STEPS, shownTo(Math.max(a, b)))
       if (a < attackers || b < attackers) continue
       tally.exchanges++
       if (made.some(({ observed }) => observed !== undefined && observed.scale < 1)) tally.clipped++

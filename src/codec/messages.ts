@@ -57,6 +57,8 @@ export interface HelloMessage {
   readonly reference?: EdgeReference
   /** The longest difference the sender follows whole, at least 0; absent: any. */
   readonly radius?: number
+  /** Neighbours of the sender on the federation's overlay; absent where partners are drawn at random. */
+  readonly degree?: number
 }
 
 /** Responder to initiator: yes, and this is my side. */
@@ -69,6 +71,7 @@ export interface AcceptMessage {
   /** That of HELLO, where the responder knows it too; absent: both code against the common start. */
   readonly reference?: EdgeReference
   readonly radius?: number
+  readonly degree?: number
 }
 
 /** Either to the other: no, or no longer. From a responder it is final: the exchange is undone. */

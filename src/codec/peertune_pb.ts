@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file codec/peertune.proto.
  */
 export const file_codec_peertune: GenFile = /*@__PURE__*/
-  fileDesc("ChRjb2RlYy9wZWVydHVuZS5wcm90bxILcGVlcnR1bmUudjEiLQoHUGF5bG9hZBISCgpzaXplX2J5dGVzGAEgASgNEg4KBnNoYTI1NhgCIAEoDCIvCg1FZGdlUmVmZXJlbmNlEgwKBGhhc2gYASABKAwSEAoIc2VxdWVuY2UYAiABKAQiywEKBUhlbGxvEhIKCmZlZGVyYXRpb24YASABKAwSDgoGc2NoZW1hGAIgASgMEiEKBXBoYXNlGAMgASgOMhIucGVlcnR1bmUudjEuUGhhc2USDgoGd2VpZ2h0GAQgASgNEg0KBWNvZGVjGAUgASgJEg0KBWdhbW1hGAYgASgBEi0KCXJlZmVyZW5jZRgHIAEoCzIaLnBlZXJ0dW5lLnYxLkVkZ2VSZWZlcmVuY2USEwoGcmFkaXVzGAggASgBSACIAQFCCQoHX3JhZGl1cyKxAQoGQWNjZXB0EiEKBXBoYXNlGAEgASgOMhIucGVlcnR1bmUudjEuUGhhc2USDgoGd2VpZ2h0GAIgASgNEiUKB3BheWxvYWQYAyABKAsyFC5wZWVydHVuZS52MS5QYXlsb2FkEi0KCXJlZmVyZW5jZRgEIAEoCzIaLnBlZXJ0dW5lLnYxLkVkZ2VSZWZlcmVuY2USEwoGcmFkaXVzGAUgASgBSACIAQFCCQoHX3JhZGl1cyIsCgZSZWZ1c2USIgoEY29kZRgBIAEoDjIULnBlZXJ0dW5lLnYxLlJlZnVzYWwiLwoGQ29tbWl0EiUKB3BheWxvYWQYASABKAsyFC5wZWVydHVuZS52MS5QYXlsb2FkIgUKA0FjayIJCgdSZXNvbHZlIjMKClJlc29sdXRpb24SJQoHb3V0Y29tZRgBIAEoDjIULnBlZXJ0dW5lLnYxLk91dGNvbWUi0AIKDUV4Y2hhbmdlRnJhbWUSDwoHdmVyc2lvbhgBIAEoDRITCgtleGNoYW5nZV9pZBgCIAEoDBIjCgVoZWxsbxgDIAEoCzISLnBlZXJ0dW5lLnYxLkhlbGxvSAASJQoGYWNjZXB0GAQgASgLMhMucGVlcnR1bmUudjEuQWNjZXB0SAASJQoGcmVmdXNlGAUgASgLMhMucGVlcnR1bmUudjEuUmVmdXNlSAASJQoGY29tbWl0GAYgASgLMhMucGVlcnR1bmUudjEuQ29tbWl0SAASHwoDYWNrGAcgASgLMhAucGVlcnR1bmUudjEuQWNrSAASJwoHcmVzb2x2ZRgIIAEoCzIULnBlZXJ0dW5lLnYxLlJlc29sdmVIABItCgpyZXNvbHV0aW9uGAkgASgLMhcucGVlcnR1bmUudjEuUmVzb2x1dGlvbkgAQgYKBGJvZHkiiAIKEUFubm91bmNlbWVudEZyYW1lEg8KB3ZlcnNpb24YASABKA0SEgoKZmVkZXJhdGlvbhgCIAEoDBIQCghzZXF1ZW5jZRgDIAEoBBIMCgRzdGVwGAQgASgEEiEKBXBoYXNlGAUgASgOMhIucGVlcnR1bmUudjEuUGhhc2USEQoEbG9zcxgGIAEoAUgAiAEBEg8KB3NhbXBsZXMYByABKA0SEQoJZXhjaGFuZ2VzGAggASgEEhIKCmJ5dGVzX3NlbnQYCSABKAQSFgoOYnl0ZXNfcmVjZWl2ZWQYCiABKAQSEAoIc29mdHdhcmUYCyABKAkSDQoFbGFiZWwYDCABKAlCBwoFX2xvc3MirgEKClVwZGF0ZUJvZHkSDwoHdmVyc2lvbhgBIAEoDRISCgpmZWRlcmF0aW9uGAIgASgMEg4KBnNjaGVtYRgDIAEoDBIOCgZhdXRob3IYBCABKAkSEAoIc2VxdWVuY2UYBSABKAQSEAoIcHJldmlvdXMYBiABKAwSDwoHc2FtcGxlcxgHIAEoDRIVCg10b3RhbF9zYW1wbGVzGAggASgEEg8KB3BheWxvYWQYCSABKAwiLwoMU2lnbmVkVXBkYXRlEgwKBGJvZHkYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMIlYKDFVwZGF0ZU5vdGljZRISCgpmZWRlcmF0aW9uGAEgASgMEhAKCHNlcXVlbmNlGAIgASgEEgwKBGhhc2gYAyABKAwSEgoKc2l6ZV9ieXRlcxgEIAEoDSKAAQoLVXBkYXRlRnJhbWUSDwoHdmVyc2lvbhgBIAEoDRIrCgZ1cGRhdGUYAiABKAsyGS5wZWVydHVuZS52MS5TaWduZWRVcGRhdGVIABIrCgZub3RpY2UYAyABKAsyGS5wZWVydHVuZS52MS5VcGRhdGVOb3RpY2VIAEIGCgRib2R5Im4KBEhlYWQSDgoGYXV0aG9yGAEgASgJEhAKCHNlcXVlbmNlGAIgASgEEgwKBGhhc2gYAyABKAwSDAoEYmFzZRgEIAEoBBIVCg1zdG9wX3NlcXVlbmNlGAUgASgEEhEKCXN0b3BfaGFzaBgGIAEoDCI2CgRXYW50Eg4KBmF1dGhvchgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRoYXNoGAMgASgMInAKBkRpZ2VzdBISCgpmZWRlcmF0aW9uGAEgASgMEg4KBnNjaGVtYRgCIAEoDBIgCgVoZWFkcxgDIAMoCzIRLnBlZXJ0dW5lLnYxLkhlYWQSIAoFd2FudHMYBCADKAsyES5wZWVydHVuZS52MS5XYW50IiMKDVVwZGF0ZUZvbGxvd3MSEgoKc2l6ZV9ieXRlcxgBIAEoDSI8Cg9FdmlkZW5jZUZvbGxvd3MSEwoLZmlyc3RfYnl0ZXMYASABKA0SFAoMc2Vjb25kX2J5dGVzGAIgASgNIkIKC1NuYXBzaG90QXNrEiAKBWhlYWRzGAEgAygLMhEucGVlcnR1bmUudjEuSGVhZBIRCgloYXNoX29ubHkYAiABKAgiTgoIU25hcHNob3QSIAoFaGVhZHMYASADKAsyES5wZWVydHVuZS52MS5IZWFkEgwKBGhhc2gYAiABKAwSEgoKc2l6ZV9ieXRlcxgDIAEoDSIJCgdTeW5jRW5kIqQCCglTeW5jRnJhbWUSDwoHdmVyc2lvbhgBIAEoDRIlCgZkaWdlc3QYAiABKAsyEy5wZWVydHVuZS52MS5EaWdlc3RIABIsCgZ1cGRhdGUYAyABKAsyGi5wZWVydHVuZS52MS5VcGRhdGVGb2xsb3dzSAASMAoIZXZpZGVuY2UYBCABKAsyHC5wZWVydHVuZS52MS5FdmlkZW5jZUZvbGxvd3NIABInCgNhc2sYBSABKAsyGC5wZWVydHVuZS52MS5TbmFwc2hvdEFza0gAEikKCHNuYXBzaG90GAYgASgLMhUucGVlcnR1bmUudjEuU25hcHNob3RIABIjCgNlbmQYByABKAsyFC5wZWVydHVuZS52MS5TeW5jRW5kSABCBgoEYm9keSpWCgVQaGFzZRIVChFQSEFTRV9VTlNQRUNJRklFRBAAEhIKDlBIQVNFX1RSQUlOSU5HEAESEgoOUEhBU0VfU0VUVExJTkcQAhIOCgpQSEFTRV9ET05FEAMqiAMKB1JlZnVzYWwSFwoTUkVGVVNBTF9VTlNQRUNJRklFRBAAEhAKDFJFRlVTQUxfQlVTWRABEhwKGFJFRlVTQUxfT1RIRVJfRkVERVJBVElPThACEhgKFFJFRlVTQUxfT1RIRVJfU0NIRU1BEAMSFwoTUkVGVVNBTF9PVEhFUl9DT0RFQxAEEhcKE1JFRlVTQUxfT1RIRVJfR0FNTUEQBRIZChVSRUZVU0FMX0FCU1VSRF9XRUlHSFQQBhIeChpSRUZVU0FMX0RVUExJQ0FURV9FWENIQU5HRRAHEhwKGFJFRlVTQUxfVU5LTk9XTl9FWENIQU5HRRAIEhgKFFJFRlVTQUxfQkFEX0NIRUNLU1VNEAkSFwoTUkVGVVNBTF9CQURfUEFZTE9BRBAKEhYKElJFRlVTQUxfTk9UX0ZJTklURRALEhUKEVJFRlVTQUxfTUFMRk9STUVEEAwSGAoUUkVGVVNBTF9SQVRFX0xJTUlURUQQDRITCg9SRUZVU0FMX0xFQVZJTkcQDipNCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIVChFPVVRDT01FX0NPTU1JVFRFRBABEhIKDk9VVENPTUVfVU5ET05FEAJiBnByb3RvMw");
+  fileDesc("ChRjb2RlYy9wZWVydHVuZS5wcm90bxILcGVlcnR1bmUudjEiLQoHUGF5bG9hZBISCgpzaXplX2J5dGVzGAEgASgNEg4KBnNoYTI1NhgCIAEoDCIvCg1FZGdlUmVmZXJlbmNlEgwKBGhhc2gYASABKAwSEAoIc2VxdWVuY2UYAiABKAQi6wEKBUhlbGxvEhIKCmZlZGVyYXRpb24YASABKAwSDgoGc2NoZW1hGAIgASgMEiEKBXBoYXNlGAMgASgOMhIucGVlcnR1bmUudjEuUGhhc2USDgoGd2VpZ2h0GAQgASgNEg0KBWNvZGVjGAUgASgJEg0KBWdhbW1hGAYgASgBEi0KCXJlZmVyZW5jZRgHIAEoCzIaLnBlZXJ0dW5lLnYxLkVkZ2VSZWZlcmVuY2USEwoGcmFkaXVzGAggASgBSACIAQESEwoGZGVncmVlGAogASgNSAGIAQFCCQoHX3JhZGl1c0IJCgdfZGVncmVlItEBCgZBY2NlcHQSIQoFcGhhc2UYASABKA4yEi5wZWVydHVuZS52MS5QaGFzZRIOCgZ3ZWlnaHQYAiABKA0SJQoHcGF5bG9hZBgDIAEoCzIULnBlZXJ0dW5lLnYxLlBheWxvYWQSLQoJcmVmZXJlbmNlGAQgASgLMhoucGVlcnR1bmUudjEuRWRnZVJlZmVyZW5jZRITCgZyYWRpdXMYBSABKAFIAIgBARITCgZkZWdyZWUYByABKA1IAYgBAUIJCgdfcmFkaXVzQgkKB19kZWdyZWUiLAoGUmVmdXNlEiIKBGNvZGUYASABKA4yFC5wZWVydHVuZS52MS5SZWZ1c2FsIi8KBkNvbW1pdBIlCgdwYXlsb2FkGAEgASgLMhQucGVlcnR1bmUudjEuUGF5bG9hZCIFCgNBY2siCQoHUmVzb2x2ZSIzCgpSZXNvbHV0aW9uEiUKB291dGNvbWUYASABKA4yFC5wZWVydHVuZS52MS5PdXRjb21lItACCg1FeGNoYW5nZUZyYW1lEg8KB3ZlcnNpb24YASABKA0SEwoLZXhjaGFuZ2VfaWQYAiABKAwSIwoFaGVsbG8YAyABKAsyEi5wZWVydHVuZS52MS5IZWxsb0gAEiUKBmFjY2VwdBgEIAEoCzITLnBlZXJ0dW5lLnYxLkFjY2VwdEgAEiUKBnJlZnVzZRgFIAEoCzITLnBlZXJ0dW5lLnYxLlJlZnVzZUgAEiUKBmNvbW1pdBgGIAEoCzITLnBlZXJ0dW5lLnYxLkNvbW1pdEgAEh8KA2FjaxgHIAEoCzIQLnBlZXJ0dW5lLnYxLkFja0gAEicKB3Jlc29sdmUYCCABKAsyFC5wZWVydHVuZS52MS5SZXNvbHZlSAASLQoKcmVzb2x1dGlvbhgJIAEoCzIXLnBlZXJ0dW5lLnYxLlJlc29sdXRpb25IAEIGCgRib2R5IlcKDFN0YXRlUmVxdWVzdBIPCgd2ZXJzaW9uGAEgASgNEhIKCmZlZGVyYXRpb24YAiABKAwSDgoGc2NoZW1hGAMgASgMEhIKCnBsYWNlX29ubHkYBCABKAgicQoKU3RhdGVSZXBseRIPCgd2ZXJzaW9uGAEgASgNEiUKBnJlZnVzZRgCIAEoCzITLnBlZXJ0dW5lLnYxLlJlZnVzZUgAEiMKBXN0YXRlGAMgASgLMhIucGVlcnR1bmUudjEuU3RhdGVIAEIGCgRib2R5In4KBVN0YXRlEiEKBXBoYXNlGAEgASgOMhIucGVlcnR1bmUudjEuUGhhc2USDgoGd2VpZ2h0GAIgASgNEgwKBHN0ZXAYAyABKAQSDQoFY29kZWMYBCABKAkSJQoHcGF5bG9hZBgFIAEoCzIULnBlZXJ0dW5lLnYxLlBheWxvYWQiiAIKEUFubm91bmNlbWVudEZyYW1lEg8KB3ZlcnNpb24YASABKA0SEgoKZmVkZXJhdGlvbhgCIAEoDBIQCghzZXF1ZW5jZRgDIAEoBBIMCgRzdGVwGAQgASgEEiEKBXBoYXNlGAUgASgOMhIucGVlcnR1bmUudjEuUGhhc2USEQoEbG9zcxgGIAEoAUgAiAEBEg8KB3NhbXBsZXMYByABKA0SEQoJZXhjaGFuZ2VzGAggASgEEhIKCmJ5dGVzX3NlbnQYCSABKAQSFgoOYnl0ZXNfcmVjZWl2ZWQYCiABKAQSEAoIc29mdHdhcmUYCyABKAkSDQoFbGFiZWwYDCABKAlCBwoFX2xvc3MirgEKClVwZGF0ZUJvZHkSDwoHdmVyc2lvbhgBIAEoDRISCgpmZWRlcmF0aW9uGAIgASgMEg4KBnNjaGVtYRgDIAEoDBIOCgZhdXRob3IYBCABKAkSEAoIc2VxdWVuY2UYBSABKAQSEAoIcHJldmlvdXMYBiABKAwSDwoHc2FtcGxlcxgHIAEoDRIVCg10b3RhbF9zYW1wbGVzGAggASgEEg8KB3BheWxvYWQYCSABKAwiLwoMU2lnbmVkVXBkYXRlEgwKBGJvZHkYASABKAwSEQoJc2lnbmF0dXJlGAIgASgMIlYKDFVwZGF0ZU5vdGljZRISCgpmZWRlcmF0aW9uGAEgASgMEhAKCHNlcXVlbmNlGAIgASgEEgwKBGhhc2gYAyABKAwSEgoKc2l6ZV9ieXRlcxgEIAEoDSKAAQoLVXBkYXRlRnJhbWUSDwoHdmVyc2lvbhgBIAEoDRIrCgZ1cGRhdGUYAiABKAsyGS5wZWVydHVuZS52MS5TaWduZWRVcGRhdGVIABIrCgZub3RpY2UYAyABKAsyGS5wZWVydHVuZS52MS5VcGRhdGVOb3RpY2VIAEIGCgRib2R5Im4KBEhlYWQSDgoGYXV0aG9yGAEgASgJEhAKCHNlcXVlbmNlGAIgASgEEgwKBGhhc2gYAyABKAwSDAoEYmFzZRgEIAEoBBIVCg1zdG9wX3NlcXVlbmNlGAUgASgEEhEKCXN0b3BfaGFzaBgGIAEoDCI2CgRXYW50Eg4KBmF1dGhvchgBIAEoCRIQCghzZXF1ZW5jZRgCIAEoBBIMCgRoYXNoGAMgASgMInAKBkRpZ2VzdBISCgpmZWRlcmF0aW9uGAEgASgMEg4KBnNjaGVtYRgCIAEoDBIgCgVoZWFkcxgDIAMoCzIRLnBlZXJ0dW5lLnYxLkhlYWQSIAoFd2FudHMYBCADKAsyES5wZWVydHVuZS52MS5XYW50IiMKDVVwZGF0ZUZvbGxvd3MSEgoKc2l6ZV9ieXRlcxgBIAEoDSI8Cg9FdmlkZW5jZUZvbGxvd3MSEwoLZmlyc3RfYnl0ZXMYASABKA0SFAoMc2Vjb25kX2J5dGVzGAIgASgNIkIKC1NuYXBzaG90QXNrEiAKBWhlYWRzGAEgAygLMhEucGVlcnR1bmUudjEuSGVhZBIRCgloYXNoX29ubHkYAiABKAgiTgoIU25hcHNob3QSIAoFaGVhZHMYASADKAsyES5wZWVydHVuZS52MS5IZWFkEgwKBGhhc2gYAiABKAwSEgoKc2l6ZV9ieXRlcxgDIAEoDSIJCgdTeW5jRW5kIqQCCglTeW5jRnJhbWUSDwoHdmVyc2lvbhgBIAEoDRIlCgZkaWdlc3QYAiABKAsyEy5wZWVydHVuZS52MS5EaWdlc3RIABIsCgZ1cGRhdGUYAyABKAsyGi5wZWVydHVuZS52MS5VcGRhdGVGb2xsb3dzSAASMAoIZXZpZGVuY2UYBCABKAsyHC5wZWVydHVuZS52MS5FdmlkZW5jZUZvbGxvd3NIABInCgNhc2sYBSABKAsyGC5wZWVydHVuZS52MS5TbmFwc2hvdEFza0gAEikKCHNuYXBzaG90GAYgASgLMhUucGVlcnR1bmUudjEuU25hcHNob3RIABIjCgNlbmQYByABKAsyFC5wZWVydHVuZS52MS5TeW5jRW5kSABCBgoEYm9keSpWCgVQaGFzZRIVChFQSEFTRV9VTlNQRUNJRklFRBAAEhIKDlBIQVNFX1RSQUlOSU5HEAESEgoOUEhBU0VfU0VUVExJTkcQAhIOCgpQSEFTRV9ET05FEAMqiAMKB1JlZnVzYWwSFwoTUkVGVVNBTF9VTlNQRUNJRklFRBAAEhAKDFJFRlVTQUxfQlVTWRABEhwKGFJFRlVTQUxfT1RIRVJfRkVERVJBVElPThACEhgKFFJFRlVTQUxfT1RIRVJfU0NIRU1BEAMSFwoTUkVGVVNBTF9PVEhFUl9DT0RFQxAEEhcKE1JFRlVTQUxfT1RIRVJfR0FNTUEQBRIZChVSRUZVU0FMX0FCU1VSRF9XRUlHSFQQBhIeChpSRUZVU0FMX0RVUExJQ0FURV9FWENIQU5HRRAHEhwKGFJFRlVTQUxfVU5LTk9XTl9FWENIQU5HRRAIEhgKFFJFRlVTQUxfQkFEX0NIRUNLU1VNEAkSFwoTUkVGVVNBTF9CQURfUEFZTE9BRBAKEhYKElJFRlVTQUxfTk9UX0ZJTklURRALEhUKEVJFRlVTQUxfTUFMRk9STUVEEAwSGAoUUkVGVVNBTF9SQVRFX0xJTUlURUQQDRITCg9SRUZVU0FMX0xFQVZJTkcQDipNCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABIVChFPVVRDT01FX0NPTU1JVFRFRBABEhIKDk9VVENPTUVfVU5ET05FEAJiBnByb3RvMw");
 
 /**
  * Announces the raw bytes that follow this message on the channel.
@@ -127,6 +127,13 @@ export type Hello = Message<"peertune.v1.Hello"> & {
    * @generated from field: optional double radius = 8;
    */
   radius?: number | undefined;
+
+  /**
+   * Neighbours of the sender on the federation's overlay; both sides take the step of the larger degree of the two.
+   *
+   * @generated from field: optional uint32 degree = 10;
+   */
+  degree?: number | undefined;
 };
 
 /**
@@ -168,6 +175,11 @@ export type Accept = Message<"peertune.v1.Accept"> & {
    * @generated from field: optional double radius = 5;
    */
   radius?: number | undefined;
+
+  /**
+   * @generated from field: optional uint32 degree = 7;
+   */
+  degree?: number | undefined;
 };
 
 /**
@@ -334,6 +346,121 @@ export const ExchangeFrameSchema: GenMessage<ExchangeFrame> = /*@__PURE__*/
   messageDesc(file_codec_peertune, 9);
 
 /**
+ * A look at a peer's parameters, on a protocol of its own: the asker reads and nothing is agreed.
+ *
+ * @generated from message peertune.v1.StateRequest
+ */
+export type StateRequest = Message<"peertune.v1.StateRequest"> & {
+  /**
+   * @generated from field: uint32 version = 1;
+   */
+  version: number;
+
+  /**
+   * 32 bytes, SHA-256 of the federation manifest.
+   *
+   * @generated from field: bytes federation = 2;
+   */
+  federation: Uint8Array;
+
+  /**
+   * 32 bytes, SHA-256 of names and shapes of the parameters.
+   *
+   * @generated from field: bytes schema = 3;
+   */
+  schema: Uint8Array;
+
+  /**
+   * Only how far you are: the reply comes without codec and payload.
+   *
+   * @generated from field: bool place_only = 4;
+   */
+  placeOnly: boolean;
+};
+
+/**
+ * Describes the message peertune.v1.StateRequest.
+ * Use `create(StateRequestSchema)` to create a new message.
+ */
+export const StateRequestSchema: GenMessage<StateRequest> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 10);
+
+/**
+ * The answer: a refusal, or the header of the raw chunks that follow. Coded without memory, as `codec` says.
+ *
+ * @generated from message peertune.v1.StateReply
+ */
+export type StateReply = Message<"peertune.v1.StateReply"> & {
+  /**
+   * @generated from field: uint32 version = 1;
+   */
+  version: number;
+
+  /**
+   * @generated from oneof peertune.v1.StateReply.body
+   */
+  body: {
+    /**
+     * @generated from field: peertune.v1.Refuse refuse = 2;
+     */
+    value: Refuse;
+    case: "refuse";
+  } | {
+    /**
+     * @generated from field: peertune.v1.State state = 3;
+     */
+    value: State;
+    case: "state";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message peertune.v1.StateReply.
+ * Use `create(StateReplySchema)` to create a new message.
+ */
+export const StateReplySchema: GenMessage<StateReply> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 11);
+
+/**
+ * @generated from message peertune.v1.State
+ */
+export type State = Message<"peertune.v1.State"> & {
+  /**
+   * @generated from field: peertune.v1.Phase phase = 1;
+   */
+  phase: Phase;
+
+  /**
+   * @generated from field: uint32 weight = 2;
+   */
+  weight: number;
+
+  /**
+   * Local optimiser steps taken.
+   *
+   * @generated from field: uint64 step = 3;
+   */
+  step: bigint;
+
+  /**
+   * @generated from field: string codec = 4;
+   */
+  codec: string;
+
+  /**
+   * @generated from field: peertune.v1.Payload payload = 5;
+   */
+  payload?: Payload | undefined;
+};
+
+/**
+ * Describes the message peertune.v1.State.
+ * Use `create(StateSchema)` to create a new message.
+ */
+export const StateSchema: GenMessage<State> = /*@__PURE__*/
+  messageDesc(file_codec_peertune, 12);
+
+/**
  * Published by every peer to its federation's topic. The sender is whoever signed it; never a field of the payload.
  *
  * @generated from message peertune.v1.AnnouncementFrame
@@ -421,7 +548,7 @@ export type AnnouncementFrame = Message<"peertune.v1.AnnouncementFrame"> & {
  * Use `create(AnnouncementFrameSchema)` to create a new message.
  */
 export const AnnouncementFrameSchema: GenMessage<AnnouncementFrame> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 10);
+  messageDesc(file_codec_peertune, 13);
 
 /**
  * What an author signs. Its bytes as they came are hashed, signed, kept and passed on; nobody encodes them again.
@@ -492,7 +619,7 @@ export type UpdateBody = Message<"peertune.v1.UpdateBody"> & {
  * Use `create(UpdateBodySchema)` to create a new message.
  */
 export const UpdateBodySchema: GenMessage<UpdateBody> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 11);
+  messageDesc(file_codec_peertune, 14);
 
 /**
  * @generated from message peertune.v1.SignedUpdate
@@ -516,7 +643,7 @@ export type SignedUpdate = Message<"peertune.v1.SignedUpdate"> & {
  * Use `create(SignedUpdateSchema)` to create a new message.
  */
 export const SignedUpdateSchema: GenMessage<SignedUpdate> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 12);
+  messageDesc(file_codec_peertune, 15);
 
 /**
  * An update too large for pubsub: whoever lacks it asks for it over a stream.
@@ -554,7 +681,7 @@ export type UpdateNotice = Message<"peertune.v1.UpdateNotice"> & {
  * Use `create(UpdateNoticeSchema)` to create a new message.
  */
 export const UpdateNoticeSchema: GenMessage<UpdateNotice> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 13);
+  messageDesc(file_codec_peertune, 16);
 
 /**
  * Published to the topic of updates; an update's publisher is its author.
@@ -590,7 +717,7 @@ export type UpdateFrame = Message<"peertune.v1.UpdateFrame"> & {
  * Use `create(UpdateFrameSchema)` to create a new message.
  */
 export const UpdateFrameSchema: GenMessage<UpdateFrame> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 14);
+  messageDesc(file_codec_peertune, 17);
 
 /**
  * One author's updates, as far as a peer has them.
@@ -640,7 +767,7 @@ export type Head = Message<"peertune.v1.Head"> & {
  * Use `create(HeadSchema)` to create a new message.
  */
 export const HeadSchema: GenMessage<Head> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 15);
+  messageDesc(file_codec_peertune, 18);
 
 /**
  * An update named by its content.
@@ -669,7 +796,7 @@ export type Want = Message<"peertune.v1.Want"> & {
  * Use `create(WantSchema)` to create a new message.
  */
 export const WantSchema: GenMessage<Want> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 16);
+  messageDesc(file_codec_peertune, 19);
 
 /**
  * Each side of a stream says what it has and what it looks for.
@@ -703,7 +830,7 @@ export type Digest = Message<"peertune.v1.Digest"> & {
  * Use `create(DigestSchema)` to create a new message.
  */
 export const DigestSchema: GenMessage<Digest> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 17);
+  messageDesc(file_codec_peertune, 20);
 
 /**
  * A whole SignedUpdate follows in raw frames.
@@ -722,7 +849,7 @@ export type UpdateFollows = Message<"peertune.v1.UpdateFollows"> & {
  * Use `create(UpdateFollowsSchema)` to create a new message.
  */
 export const UpdateFollowsSchema: GenMessage<UpdateFollows> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 18);
+  messageDesc(file_codec_peertune, 21);
 
 /**
  * Two different updates of one author with one number; both follow in raw frames, one behind the other.
@@ -746,7 +873,7 @@ export type EvidenceFollows = Message<"peertune.v1.EvidenceFollows"> & {
  * Use `create(EvidenceFollowsSchema)` to create a new message.
  */
 export const EvidenceFollowsSchema: GenMessage<EvidenceFollows> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 19);
+  messageDesc(file_codec_peertune, 22);
 
 /**
  * Asks for the sum of all updates that the heads name, or only for its hash.
@@ -770,7 +897,7 @@ export type SnapshotAsk = Message<"peertune.v1.SnapshotAsk"> & {
  * Use `create(SnapshotAskSchema)` to create a new message.
  */
 export const SnapshotAskSchema: GenMessage<SnapshotAsk> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 20);
+  messageDesc(file_codec_peertune, 23);
 
 /**
  * @generated from message peertune.v1.Snapshot
@@ -801,7 +928,7 @@ export type Snapshot = Message<"peertune.v1.Snapshot"> & {
  * Use `create(SnapshotSchema)` to create a new message.
  */
 export const SnapshotSchema: GenMessage<Snapshot> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 21);
+  messageDesc(file_codec_peertune, 24);
 
 /**
  * Nothing more to say on this stream.
@@ -816,7 +943,7 @@ export type SyncEnd = Message<"peertune.v1.SyncEnd"> & {
  * Use `create(SyncEndSchema)` to create a new message.
  */
 export const SyncEndSchema: GenMessage<SyncEnd> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 22);
+  messageDesc(file_codec_peertune, 25);
 
 /**
  * @generated from message peertune.v1.SyncFrame
@@ -874,7 +1001,7 @@ export type SyncFrame = Message<"peertune.v1.SyncFrame"> & {
  * Use `create(SyncFrameSchema)` to create a new message.
  */
 export const SyncFrameSchema: GenMessage<SyncFrame> = /*@__PURE__*/
-  messageDesc(file_codec_peertune, 23);
+  messageDesc(file_codec_peertune, 26);
 
 /**
  * @generated from enum peertune.v1.Phase

@@ -45,7 +45,7 @@ export const MAX_ANNOUNCEMENT_BYTES = 64 * 1024
 export const MAX_LABEL_LENGTH = 64
 
 /** Characters of a codec name in a hello. */
-const MAX_CODEC_NAME_LENGTH = 32
+export const MAX_CODEC_NAME_LENGTH = 32
 
 const EXCHANGE_ID_BYTES = 16
 
@@ -59,7 +59,7 @@ function wireEnum<Name extends string, Code extends number>(codes: Readonly<Reco
   return { code: (name: Name): Code => codes[name], name: (code: number): Name | undefined => names.get(code) }
 }
 
-const phases = wireEnum<Phase, WirePhase>({
+export const phases = wireEnum<Phase, WirePhase>({
   training: WirePhase.TRAINING,
   settling: WirePhase.SETTLING,
   done: WirePhase.DONE
@@ -67,7 +67,7 @@ const phases = wireEnum<Phase, WirePhase>({
 
 const fates = wireEnum<ExchangeFate, WireOutcome>({ committed: WireOutcome.COMMITTED, undone: WireOutcome.UNDONE })
 
-const refusals = wireEnum<RefusalCode, WireRefusal>({
+export const refusals = wireEnum<RefusalCode, WireRefusal>({
   unspecified: WireRefusal.UNSPECIFIED,
   busy: WireRefusal.BUSY,
   'other-federation': WireRefusal.OTHER_FEDERATION,
@@ -91,27 +91,37 @@ function textField(value: string, refusedCharacters: (text: string) => boolean, 
   return value
 }
 
-const payloadToWire = ({ sizeBytes, sha256 }: PayloadHeader) => ({ sizeBytes, sha256: fromHex(sha256) })
+export const payloadToWire = ({ sizeBytes, sha256 }: PayloadHeader) => ({ sizeBytes, sha256: fromHex(sha256) })
 
-const payloadFromWire = (payload: Payload | undefined): PayloadHeader => {
+export const payloadFromWire = (payload: Payload | undefined): PayloadHeader => {
   const { sizeBytes, sha256 } = requireField(payload, 'payload')
   return { sizeBytes, sha256: hexField(sha256, HASH_BYTES, 'payload.sha256') }
 }
 
-/** The two fields that HELLO and ACCEPT share; left out where they are absent. */
+/** The fields that HELLO and ACCEPT share; left out where they are absent. */
 interface EdgeFields {
   readonly reference?: EdgeReference
   readonly radius?: number
+  readonly degree?: number
 }
 
-const edgeToWire = ({ reference, radius }: EdgeFields) => ({
+const edgeToWire = ({ reference, radius, degree }: EdgeFields) => ({
   ...(reference === undefined
     ? {}
     : { reference: { hash: fromHex(reference.hash), sequence: BigInt(reference.sequence) } }),
-  ...(radius === undefined ? {} : { radius })
+  ...(radius === undefined ? {} : { radius }),
+  ...(degree === undefined ? {} : { degree })
 })
 
-function edgeFromWire(reference: WireReference | undefined, radius: number | undefined): EdgeFields {
+function edgeFromWire({
+  reference,
+  radius,
+  degree
+}: {
+  readonly reference?: WireReference | undefined
+  readonly radius?: number | undefined
+  readonly degree?: number | undefined
+}): EdgeFields {
   if (radius !== undefined && !(radius >= 0)) throw new Unreadable(`radius is ${radius}`)
   return {
     ...(reference === undefined
@@ -122,7 +132,8 @@ function edgeFromWire(reference: WireReference | undefined, radius: number | und
             sequence: countField(reference.sequence, 'reference.sequence')
           }
         }),
-    ...(radius === undefined ? {} : { radius: finiteField(radius, 'radius') })
+    ...(radius === undefined ? {} : { radius: finiteField(radius, 'radius') }),
+    ...(degree === undefined ? {} : { degree })
   }
 }
 
@@ -167,7 +178,7 @@ function bodyToWire(message: ExchangeMessage): WireBody {
 function bodyFromWire(exchangeId: string, body: ExchangeFrame['body']): ExchangeMessage {
   switch (body.case) {
     case 'hello': {
-      const { federation, schema, phase, weight, codec, gamma, reference, radius } = body.value
+      const { federation, schema, phase, weight, codec, gamma } = body.value
       if (codec.length > MAX_CODEC_NAME_LENGTH) throw new Unreadable(`codec: a name of ${codec.length} characters`)
       return {
         type: 'hello',
@@ -178,14 +189,14 @@ function bodyFromWire(exchangeId: string, body: ExchangeFrame['body']): Exchange
         weight,
         codec,
         gamma: finiteField(gamma, 'gamma'),
-        ...edgeFromWire(reference, radius)
+        ...edgeFromWire(body.value)
       }
     }
     case 'accept': {
       const phase = requireField(phases.name(body.value.phase), 'phase')
       const payload = payloadFromWire(body.value.payload)
-      const { weight, reference, radius } = body.value
-      return { type: 'accept', exchangeId, phase, weight, payload, ...edgeFromWire(reference, radius) }
+      const { weight } = body.value
+      return { type: 'accept', exchangeId, phase, weight, payload, ...edgeFromWire(body.value) }
     }
     case 'refuse':
       return { type: 'refuse', exchangeId, code: refusals.name(body.value.code) ?? 'unspecified' }

@@ -6,7 +6,9 @@ import type { LogEntry } from './exchange-log.js'
 import type { Edge, Edges } from './edges.js'
 import type { ExchangeRole, Journal, Observation, PeerId } from './journal.js'
 import type { MixingRule } from './mixing.js'
+import type { OuterMomentum, OuterState } from './outer-momentum.js'
 import type { Distances } from './radius.js'
+import type { RecentStates, RobustRule } from './robust-rule.js'
 
 /** A conversation with one peer; the driver numbers them and never uses a number twice. */
 export type LinkId = number
@@ -42,12 +44,32 @@ export interface ExchangeConfig {
   readonly measure?: DistanceMeasure
   /** Partners are followed up to this many median distances (radius.ts). Absent: all the way. */
   readonly clip?: number
+  /** Local steps between exchanges (H), by which the age of what was measured is told. Default 1. */
+  readonly localSteps?: number
+  /** What stands in the place of `mix` where several partners' states are weighed against each other. */
+  readonly robust?: RobustRule
+  /** Momentum on what the exchange has come to. Absent: none. */
+  readonly outer?: OuterMomentum
 }
 
 /** What the machine may look at while it takes one step; `parameters` is read, not kept. */
 export interface LocalView {
   readonly parameters: Float32Array
   readonly phase: Phase
+  /** Local steps taken. Default 0. */
+  readonly step?: number
+  /** Share of the planned steps taken, in [0, 1]. Default 0. */
+  readonly progress?: number
+  /** Our neighbours on the federation's overlay now; absent where partners are drawn at random. */
+  readonly degree?: number
+}
+
+/** What each side lays down before it knows the other's vector. */
+export interface Terms {
+  /** The longest difference we follow whole; absent: any. */
+  readonly radius?: number
+  /** Our neighbours on the overlay; absent: pairs average. */
+  readonly degree?: number
 }
 
 /** One side of an exchange: its bytes, and the vector both ends will take them for. */
@@ -74,7 +96,7 @@ export type Session =
       /** What HELLO has offered to code against. */
       readonly edge: Edge | undefined
       /** As announced in HELLO. */
-      readonly radius: number | undefined
+      readonly terms: Terms
     }
   | { readonly stage: 'committing'; readonly link: LinkId; readonly peer: PeerId; readonly exchangeId: ExchangeId }
   | {
@@ -93,7 +115,7 @@ export type Session =
       /** What both code against; absent: the common start. */
       readonly edge: Edge | undefined
       /** As announced in ACCEPT. */
-      readonly radius: number | undefined
+      readonly terms: Terms
       readonly own: Side
     }
 
@@ -103,6 +125,12 @@ export interface ExchangeState {
   /** What is known of the partners of committed exchanges, for codecs with a memory. */
   readonly edges: Edges
   readonly distances: Distances
+  /** The last states of the last partners, for rules that weigh several; empty without one. */
+  readonly recent: RecentStates
+  /** Of our own parameters on a batch of ours, for rules that compare losses. */
+  readonly ownLoss?: number
+  /** Absent without momentum, and before the first exchange of a life. */
+  readonly outer?: OuterState
   /** Exchanges initiated in this life; makes ids unique. */
   readonly initiated: number
 }

@@ -14,6 +14,7 @@ import { greet, onAccept, onInitiate } from './initiator.js'
 import type { InDoubt, Journal } from './journal.js'
 import { noEdges } from './edges.js'
 import { doubtAbout, emptyJournal, leaveDoubt } from './journal.js'
+import { noDistances } from './radius.js'
 import { accept, onCommit, onHello, onResolve } from './responder.js'
 import type { Turn } from './session.js'
 import { andThen, endSession, finished, penalise, sessionOf, unexpected, withEffects, withExchange } from './session.js'
@@ -39,8 +40,15 @@ export const initialExchangeState = (journal: Journal = emptyJournal): ExchangeS
   active: undefined,
   journal,
   edges: noEdges,
-  distances: new Map(),
+  distances: noDistances,
+  recent: new Map(),
   initiated: 0
+})
+
+/** Our parameters have moved by other means than steps and exchanges: what was measured from where they were is void. */
+export const elsewhere = ({ outer: _outer, ...state }: ExchangeState): ExchangeState => ({
+  ...state,
+  distances: { ...noDistances, atStep: state.distances.atStep }
 })
 
 /** One step, its arithmetic here and now. Throws `codec/*` only where our own parameters cannot be sent. */
@@ -104,7 +112,7 @@ function* onDecision(
   const record = doubtAbout(state.journal, turn.peer, exchangeId)
   if (record === undefined) return unexpected(turn, state, message)
   const undoubted: ExchangeState = { ...state, journal: leaveDoubt(state.journal, record) }
-  const settled = fate === 'committed' ? withExchange(turn.config, undoubted, record) : undoubted
+  const settled = fate === 'committed' ? withExchange(turn, undoubted, record) : undoubted
   const settling: ExchangeEffect =
     fate === 'committed' ? applied(record) : { type: 'undone', peer: turn.peer, exchangeId }
   return yield* andThen([settled, [settledEntry(record, fate), settling]], (after) =>

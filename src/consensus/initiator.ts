@@ -3,21 +3,23 @@ import type { AcceptMessage, CommitMessage, HelloMessage } from '../codec/messag
 import { sameReference } from './edges.js'
 import type { ExchangeEffect, ExchangeState, Session, Step } from './exchange-types.js'
 import type { InDoubt } from './journal.js'
-import { doubtWith, enterDoubt } from './journal.js'
+import { doubtWith, enterDoubt, leaving } from './journal.js'
 import type { Turn } from './session.js'
 import {
   edgeNow,
   penalise,
-  radiusNow,
   refuse,
   refuseSide,
   send,
+  sceneOf,
   sessionOf,
+  termsNow,
   unexpected,
   withEffects
 } from './session.js'
-import { isSaneWeight, nextExchangeId, smallerRadius } from './sides.js'
+import { isSaneWeight, nextExchangeId } from './sides.js'
 import { ask, type Working } from './tasks.js'
+import { termsOf } from './terms.js'
 
 export function* onInitiate(turn: Turn, state: ExchangeState): Working<Step> {
   // A partner called while the channel was being opened: its exchange goes first.
@@ -37,7 +39,7 @@ export function* greet(turn: Turn, state: ExchangeState): Working<Step> {
   const { config, view, link, peer } = turn
   const exchangeId = nextExchangeId(config, peer, state.initiated)
   const edge = config.codec.edge === undefined ? undefined : state.edges.get(peer)
-  const radius = yield* radiusNow(turn, state)
+  const terms = yield* termsNow(turn, state)
   const hello: HelloMessage = {
     type: 'hello',
     exchangeId,
@@ -48,9 +50,9 @@ export function* greet(turn: Turn, state: ExchangeState): Working<Step> {
     codec: config.codec.name,
     gamma: config.gamma,
     ...(edge === undefined ? {} : { reference: edge.reference }),
-    ...(radius === undefined ? {} : { radius })
+    ...terms
   }
-  const active: Session = { stage: 'greeting', link, peer, exchangeId, edge, radius }
+  const active: Session = { stage: 'greeting', link, peer, exchangeId, edge, terms }
   return [{ ...state, active, initiated: state.initiated + 1 }, [send(turn, hello)]]
 }
 
@@ -75,17 +77,18 @@ export function* onAccept(
   const partner = yield* ask({ task: 'partner-side', edge, header: message.payload, payload })
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
   const own = yield* ask({ task: 'own-side', edge, parameters: view.parameters, exchangeId })
-  const radius = smallerRadius(config, session.radius, message.radius)
   const mixed = yield* ask({
     task: 'mix',
     own: own.vector,
     partner: partner.value.vector,
     partnerWeight: message.weight,
-    radius,
+    terms: session.terms,
+    partnerTerms: termsOf(message),
+    scene: sceneOf(turn, state),
     turns: edge?.reference.sequence ?? 0
   })
   if (!mixed.ok) return refuseSide(turn, state, exchangeId, mixed.verdict)
-  const { increment, observed } = mixed.value
+  const { increment, observed, leaves } = mixed.value
   const kept = { exchangeId, peer, partnerPhase: message.phase, increment, observed }
   const after = yield* edgeNow(turn, edge, {
     exchangeId,
@@ -94,7 +97,7 @@ export function* onAccept(
     own: own.vector,
     partner: partner.value.vector
   })
-  const record: InDoubt = { ...kept, ...(after === undefined ? {} : { edge: after }) }
+  const record: InDoubt = { ...kept, ...leaving(leaves, after) }
   const [journal, surplus] = enterDoubt(state.journal, record)
   const forgotten = surplus.map((one): ExchangeEffect => {
     return { type: 'forgotten', peer: one.peer, exchangeId: one.exchangeId }

@@ -1,6 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
 import type { ExchangeFate, ExchangeId, Phase } from '../codec/messages.js'
 import type { Edge } from './edges.js'
+import type { OuterState } from './outer-momentum.js'
 import type { PeerId } from './peer-id.js'
 
 export type { PeerId } from './peer-id.js'
@@ -31,6 +32,8 @@ export interface Observation {
   readonly crossTerm?: number
   /** Share of the difference that was followed: 1 where nothing was clipped. */
   readonly scale: number
+  /** The partner was ready to follow us much less far than we are from it, and than we were ready to follow it. */
+  readonly heldBack?: boolean
   /** Exchanges behind the reference that was coded against; 0 for the common start. */
   readonly turns: number
 }
@@ -42,8 +45,22 @@ export interface InDoubt {
   readonly partnerPhase: Phase
   readonly increment: Float32Array
   readonly observed?: Observation
-  /** What the edge becomes if it has happened. Not in checkpoints: after a restart every edge begins anew. */
+  /** What it leaves behind if it has happened. Not in checkpoints: after a restart all of it begins anew. */
+  readonly leaves?: Remembered
+}
+
+/** What a committed exchange leaves behind besides its increment; each where the federation's rule asks for it. */
+export interface Remembered {
   readonly edge?: Edge
+  /** The partner's vector as both ends took it, float32[n]. */
+  readonly seen?: Float32Array
+  readonly outer?: OuterState
+}
+
+/** Nothing at all where there is nothing to leave. */
+export function leaving(leaves: Remembered, edge: Edge | undefined): Pick<InDoubt, 'leaves'> {
+  const all = edge === undefined ? leaves : { ...leaves, edge }
+  return Object.keys(all).length === 0 ? {} : { leaves: all }
 }
 
 /** An exchange we have accepted as responder. Not committed means undone, or still open in the active session. */
@@ -132,7 +149,7 @@ const tensorName = (exchangeId: ExchangeId): string => `in-doubt.${exchangeId}`
 
 export const journalDocument = (journal: Journal): JournalDocument => ({
   json: {
-    inDoubt: journal.inDoubt.map(({ increment: _increment, edge: _edge, ...record }) => ({
+    inDoubt: journal.inDoubt.map(({ increment: _increment, leaves: _leaves, ...record }) => ({
       ...record,
       tensor: tensorName(record.exchangeId)
     })),

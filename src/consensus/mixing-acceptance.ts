@@ -21,14 +21,27 @@ export interface OwnPlace {
 /** May this partner's vector enter ours? Pure. One that is refused by one side only moves the pair's mean. */
 export type AcceptanceTest = (own: OwnPlace, candidate: Candidate) => boolean
 
+export interface BalanceOptions {
+  /** gamma: share of our own way that a partner may be away from us at the beginning. Default 0.3, the paper's. */
+  readonly strictness?: number
+  /** kappa: how much nearer it must be at the end, as an exponent. Default 1, the paper's. */
+  readonly decay?: number
+}
+
+/** strictness * exp(-decay * progress) times our own way. */
+export const balanceRadius = (
+  { strictness = 0.3, decay = 1 }: BalanceOptions,
+  { travelled, progress }: Pick<OwnPlace, 'travelled' | 'progress'>
+): number => strictness * Math.exp(-decay * progress) * travelled
+
 /**
- * BALANCE (Fang et al. 2024, https://arxiv.org/abs/2406.10416, equation 3): accept what is within
- * strictness * exp(-decay * progress) of our own length. The paper's defaults, 0.3 and 1.
+ * BALANCE (Fang et al. 2024, https://arxiv.org/abs/2406.10416, equation 3): accept what is within `balanceRadius`. In an
+ * exchange the two sides announce that radius and take the smaller (terms.ts), so that both accept or neither.
  */
 export const balanceTest =
-  ({ strictness = 0.3, decay = 1 }: { readonly strictness?: number; readonly decay?: number } = {}): AcceptanceTest =>
-  ({ travelled, progress }, { distance }) =>
-    distance <= strictness * Math.exp(-decay * progress) * travelled
+  (options: BalanceOptions = {}): AcceptanceTest =>
+  (own, { distance }) =>
+    distance <= balanceRadius(options, own)
 
 /** Who can say what a model loses on local data; asynchronous, since it takes a forward pass in the trainer. */
 export interface LossProbe {

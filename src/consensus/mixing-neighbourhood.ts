@@ -1,12 +1,15 @@
 import { PeertuneError } from '../base/errors.js'
-import { distance2, weightedMean } from '../tensor/linear.js'
+import { weightedMean } from '../tensor/linear.js'
+import type { DistanceMeasure } from './distance.js'
+import { euclidean } from './distance.js'
 
 /**
  * Robust means of a neighbourhood: several vectors, up to `b` of them from liars nobody can name. The own vector is one of
  * them. Pure; none of these keeps the network's mean, which is the price of each: use them where a neighbourhood mixes at
- * once, and clipping (radius.ts) between two.
+ * once, and clipping (radius.ts) between two. Whatever asks who is near asks by `measure` (default: `euclidean`), so that
+ * adapters are told apart by what they do.
  */
-export type NeighbourhoodRule = (vectors: readonly Float32Array[], b: number) => Float32Array
+export type NeighbourhoodRule = (vectors: readonly Float32Array[], b: number, measure?: DistanceMeasure) => Float32Array
 
 /** Throws `consensus/too-many-liars` unless `b` is a whole number with 2 b < n. */
 function requireMajority(rule: string, vectors: readonly Float32Array[], b: number): void {
@@ -60,26 +63,54 @@ const WEISZFELD_SMOOTHING = 1e-6
  * https://arxiv.org/abs/1912.13445, algorithm 2): approximate. Begins at the
  * coordinate-wise median, so that a few steps are enough however far away a liar is.
  */
-export const geometricMedian: NeighbourhoodRule = (vectors, b) => {
+export const geometricMedian: NeighbourhoodRule = (vectors, b, measure = euclidean) => {
   requireMajority('geometric median', vectors, b)
   let centre = coordinateMedian(vectors, b)
   for (let step = 0; step < WEISZFELD_STEPS; step++) {
-    const weights = vectors.map((vector) => 1 / Math.max(WEISZFELD_SMOOTHING, distance2(vector, centre)))
+    const weights = vectors.map((vector) => 1 / Math.max(WEISZFELD_SMOOTHING, measure(vector, centre).distance))
     centre = Float32Array.from(weightedMean(vectors, weights))
   }
   return centre
 }
 
+/**
+ * The vector nearest to its n - b nearest, itself included: one that a majority stands around, by `measure` (Krum, Blanchard
+ * et al. 2017, https://arxiv.org/abs/1703.02757, section 4, with distances in the place of their squares).
+ */
+function centralIndex(vectors: readonly Float32Array[], b: number, measure: DistanceMeasure): number {
+  const scores = vectors.map((vector) => {
+    const distances = vectors.map((other) => measure(vector, other).distance).sort((x, y) => x - y)
+    return distances.slice(0, vectors.length - b).reduce((sum, distance) => sum + distance, 0)
+  })
+  return scores.indexOf(Math.min(...scores))
+}
+
+/**
+ * The trimmed mean in whatever space `measure` looks at: the mean of the n - b vectors nearest to the most central one. A
+ * coordinate-wise rule lets pass a pair of factors each within everybody's range whose product is far out of it (gradient
+ * assembly, https://arxiv.org/abs/2601.00566); this one does not.
+ */
+export const centralMean: NeighbourhoodRule = (vectors, b, measure = euclidean) => {
+  requireMajority('central mean', vectors, b)
+  const centre = vectors[centralIndex(vectors, b, measure)]!
+  return meanOf(nearest(vectors, centre, vectors.length - b, measure))
+}
+
 /** The `count` vectors nearest to `to`, by distance and then by place; `to` itself is the first of them if it is there. */
-function nearest(vectors: readonly Float32Array[], to: Float32Array, count: number): readonly Float32Array[] {
+function nearest(
+  vectors: readonly Float32Array[],
+  to: Float32Array,
+  count: number,
+  measure: DistanceMeasure
+): readonly Float32Array[] {
   return vectors
-    .map((vector, index) => ({ vector, index, distance: distance2(vector, to) }))
+    .map((vector, index) => ({ vector, index, distance: vector === to ? 0 : measure(vector, to).distance }))
     .sort((x, y) => x.distance - y.distance || x.index - y.index)
     .slice(0, count)
     .map(({ vector }) => vector)
 }
 
-const meanOf = (vectors: readonly Float32Array[]): Float32Array =>
+export const meanOf = (vectors: readonly Float32Array[]): Float32Array =>
   Float32Array.from(
     weightedMean(
       vectors,
@@ -91,19 +122,24 @@ const meanOf = (vectors: readonly Float32Array[]): Float32Array =>
  * Nearest-neighbour mixing: every vector becomes the mean of the n - b nearest to it, itself among them; what comes out
  * goes to another rule, which it makes (f, kappa)-robust (Allouah et al. 2023, https://arxiv.org/abs/2302.01772).
  */
-export function nearestNeighbourMixing(vectors: readonly Float32Array[], b: number): readonly Float32Array[] {
+export function nearestNeighbourMixing(
+  vectors: readonly Float32Array[],
+  b: number,
+  measure: DistanceMeasure = euclidean
+): readonly Float32Array[] {
   requireMajority('nearest-neighbour mixing', vectors, b)
-  return vectors.map((vector) => meanOf(nearest(vectors, vector, vectors.length - b)))
+  return vectors.map((vector) => meanOf(nearest(vectors, vector, vectors.length - b, measure)))
 }
 
 /** NNM, then the trimmed mean: the pair its paper recommends. */
-export const nnmTrimmedMean: NeighbourhoodRule = (vectors, b) => trimmedMean(nearestNeighbourMixing(vectors, b), b)
+export const nnmTrimmedMean: NeighbourhoodRule = (vectors, b, measure) =>
+  trimmedMean(nearestNeighbourMixing(vectors, b, measure), b)
 
 /**
  * Nearest-neighbour averaging around the own vector, which is the first: the mean of the n - b nearest to it (Farhadkhani et
  * al. 2023, https://arxiv.org/abs/2306.03401).
  */
-export const nearestNeighbourAverage: NeighbourhoodRule = (vectors, b) => {
+export const nearestNeighbourAverage: NeighbourhoodRule = (vectors, b, measure = euclidean) => {
   requireMajority('nearest-neighbour averaging', vectors, b)
-  return meanOf(nearest(vectors, vectors[0]!, vectors.length - b))
+  return meanOf(nearest(vectors, vectors[0]!, vectors.length - b, measure))
 }

@@ -2,7 +2,7 @@ import { reject } from '../base/verdict.js'
 import type { AcceptMessage, CommitMessage, ExchangeId, HelloMessage } from '../codec/messages.js'
 import { sameReference } from './edges.js'
 import type { ExchangeEffect, ExchangeState, Session, Step } from './exchange-types.js'
-import { doubtWith, fateOf, noteAccepted, noteCommitted, wasAccepted } from './journal.js'
+import { doubtWith, fateOf, leaving, noteAccepted, noteCommitted, wasAccepted } from './journal.js'
 import type { Turn } from './session.js'
 import {
   andThen,
@@ -10,18 +10,20 @@ import {
   endSession,
   finished,
   penalise,
-  radiusNow,
   refuse,
   refuseSide,
   roleOf,
+  sceneOf,
   send,
   sessionOf,
+  termsNow,
   unexpected,
   withEffects,
   withExchange
 } from './session.js'
-import { helloRefusal, smallerRadius } from './sides.js'
+import { helloRefusal } from './sides.js'
 import { ask, type Working } from './tasks.js'
+import { termsOf } from './terms.js'
 
 export function* onHello(turn: Turn, state: ExchangeState, hello: HelloMessage): Working<Step> {
   if (state.active?.link === turn.link) return unexpected(turn, state, hello)
@@ -75,8 +77,8 @@ export function* accept(turn: Turn, state: ExchangeState, hello: HelloMessage): 
   const known = config.codec.edge === undefined ? undefined : state.edges.get(peer)
   const edge = sameReference(known?.reference, hello.reference) ? known : undefined
   const own = yield* ask({ task: 'own-side', edge, parameters: view.parameters, exchangeId })
-  const radius = yield* radiusNow(turn, state)
-  const active: Session = { stage: 'accepted', link, peer, exchangeId, hello, edge, radius, own }
+  const terms = yield* termsNow(turn, state)
+  const active: Session = { stage: 'accepted', link, peer, exchangeId, hello, edge, terms, own }
   const journal = noteAccepted(state.journal, peer, exchangeId)
   const message: AcceptMessage = {
     type: 'accept',
@@ -85,7 +87,7 @@ export function* accept(turn: Turn, state: ExchangeState, hello: HelloMessage): 
     weight: config.weight,
     payload: { sizeBytes: own.payload.length, sha256: own.sha256 },
     ...(edge === undefined ? {} : { reference: edge.reference }),
-    ...(radius === undefined ? {} : { radius })
+    ...terms
   }
   return [{ ...state, active, journal }, [send(turn, message, own.payload)]]
 }
@@ -96,24 +98,25 @@ export function* onCommit(
   message: CommitMessage,
   payload?: Uint8Array
 ): Working<Step> {
-  const { config, peer } = turn
+  const { peer } = turn
   const { exchangeId } = message
   const session = sessionOf(turn, state, exchangeId)
   if (session?.stage !== 'accepted') return onStrayCommit(turn, state, exchangeId)
   const { edge, own, hello } = session
   const partner = yield* ask({ task: 'partner-side', edge, header: message.payload, payload })
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
-  const radius = smallerRadius(config, session.radius, hello.radius)
   const mixed = yield* ask({
     task: 'mix',
     own: own.vector,
     partner: partner.value.vector,
     partnerWeight: hello.weight,
-    radius,
+    terms: session.terms,
+    partnerTerms: termsOf(hello),
+    scene: sceneOf(turn, state),
     turns: edge?.reference.sequence ?? 0
   })
   if (!mixed.ok) return refuseSide(turn, state, exchangeId, mixed.verdict)
-  const { increment, observed } = mixed.value
+  const { increment, observed, leaves } = mixed.value
   const made = { peer, exchangeId, partnerPhase: hello.phase, increment }
   const after = yield* edgeNow(turn, edge, {
     exchangeId,
@@ -124,7 +127,7 @@ export function* onCommit(
   })
   const decided = { ...state, active: undefined, journal: noteCommitted(state.journal, peer, exchangeId) }
   return [
-    withExchange(config, decided, { peer, observed, ...(after === undefined ? {} : { edge: after }) }),
+    withExchange(turn, decided, { peer, observed, ...leaving(leaves, after) }),
     [
       { type: 'record', entry: { kind: 'committed', ...made } },
       { type: 'apply', role: 'responder', ...made, observed },

@@ -11,12 +11,16 @@ import type {
   LinkId,
   LocalView,
   Session,
-  Step
+  Step,
+  Terms
 } from './exchange-types.js'
 import type { ExchangeRole, PeerId, InDoubt } from './journal.js'
 import { doubtAbout } from './journal.js'
-import { noteDistance, radiusOf } from './radius.js'
+import { noteDistance } from './radius.js'
+import { noteState } from './robust-rule.js'
+import type { MixScene } from './sides.js'
 import { ask, type Working } from './tasks.js'
+import { hasRadius, ownTerms, paceOf } from './terms.js'
 
 /** What every handler needs to know about the event at hand. */
 export interface Turn {
@@ -58,22 +62,37 @@ export const withEffects = ([state, effects]: Step, ...more: readonly ExchangeEf
 ]
 
 /** What a committed exchange leaves behind besides its increment: the edge moves with it and never without. */
-export const withExchange = (
-  config: ExchangeConfig,
+export function withExchange(
+  { config, view }: Pick<Turn, 'config' | 'view'>,
   state: ExchangeState,
-  { peer, edge, observed }: Pick<InDoubt, 'peer' | 'edge' | 'observed'>
-): ExchangeState => ({
-  ...state,
-  edges: keepEdge(state.edges, peer, edge, mostEdges(config)),
-  distances: observed === undefined ? state.distances : noteDistance(state.distances, peer, observed.distance)
-})
-
-/** The radius we announce; absent where the federation does not clip. */
-export function* radiusNow({ config, view }: Turn, state: ExchangeState): Working<number | undefined> {
-  if (config.clip === undefined) return undefined
-  const travelled = yield* ask({ task: 'travelled', parameters: view.parameters })
-  return radiusOf(config.clip, state.distances, travelled)
+  { peer, leaves = {}, observed }: Pick<InDoubt, 'peer' | 'leaves' | 'observed'>
+): ExchangeState {
+  const { edge, seen, outer } = leaves
+  const pace = paceOf(config, view)
+  return {
+    ...state,
+    edges: keepEdge(state.edges, peer, edge, mostEdges(config)),
+    distances: observed === undefined ? state.distances : noteDistance(state.distances, peer, observed, pace),
+    recent:
+      seen === undefined ? state.recent : noteState(config, state.recent, peer, { vector: seen, atStep: pace.step }),
+    ...(outer === undefined ? {} : { outer })
+  }
 }
+
+/** What we announce in HELLO or ACCEPT. */
+export function* termsNow({ config, view }: Turn, state: ExchangeState): Working<Terms> {
+  const travelled = hasRadius(config) ? yield* ask({ task: 'travelled', parameters: view.parameters }) : 0
+  return ownTerms(config, state, view, travelled)
+}
+
+/** What of the state and the moment an exchange's arithmetic depends on. */
+export const sceneOf = ({ config, view, peer }: Turn, { recent, ownLoss, outer }: ExchangeState): MixScene => ({
+  peer,
+  recent,
+  step: paceOf(config, view).step,
+  ...(ownLoss === undefined ? {} : { ownLoss }),
+  ...(outer === undefined ? {} : { outer })
+})
 
 /** The edge as it will be once the exchange is committed; absent for codecs without memory. */
 export function* edgeNow({ config }: Turn, edge: Edge | undefined, step: EdgeStep): Working<Edge | undefined> {

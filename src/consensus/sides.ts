@@ -5,13 +5,19 @@ import type { Decoded } from '../base/verdict.js'
 import { decoded, refused, reject } from '../base/verdict.js'
 import type { ExchangeId, HelloMessage, PayloadHeader, RefusalCode } from '../codec/messages.js'
 import { allFinite } from '../tensor/linear.js'
+import type { Apart } from './distance.js'
 import { euclidean } from './distance.js'
 import type { Edge } from './edges.js'
 import { codingOf, memoryOf } from './edges.js'
-import type { ExchangeConfig, Side } from './exchange-types.js'
-import type { Observation, PeerId } from './journal.js'
+import type { ExchangeConfig, Side, Terms } from './exchange-types.js'
+import type { Observation, PeerId, Remembered } from './journal.js'
 import { pairwiseMean } from './mixing.js'
+import type { OuterState } from './outer-momentum.js'
+import { outerStep } from './outer-momentum.js'
 import { clipScale } from './radius.js'
+import type { RecentStates } from './robust-rule.js'
+import { keepsStates, robustTarget } from './robust-rule.js'
+import { agreedOn } from './terms.js'
 
 /** Training examples a peer may claim: a weight of a thousand million would replace anybody else's parameters. */
 export const MAX_WEIGHT = 1_000_000_000
@@ -72,17 +78,22 @@ export function partnerSide(
   return vector.ok ? decoded({ payload, sha256, vector: vector.value }) : vector
 }
 
-/** What both sides clip by; Infinity where neither has announced a radius, or the federation does not clip. */
-export const smallerRadius = (
-  { clip }: ExchangeConfig,
-  own: number | undefined,
-  partner: number | undefined
-): number => (clip === undefined ? Infinity : Math.min(own ?? Infinity, partner ?? Infinity))
-
 export interface MixedSides {
   /** For our live parameters, float32[schema.size]. */
   readonly increment: Float32Array
   readonly observed: Observation
+  readonly leaves: Remembered
+}
+
+/** What of our state and the moment the arithmetic depends on. */
+export interface MixScene {
+  readonly peer: PeerId
+  readonly recent: RecentStates
+  /** Local steps taken. */
+  readonly step: number
+  /** Of our parameters on a batch of ours, for rules that compare losses. */
+  readonly ownLoss?: number
+  readonly outer?: OuterState
 }
 
 /** The two ends of an exchange, about to be mixed. */
@@ -91,24 +102,44 @@ export interface MixTask {
   readonly own: Float32Array
   readonly partner: Float32Array
   readonly partnerWeight: number
-  /** What both sides clip by. */
-  readonly radius: number
+  readonly terms: Terms
+  readonly partnerTerms: Terms
+  readonly scene: MixScene
   /** Exchanges behind what was coded against. */
   readonly turns: number
 }
 
 /** What an exchange does to us. Refused where two finite vectors are too far apart for a finite step. */
-export function mixSides(
-  config: ExchangeConfig,
-  { own, partner, partnerWeight, radius, turns }: MixTask
-): Decoded<MixedSides, 'codec/not-finite'> {
-  const { mix = pairwiseMean, measure = euclidean, weight: ownWeight } = config
-  const apart = measure(own, partner)
+export function mixSides(config: ExchangeConfig, pair: MixTask): Decoded<MixedSides, 'codec/not-finite'> {
+  const { own, partner, scene, turns } = pair
+  const apart = (config.measure ?? euclidean)(own, partner)
   if (!Number.isFinite(apart.distance)) return refused(reject('codec/not-finite', 'the distance overflows'))
-  const scale = clipScale(radius, apart.distance)
-  const increment = mix({ own, partner, ownWeight, partnerWeight, gamma: config.gamma * scale })
+  const { scale, heldBack } = agreedOn(config, pair.terms, pair.partnerTerms, apart.distance)
+  const mixed = robustIncrement(config, pair, apart) ?? { increment: pairIncrement(config, pair, scale), scale }
+  const outer = config.outer && outerStep(config.outer, { own, increment: mixed.increment, state: scene.outer })
+  const increment = outer?.increment ?? mixed.increment
   if (!allFinite(increment)) return refused(reject('codec/not-finite', 'the increment overflows'))
-  return decoded({ increment, observed: { ...apart, scale, turns } })
+  return decoded({
+    increment,
+    observed: { ...apart, scale: mixed.scale, turns, ...(heldBack ? { heldBack } : {}) },
+    leaves: { ...(outer && { outer: outer.next }), ...(keepsStates(config) ? { seen: partner } : {}) }
+  })
+}
+
+const pairIncrement = (config: ExchangeConfig, { own, partner, partnerWeight }: MixTask, scale: number): Float32Array =>
+  (config.mix ?? pairwiseMean)({ own, partner, ownWeight: config.weight, partnerWeight, gamma: config.gamma * scale })
+
+/** Towards where a rule over several states would have us, no farther than our own radius. Undefined without such a rule. */
+function robustIncrement(
+  config: ExchangeConfig,
+  { own, partner, terms, scene }: MixTask,
+  apart: Apart
+): { readonly increment: Float32Array; readonly scale: number } | undefined {
+  const { measure = euclidean, gamma } = config
+  const target = robustTarget(config, { ...scene, own, partner, apart })
+  if (target === undefined) return undefined
+  const scale = clipScale(terms.radius ?? Number.POSITIVE_INFINITY, measure(own, target).distance)
+  return { increment: target.map((value, i) => gamma * scale * (value - own[i]!)), scale }
 }
 
 /** The sender of `hello`, seen as a peer: may it mix with us at all? */

@@ -1,6 +1,7 @@
 /** Protocols of our own; the version is part of the name, so an incompatible one is simply not spoken. */
 export const HELLO_PROTOCOL = '/peertune/hello/1.0.0'
 export const EXCHANGE_PROTOCOL = '/peertune/exchange/1.0.0'
+export const STATE_PROTOCOL = '/peertune/state/1.0.0'
 /** Our DHT is apart from the public IPFS one: strangers' nodes are no candidates, and ours no load on theirs. */
 export const DHT_PROTOCOL = '/peertune/kad/1.0.0'
 

@@ -8,13 +8,14 @@ import type { ParameterSchema } from '../tensor/schema.js'
 
 /** The part of an exchange's configuration that the federation has agreed on. */
 export function mixingConfig(
-  { codec, fraction, gamma, clip }: MixingSpec,
+  { codec, fraction, gamma, clip, localSteps }: MixingSpec,
   peft: PeftPlan,
   schema: ParameterSchema
-): Pick<ExchangeConfig, 'codec' | 'gamma' | 'clip' | 'measure'> {
+): Pick<ExchangeConfig, 'codec' | 'gamma' | 'clip' | 'measure' | 'localSteps'> {
   return {
     codec: codecByName(codec, { schema, ...(fraction === undefined ? {} : { fraction }) }),
     gamma,
+    localSteps,
     measure: measureOf(peft, schema),
     ...(clip === undefined ? {} : { clip })
   }

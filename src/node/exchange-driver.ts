@@ -1,11 +1,10 @@
 import type { Clock } from '../base/clock.js'
-import { isPeertuneError } from '../base/errors.js'
 import { silentLogger } from '../base/log.js'
 import type { Verdict } from '../base/verdict.js'
 import { ignore } from '../base/verdict.js'
 import type { ExchangeMessage, HelloMessage, RefusalCode } from '../codec/messages.js'
 import { payloadBound } from '../codec/payload.js'
-import { initialExchangeState, stepExchange } from '../consensus/exchange.js'
+import { elsewhere, initialExchangeState, stepExchange } from '../consensus/exchange.js'
 import type {
   ExchangeEffect,
   ExchangeEvent,
@@ -15,8 +14,9 @@ import type {
   LinkId
 } from '../consensus/exchange-types.js'
 import { journalDocument } from '../consensus/journal.js'
+import { isOddOneOut } from '../consensus/radius.js'
 import { EXCHANGE_PROTOCOL } from '../gossip/topics.js'
-import type { Channel, PeerId, Transport } from '../gossip/transport.js'
+import type { Channel, PeerId } from '../gossip/transport.js'
 import type { Link, Links } from './exchange-links.js'
 import { createLinks } from './exchange-links.js'
 import { createTallies } from './exchange-tallies.js'
@@ -27,6 +27,7 @@ import type {
   ExchangeDriverComponents,
   ExchangeDriverInit
 } from './exchange-types.js'
+import { openChannel } from './open-channel.js'
 import { createPeerBudget, type PeerBudget } from './peer-budget.js'
 
 /** Milliseconds for one frame: a 256 KiB chunk then needs 9 KiB/s. Also for opening a channel. */
@@ -106,6 +107,10 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
     lastExchange: (peer) => driver.partners.get(peer),
     stats: () => tallies.read(driver.state.journal.inDoubt.length),
     journal: () => journalDocument(driver.state.journal),
+    oddOneOut: () => isOddOneOut(driver.state.distances),
+    moved() {
+      driver.state = elsewhere(driver.state)
+    },
     stop() {
       driver.stopping ??= stop(driver)
       return driver.stopping
@@ -114,8 +119,8 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
 }
 
 function dispatch(driver: Running, event: ExchangeEvent): void {
-  const { holder, phase } = driver.components
-  const view = { parameters: holder.parameters(), phase: phase() }
+  const { holder, phase, place } = driver.components
+  const view = { ...place?.(), parameters: holder.parameters(), phase: phase() }
   const [next, effects] = stepExchange(driver.init.config, driver.state, event, view)
   driver.state = next
   for (const effect of effects) perform(driver, effect)
@@ -207,29 +212,12 @@ async function answer(links: Links, channel: Channel): Promise<void> {
   await links.begin(channel).ended
 }
 
-/** A channel within its time, or the transport's reason for none. */
-async function open(transport: Transport, clock: Clock, peer: PeerId, timeoutMs: number): Promise<Channel | string> {
-  const done = new AbortController()
-  const giveUp = new AbortController()
-  const late = clock.sleep(timeoutMs, done.signal).then(
-    () => giveUp.abort(new Error(`no channel within ${timeoutMs} ms`)),
-    () => undefined
-  )
-  try {
-    return await transport.open(peer, EXCHANGE_PROTOCOL, giveUp.signal)
-  } catch (error) {
-    return isPeertuneError(error) ? error.code : 'gossip/open-failed'
-  } finally {
-    done.abort()
-    await late
-  }
-}
-
 async function exchangeWith(driver: Running, peer: PeerId, timeoutMs: number): Promise<AttemptOutcome> {
   const { components, links, waiting } = driver
   if (driver.state.active !== undefined || links.full()) return { kind: 'yielded' }
   if (driver.stopping !== undefined) return { kind: 'refused', code: 'leaving' }
-  const channel = await open(components.transport, components.clock, peer, timeoutMs)
+  const { transport, clock } = components
+  const channel = await openChannel(transport, clock, { peer, protocol: EXCHANGE_PROTOCOL, timeoutMs })
   if (typeof channel === 'string') return { kind: 'unreachable', code: channel }
   const { link, ended } = links.begin(channel)
   // Its rejection is that of `outcome`.

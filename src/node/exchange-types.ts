@@ -3,7 +3,7 @@ import type { Logger } from '../base/log.js'
 import type { Verdict } from '../base/verdict.js'
 import type { ExchangeLog } from '../checkpoint/exchange-log.js'
 import type { Phase, RefusalCode } from '../codec/messages.js'
-import type { ExchangeConfig, ExchangeOutcome, ExchangeVerdictCode } from '../consensus/exchange-types.js'
+import type { ExchangeConfig, ExchangeOutcome, ExchangeVerdictCode, LocalView } from '../consensus/exchange-types.js'
 import type { ExchangeRole, Journal, JournalDocument, Observation } from '../consensus/journal.js'
 import type { PeerId, Transport } from '../gossip/transport.js'
 
@@ -30,6 +30,8 @@ export interface ExchangeDriverComponents {
   readonly holder: ParameterHolder
   /** Our phase now. */
   readonly phase: () => Phase
+  /** How far we are, and among how many neighbours. Default: nowhere yet, and no overlay. */
+  readonly place?: () => Pick<LocalView, 'step' | 'progress' | 'degree'>
   /** Without it, a crash loses the exchanges since the last checkpoint, whose partners keep their halves. */
   readonly exchangeLog?: Pick<ExchangeLog, 'append' | 'synced'>
   readonly logger?: Logger
@@ -103,6 +105,10 @@ export interface ExchangeDriver {
   stats(): ExchangeStats
   /** For the checkpoint; belongs to the parameters of the same tick. */
   journal(): JournalDocument
+  /** Most partners hold us back: waiting does not help (consensus/radius.ts). */
+  oddOneOut(): boolean
+  /** The parameters were moved by other means than an exchange: what was measured before is void. */
+  moved(): void
   /** Lets an exchange under way end within STOP_GRACE_MS, then breaks every channel. Idempotent. */
   stop(): Promise<void>
 }

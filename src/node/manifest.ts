@@ -1,6 +1,7 @@
 import { type FederationManifest, MIXING_CODECS } from '../base/federation.js'
 import { PeertuneError } from '../base/errors.js'
 import { defaultGamma, isSparse } from '../codec/registry.js'
+import { SUGGESTED_CLIP } from '../consensus/radius.js'
 import * as f from './config-fields.js'
 import { fieldName } from './config.js'
 import { modelSha256 } from './model-hash.js'
@@ -75,11 +76,13 @@ export function checkManifest(yaml: YamlFile): FederationManifest {
 }
 
 /**
- * A new manifest from parts that still lack their defaults; `where` names them in errors. Clipping is left to whoever
- * writes it: peers that trained long apart are beyond each other's radius and would never come together.
+ * A new manifest from parts that still lack their defaults; `where` names them in errors. New federations clip; a file that
+ * says nothing of it goes on following everybody all the way, since its peers agreed on that.
  */
-export const createManifest = (parts: Readonly<Record<string, unknown>>, where: f.Origin): FederationManifest =>
-  f.checkFields(manifestSchema, parts, where)
+export function createManifest(parts: Readonly<Record<string, unknown>>, where: f.Origin): FederationManifest {
+  const mixing = typeof parts.mixing === 'object' ? parts.mixing : {}
+  return f.checkFields(manifestSchema, { ...parts, mixing: { clip: SUGGESTED_CLIP, ...mixing } }, where)
+}
 
 /** The complete manifest as YAML, every default written out. */
 export const printManifest = (manifest: FederationManifest): string => printYaml(manifest)

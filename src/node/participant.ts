@@ -17,6 +17,7 @@ import { type DatasetEvaluation, evaluateDataset } from '../train/evaluate.js'
 import { createLocalOptimiser, type LocalOptimiser, type LocalOptimiserOptions } from '../train/local-optimiser.js'
 import type { Selection } from '../tensor/selection.js'
 import type { Trainer } from '../train/trainer.js'
+import { type CatchUp, type CatchUpReport, createCatchUp } from './catch-up.js'
 import type { NodeConfig } from './config-schema.js'
 import { mixingConfig } from './exchange-config.js'
 import { createExchangeDriver } from './exchange-driver.js'
@@ -28,6 +29,7 @@ import { type AttemptOptions, createMixer, type Mixer } from './mixer.js'
 import { createProgress, type LossView, type Progress, restoreRounds } from './progress.js'
 import { journalOf, mapValues, recover, type SavedJournal, watchedLog } from './recovery.js'
 import { sharedPart } from './shared-part.js'
+import { createStateReader, type StateReader } from './state-reader.js'
 
 export interface ParticipantParts {
   readonly config: Pick<NodeConfig, 'training' | 'label' | 'checkpointEvery'>
@@ -63,6 +65,10 @@ export interface ParticipantView {
   readonly failures: Readonly<Record<string, number>>
   readonly driver: ExchangeDriver
   readonly membership: Membership
+  /** The last look at several peers' states; absent where none was needed. */
+  readonly caughtUp: CatchUpReport | undefined
+  /** States given to others since the start. */
+  readonly statesGiven: number
   /** Exchanges with a peer since the start. */
   exchangesWith(peer: PeerId): number
 }
@@ -91,6 +97,8 @@ interface Neighbourhood {
   readonly membership: Membership
   readonly driver: ExchangeDriver
   readonly mixer: Mixer
+  readonly reader: StateReader
+  readonly catchUp: CatchUp
   readonly exchangesByPeer: ReadonlyMap<PeerId, number>
   /** Rejects when the exchange log cannot be written any more. */
   readonly logBroken: Promise<never>
@@ -108,7 +116,7 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
     learner.progress.exchanged(partnerPhase)
   }
   if (made.length > 0) log.info({ exchanges: made.length }, 'recovered exchanges that were in the log only')
-  const others = createNeighbourhood(parts, learner, journal)
+  const others = createNeighbourhood(parts, learner, journal, saved?.savedAtMs)
   const keeper = createKeeper(parts, learner, others, saved)
   let evaluation: ParticipantView['evaluation']
 
@@ -133,6 +141,8 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
       failures: others.mixer.failures(),
       driver: others.driver,
       membership: others.membership,
+      caughtUp: others.catchUp.last(),
+      statesGiven: others.reader.given(),
       exchangesWith: (peer) => others.exchangesByPeer.get(peer) ?? 0
     })
   }
@@ -168,7 +178,12 @@ function optimiserOptions({ training }: ParticipantParts['config']): LocalOptimi
   return { ...adamw, schedule: { kind: 'cosine', warmupSteps, totalSteps } }
 }
 
-function createNeighbourhood(parts: ParticipantParts, learner: Learner, journal: Journal): Neighbourhood {
+function createNeighbourhood(
+  parts: ParticipantParts,
+  learner: Learner,
+  journal: Journal,
+  savedAtMs: number | undefined
+): Neighbourhood {
   const { transport, federation, clock, log, onVerdict } = parts
   const { progress, parameters, rng, shared } = learner
   const phase = () => progress.rounds().phase
@@ -182,6 +197,7 @@ function createNeighbourhood(parts: ParticipantParts, learner: Learner, journal:
     parameters: () => shared.take(parameters),
     add: (increment: Float32Array) => shared.addInto(increment, parameters)
   }
+  const config = exchangeConfig(parts, shared)
   const driver = createExchangeDriver(
     {
       transport,
@@ -189,6 +205,7 @@ function createNeighbourhood(parts: ParticipantParts, learner: Learner, journal:
       logger: log,
       holder,
       phase,
+      place: () => placeOf(progress, learner.roundsConfig),
       ...(parts.exchangeLog && { exchangeLog: watchedLog(parts.exchangeLog, logBroken.reject) }),
       onVerdict,
       onCommitted: ({ peer, partnerPhase }) => {
@@ -198,7 +215,7 @@ function createNeighbourhood(parts: ParticipantParts, learner: Learner, journal:
         progress.exchanged(partnerPhase)
       }
     },
-    { config: exchangeConfig(parts, shared), journal }
+    { config, journal }
   )
   const mixer = createMixer({
     driver,
@@ -208,7 +225,26 @@ function createNeighbourhood(parts: ParticipantParts, learner: Learner, journal:
     clock,
     rng
   })
-  return { membership, driver, mixer, exchangesByPeer, logBroken: logBroken.promise }
+  const moment = () => progress.rounds()
+  const reader = createStateReader({ transport, clock, config, parameters: holder.parameters, moment, onVerdict })
+  const catchUp = createCatchUp({
+    config,
+    reader,
+    membership,
+    driver,
+    holder,
+    rounds: progress.rounds,
+    ...(savedAtMs === undefined ? {} : { savedAtMs }),
+    clock,
+    rng,
+    log
+  })
+  return { membership, driver, mixer, reader, catchUp, exchangesByPeer, logBroken: logBroken.promise }
+}
+
+function placeOf(progress: Progress, { totalSteps }: RoundsConfig) {
+  const { step } = progress.rounds()
+  return { step, progress: Math.min(1, step / Math.max(1, totalSteps)) }
 }
 
 const exchangeConfig = (
@@ -303,7 +339,7 @@ function captureState(
 async function live(
   parts: ParticipantParts,
   learner: Learner,
-  { membership, driver, mixer, logBroken }: Neighbourhood,
+  { membership, driver, mixer, reader, catchUp, logBroken }: Neighbourhood,
   keeper: Keeper,
   onDone: () => Promise<void>,
   signal: AbortSignal
@@ -314,21 +350,34 @@ async function live(
   const stop = AbortSignal.any([signal, failure.signal])
   logBroken.catch(fail)
   driver.start()
+  reader.start()
   const announcing = membership.run(stop)
   const unwatch = progress.onPhase(() => void membership.announce())
+  let unsaved = false
+  const mixOrCatchUp = async (options: AttemptOptions): Promise<unknown> => {
+    const reason = options.doubtsOnly || driver.busy() ? undefined : catchUp.due()
+    if (reason === undefined) return mixer.attempt(options)
+    // What it did is in no exchange log: without a checkpoint a crash would lose it.
+    if ((await catchUp.run(reason)) === 'moved') unsaved = true
+    return undefined
+  }
   const loop = {
     config,
     onDone,
     clock: parts.clock,
     rounds: { get: progress.rounds, set: progress.setRounds },
     localStep: async () => progress.stepped(await optimiser.step()),
-    mix: (options: AttemptOptions) => mixer.attempt(options).catch(fail),
+    mix: (options: AttemptOptions) => mixOrCatchUp(options).catch(fail),
     surroundings: () => ({
       ...surroundingsOf(membership, parts.clock.now()),
       waitedMs: progress.waitedMs(),
       inDoubt: driver.inDoubt().length > 0
     }),
-    maybeSave: () => void (keeper.isDue() && keeper.save().catch(fail))
+    maybeSave: () => {
+      if (!unsaved && !keeper.isDue()) return
+      unsaved = false
+      keeper.save().catch(fail)
+    }
   }
   try {
     await runLoop(loop, stop)

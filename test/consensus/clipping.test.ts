@@ -1,19 +1,39 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { productDistance } from '../../src/consensus/distance.js'
-import { clipScale, type Distances, MAX_DISTANCES, noteDistance, radiusOf } from '../../src/consensus/radius.js'
+import {
+  clipScale,
+  type Distances,
+  growthOf,
+  holdsBack,
+  isOddOneOut,
+  MAX_DISTANCES,
+  noDistances,
+  noteDistance,
+  radiusOf
+} from '../../src/consensus/radius.js'
 import { distance2, weightedMean } from '../../src/tensor/linear.js'
 import { gaussian, schema } from '../codec/codec-cases.js'
 import { machineNetwork } from './machines.js'
 
-const met = (...values: readonly number[]): Distances => new Map(values.map((value, i) => [`peer-${i}`, value]))
+const pace = { step: 30, localSteps: 10 }
+
+/** Each met twice at step 30, so that all of them have a vote. */
+const met = (...values: readonly number[]): Distances => {
+  const once = (distances: Distances) =>
+    values.reduce((sum, distance, i) => noteDistance(sum, `peer-${i}`, { distance }, pace), distances)
+  return once(once({ ...noDistances, atStep: 30 }))
+}
+const radius = (clip: number, distances: Distances, travelled: number, step = 30) =>
+  radiusOf(clip, distances, { step, localSteps: 10, travelled })
 
 describe('the radius', () => {
-  it('is the multiple of the lower median of the distances and the way from the start', () => {
-    expect(radiusOf(2, met(), 3)).toBe(6)
-    expect(radiusOf(2, met(5), 3)).toBe(6)
-    expect(radiusOf(2, met(5, 4), 3)).toBe(8)
-    expect(radiusOf(1.5, met(5, 4, 1, 9), 3)).toBe(6)
+  it('is the multiple of the lower median of the distances, and of the way from the start while few are known', () => {
+    expect(radius(2, met(), 3)).toBe(6)
+    expect(radius(2, met(5), 3)).toBe(6)
+    expect(radius(2, met(5, 4), 3)).toBe(8)
+    expect(radius(1.5, met(5, 4, 1, 9), 3)).toBe(6)
+    expect(radius(1, met(5, 4, 9), 0.1)).toBe(5)
   })
 
   it('does not move past an honest distance while liars are in the minority', () => {
@@ -22,7 +42,7 @@ describe('the radius', () => {
         fc.array(fc.double({ min: 1, max: 2, noNaN: true }), { minLength: 4, maxLength: 20 }),
         fc.array(fc.double({ min: 1e3, max: 1e9, noNaN: true }), { maxLength: 3 }),
         (honest, lies) => {
-          expect(radiusOf(1, met(...honest, ...lies), 1.5)).toBeLessThanOrEqual(2)
+          expect(radius(1, met(...honest, ...lies), 1.5)).toBeLessThanOrEqual(2)
         }
       )
     )
@@ -30,11 +50,45 @@ describe('the radius', () => {
 
   it('gives a partner one vote however often it calls, and forgets the one met longest ago', () => {
     let distances = met(1, 2, 3)
-    for (let i = 0; i < 100; i++) distances = noteDistance(distances, 'mallory', 1e6)
-    expect(radiusOf(1, distances, 2)).toBe(2)
-    for (let i = 0; i < MAX_DISTANCES; i++) distances = noteDistance(distances, `other-${i}`, 7)
-    expect(distances.size).toBe(MAX_DISTANCES)
-    expect(distances.has('mallory')).toBe(false)
+    for (let i = 0; i < 100; i++) distances = noteDistance(distances, 'mallory', { distance: 1e6 }, pace)
+    expect(radius(1, distances, 2)).toBe(2)
+    for (let i = 0; i < 2 * MAX_DISTANCES; i++)
+      distances = noteDistance(distances, `other-${i >> 1}`, { distance: 7 }, pace)
+    expect(distances.met.size).toBe(MAX_DISTANCES)
+    expect(distances.met.has('mallory')).toBe(false)
+  })
+
+  it('hears nobody that has a new name every time', () => {
+    let distances = met(1, 2, 3)
+    for (let i = 0; i < 1000; i++) distances = noteDistance(distances, `sybil-${i}`, { distance: 1e6 }, pace)
+    expect(radius(1, distances, 2)).toBe(2)
+    expect([...distances.met.keys()]).toEqual(expect.arrayContaining(['peer-0', 'peer-1', 'peer-2']))
+  })
+
+  it('grows with the rounds that were missed, up to the way from the start, and not by an ordinary one', () => {
+    const distances = met(1, 2, 3)
+    expect(growthOf(distances, { step: 50, localSteps: 10 })).toBe(1)
+    expect(growthOf(distances, { step: 80, localSteps: 10 })).toBe(5)
+    expect(radius(0.5, distances, 100, 80)).toBe(5)
+    expect(radius(0.5, distances, 4, 80)).toBe(2)
+    // The first exchange after the pause measures anew; what was measured before stays grown.
+    const after = noteDistance(distances, 'peer-0', { distance: 7 }, { step: 80, localSteps: 10 })
+    expect(radius(0.5, after, 100, 80)).toBe(5)
+    expect(radius(0.5, noteDistance(after, 'peer-1', { distance: 7 }, { ...pace, step: 80 }), 100, 80)).toBe(3.5)
+  })
+
+  it('knows the odd one out: most hold it back, and not only names met once', () => {
+    const held = { distance: 10, heldBack: true }
+    let distances = met(1, 2, 3)
+    expect(isOddOneOut(distances)).toBe(false)
+    distances = noteDistance(distances, 'peer-0', held, pace)
+    for (let i = 0; i < 9; i++) distances = noteDistance(distances, `new-${i}`, held, pace)
+    expect(isOddOneOut(distances)).toBe(false)
+    expect(isOddOneOut(noteDistance(distances, 'peer-2', held, pace))).toBe(true)
+    expect(holdsBack(10, 3, 1)).toBe(true)
+    expect(holdsBack(10, 1.5, 1)).toBe(false)
+    expect(holdsBack(1.5, 3, 1)).toBe(false)
+    expect(holdsBack(10, 3, undefined)).toBe(false)
   })
 
   it('scales a longer difference to itself, and leaves a shorter one alone', () => {
@@ -126,7 +180,11 @@ describe('an exchange that clips', () => {
     })
     meet(network)
     const observed = network.log.flatMap(({ effect }) => (effect.type === 'apply' ? [effect.observed!] : []))
-    expect(observed[0]).toEqual(observed[1])
+    expect(observed.map(({ distance, scale }) => [distance, scale])).toEqual(
+      observed.map(() => [observed[0]!.distance, observed[0]!.scale])
+    )
+    // One has come a third of the way of the other, and would follow it no farther than that.
+    expect(observed.map(({ heldBack = false }) => heldBack).toSorted()).toEqual([false, true])
     expect(observed[0]!.crossTerm).toBeGreaterThan(0)
     expect(observed[0]!.scale).toBeLessThan(1)
   })

@@ -8,7 +8,8 @@ import type {
   ExchangeEffect,
   ExchangeEvent,
   ExchangeState,
-  LinkId
+  LinkId,
+  LocalView
 } from '../../src/consensus/exchange-types.js'
 import { addInto } from '../../src/tensor/linear.js'
 
@@ -31,6 +32,7 @@ export interface MachineOptions {
   readonly gamma?: number
   readonly clip?: number
   readonly measure?: DistanceMeasure
+  readonly more?: Partial<ExchangeConfig>
 }
 
 export const machineConfig = (index: number, options: MachineOptions): ExchangeConfig => ({
@@ -43,7 +45,8 @@ export const machineConfig = (index: number, options: MachineOptions): ExchangeC
   weight: options.weights[index]!,
   incarnation: `life-${index}`,
   ...(options.clip === undefined ? {} : { clip: options.clip }),
-  ...(options.measure === undefined ? {} : { measure: options.measure })
+  ...(options.measure === undefined ? {} : { measure: options.measure }),
+  ...options.more
 })
 
 /**
@@ -58,6 +61,8 @@ export function machineNetwork(options: MachineOptions) {
   /** Effects other than sends, in the order they came, with the machine they came from. */
   const log: { readonly machine: number; readonly effect: ExchangeEffect }[] = []
   const carried: { readonly to: number; readonly from: number; readonly item: Item }[] = []
+  /** Local steps and neighbours of each machine, for the test to set. */
+  const places: Pick<LocalView, 'step' | 'degree'>[] = configs.map(() => ({}))
   let nextLink = 1
 
   const indexOf = (peer: string): number => configs.findIndex((config) => config.self === peer)
@@ -75,7 +80,7 @@ export function machineNetwork(options: MachineOptions) {
   }
 
   function dispatch(machine: number, event: ExchangeEvent): void {
-    const view = { parameters: parameters[machine]!, phase: 'training' as const }
+    const view = { ...places[machine], parameters: parameters[machine]!, phase: 'training' as const }
     const [state, effects] = stepExchange(configs[machine]!, states[machine]!, event, view)
     states[machine] = state
     for (const effect of effects) perform(machine, effect)
@@ -101,6 +106,7 @@ export function machineNetwork(options: MachineOptions) {
     configs,
     states,
     parameters,
+    places,
     log,
     indexOf,
 

@@ -72,13 +72,13 @@ interface PeerPlan {
   readonly samples: number
 }
 
-const training = (steps: number): ParticipantParts['config'] => ({
+const training = (steps: number, learningRate = 0.05): ParticipantParts['config'] => ({
   label: '',
   checkpointEvery: 3,
   training: {
     steps,
     batchSize: 1,
-    learningRate: 0.05,
+    learningRate,
     schedule: 'cosine',
     warmupSteps: 0,
     weightDecay: 0,
@@ -233,6 +233,36 @@ describe('participant', () => {
     expect(final()![0]).toBeGreaterThan(1.5)
     expect(final()![1]).toBeLessThan(-0.5)
     expect(participant.view().rounds).toMatchObject({ phase: 'done', step: 60, exchanges: 0 })
+  })
+
+  it('starts late from the middle of several states, not from one, and not from a liar', async () => {
+    const network = createMemoryNetwork({ seed: 'late', clock: systemClock })
+    const agreed = manifest({ clip: 0.5, codec: 'float32', settleExchanges: 400 })
+    const parts = { manifest: agreed, config: training(600) }
+    const early = await Promise.all(PLANS.map((plan) => join(network, { ...plan, target: () => 3 }, parts)))
+    const mallory = { name: 'mallory', target: () => -300, samples: 10 }
+    // It takes other steps than the rest, and is where nobody else is.
+    const liar = await join(network, mallory, { ...parts, config: training(600, 5) })
+    await network.connectAll()
+    const leave = new AbortController()
+    const lives = [...early, liar].map(({ participant }) => participant.run(leave.signal))
+    await until(() => early.every(({ participant }) => participant.view().rounds.step > 300))
+    const late = await join(network, { name: 'zoe', target: () => 3, samples: 100 }, parts)
+    await network.connectAll()
+    lives.push(late.participant.run(leave.signal))
+    await until(() => late.participant.view().caughtUp !== undefined)
+    const { caughtUp } = late.participant.view()
+    leave.abort()
+    await Promise.all(lives)
+    expect(caughtUp).toMatchObject({ reason: 'newcomer', kept: 0 })
+    expect(caughtUp!.sources).toBeGreaterThanOrEqual(3)
+    // From 0.8 on average to where 300 steps have led the others, in one move.
+    const states = await Promise.all(
+      early.map((peer) => peer.store.load({ ...IDENTITY, federationHash: federationHash(agreed) }))
+    )
+    const common = states[0]!.parameters
+    expect(caughtUp!.distance).toBeGreaterThan(0.5 * distance2(common, quadraticTrainer(() => 3).description.initial))
+    expect(caughtUp!.distance).toBeLessThan(2 * distance2(common, quadraticTrainer(() => 3).description.initial))
   })
 
   it('goes on from its checkpoint: parameters, optimiser, step, cursor and random state', async () => {
