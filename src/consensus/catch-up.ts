@@ -5,8 +5,9 @@ import { centralMean, meanOf } from './mixing-neighbourhood.js'
 export const CATCH_UP_SOURCES = 5
 /** States below which the middle of them says nothing: between two there is no majority. */
 export const CATCH_UP_QUORUM = 3
-/** Multiples of `localSteps` without an exchange after which others have gone on without us. */
+/** Multiples of `localSteps` without an exchange, and milliseconds, after which others have gone on without us. */
 export const AWAY_ROUNDS = 5
+export const AWAY_AT_LEAST_MS = 60_000
 /** Milliseconds without an exchange after which they have, too, however slow we are: ten minutes. */
 export const AWAY_MS = 600_000
 /** Rounds that others must be ahead of one that has made no exchange before: a common start is no lag. */
@@ -46,7 +47,8 @@ export const isBehind = (
 export function catchUpReason(scene: CatchUpScene): CatchUpReason | undefined {
   const { step, lastExchangeStep, localSteps, awayMs, othersKnown, oddOneOut } = scene
   if (!othersKnown || scene.sinceCatchUpMs < CATCH_UP_PAUSE_MS) return undefined
-  if (step - lastExchangeStep >= AWAY_ROUNDS * localSteps || awayMs >= AWAY_MS) return 'away'
+  const missed = step - lastExchangeStep >= AWAY_ROUNDS * localSteps && awayMs >= AWAY_AT_LEAST_MS
+  if (missed || awayMs >= AWAY_MS) return 'away'
   return oddOneOut ? 'odd-one-out' : undefined
 }
 

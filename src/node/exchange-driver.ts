@@ -1,4 +1,3 @@
-import type { Clock } from '../base/clock.js'
 import { silentLogger } from '../base/log.js'
 import type { Verdict } from '../base/verdict.js'
 import { ignore } from '../base/verdict.js'

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { seededRng } from '../../src/base/rng.js'
 import {
+  AWAY_AT_LEAST_MS,
   AWAY_MS,
   CATCH_UP_PAUSE_MS,
   type CatchUpScene,
@@ -30,7 +31,8 @@ const scene: CatchUpScene = {
 describe('the reason to catch up', () => {
   it.each([
     ['nothing: in the middle of it', {}, undefined],
-    ['fifty steps alone', { lastExchangeStep: 350 }, 'away'],
+    ['fifty steps alone, for a minute', { lastExchangeStep: 350, awayMs: AWAY_AT_LEAST_MS }, 'away'],
+    ['nothing: fifty quick steps', { lastExchangeStep: 350 }, undefined],
     ['an hour away', { awayMs: 6 * AWAY_MS }, 'away'],
     ['an hour away, and nobody there', { awayMs: 6 * AWAY_MS, othersKnown: false }, undefined],
     ['held back by most', { oddOneOut: true }, 'odd-one-out'],

@@ -237,16 +237,16 @@ describe('participant', () => {
 
   it('starts late from the middle of several states, not from one, and not from a liar', async () => {
     const network = createMemoryNetwork({ seed: 'late', clock: systemClock })
-    const agreed = manifest({ clip: 0.5, codec: 'float32', settleExchanges: 400 })
-    const parts = { manifest: agreed, config: training(600) }
+    const agreed = manifest({ clip: 0.5, codec: 'float32', settleExchanges: 40 })
+    const parts = { manifest: agreed, config: training(200) }
     const early = await Promise.all(PLANS.map((plan) => join(network, { ...plan, target: () => 3 }, parts)))
     const mallory = { name: 'mallory', target: () => -300, samples: 10 }
     // It takes other steps than the rest, and is where nobody else is.
-    const liar = await join(network, mallory, { ...parts, config: training(600, 5) })
+    const liar = await join(network, mallory, { ...parts, config: training(200, 5) })
     await network.connectAll()
     const leave = new AbortController()
     const lives = [...early, liar].map(({ participant }) => participant.run(leave.signal))
-    await until(() => early.every(({ participant }) => participant.view().rounds.step > 300))
+    await until(() => early.every(({ participant }) => participant.view().rounds.step > 100))
     const late = await join(network, { name: 'zoe', target: () => 3, samples: 100 }, parts)
     await network.connectAll()
     lives.push(late.participant.run(leave.signal))
@@ -256,7 +256,7 @@ describe('participant', () => {
     await Promise.all(lives)
     expect(caughtUp).toMatchObject({ reason: 'newcomer', kept: 0 })
     expect(caughtUp!.sources).toBeGreaterThanOrEqual(3)
-    // From 0.8 on average to where 300 steps have led the others, in one move.
+    // From 0.8 on average to where 100 steps have led the others, in one move.
     const states = await Promise.all(
       early.map((peer) => peer.store.load({ ...IDENTITY, federationHash: federationHash(agreed) }))
     )
@@ -268,8 +268,8 @@ describe('participant', () => {
   it('goes on from its checkpoint: parameters, optimiser, step, cursor and random state', async () => {
     const network = createMemoryNetwork({ seed: 'resume', clock: systemClock })
     const store = createMemoryStore()
-    const first = await join(network, PLANS[1]!, { store, config: training(500) })
-    const other = await join(network, PLANS[2]!, { config: training(500) })
+    const first = await join(network, PLANS[1]!, { store, config: training(20_000) })
+    const other = await join(network, PLANS[2]!, { config: training(20_000) })
     await network.connectAll()
     const leave = new AbortController()
     const lives = [first.participant.run(leave.signal), other.participant.run(leave.signal)]
@@ -282,7 +282,7 @@ describe('participant', () => {
     expect(saved!.adam.step).toBe(left.step)
     expect(saved!.cursor.position).toBe(left.step)
 
-    const again = await join(network, { ...PLANS[1]!, name: 'bob-again' }, { store, config: training(500) })
+    const again = await join(network, { ...PLANS[1]!, name: 'bob-again' }, { store, config: training(20_000) })
     expect(again.participant.view().rounds).toEqual(left)
     const stopAtOnce = AbortSignal.abort()
     await again.participant.run(stopAtOnce)
