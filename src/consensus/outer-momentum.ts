@@ -23,7 +23,7 @@ export interface OuterInput {
 }
 
 /**
- * NoLoCo's outer step (https://arxiv.org/abs/2506.10911, equations 2 and 3): with slow weights phi, local progress
+ * NoLoCo's outer step (https://arxiv.org/abs/2506.10911, its modified Nesterov momentum): with slow weights phi, local progress
  * D = theta - phi and a random partner j,
  *
  *   delta_i <- a delta_i + b/2 (D_i + D_j) - g/2 (phi_i - phi_j),   phi_i <- phi_i + delta_i

@@ -102,7 +102,7 @@ export function robustTarget(config: RobustConfig, scene: Neighbourhood): Float3
   return robust.rule === 'nnm' ? nnmTrimmedMean(vectors, liars, measure) : trimmedMean(vectors, liars, measure)
 }
 
-/** The share of the way that UBAR goes towards those it accepts: alpha = 1/2 in its equation 5. */
+/** The share of the way that UBAR goes towards those it accepts: alpha = 1/2 in its update. */
 const UBAR_STEP = 0.5
 
 /**

@@ -36,7 +36,7 @@ export interface Agreed {
  *
  * With degrees, the step is that of Metropolis-Hastings weights: w_ij = 1 / (1 + max(deg_i, deg_j)), of which a pair average
  * is the case w = 1/2, hence twice w times a pair average (Xiao, Boyd & Kim 2007,
- * https://doi.org/10.1016/j.jpdc.2006.08.010, equation 9).
+ * https://doi.org/10.1016/j.jpdc.2006.08.010).
  */
 export function agreedOn(config: ExchangeConfig, own: Terms, partner: Terms, distance: number): Agreed {
   const radius = Math.min(own.radius ?? Number.POSITIVE_INFINITY, partner.radius ?? Number.POSITIVE_INFINITY)
