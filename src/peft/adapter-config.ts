@@ -136,13 +136,27 @@ export function specFromConfig(config: AdapterConfig, tensors: TensorShapes): Pe
 const unsupported = (kind: string): PeertuneError =>
   new PeertuneError('config/unsupported-adapter', `adapters of kind ${kind} are not supported`, {
     facts: { kind },
-    hint: 'LORA (with use_rslora or use_dora), IA3, LN_TUNING, PROMPT_TUNING and PREFIX_TUNING are'
+    hint: 'LORA (with use_rslora or use_dora), ADALORA, IA3, LN_TUNING, PROMPT_TUNING, P_TUNING and PREFIX_TUNING are'
   })
 
 type Common = Pick<LoraSpec, 'head' | 'seed'>
 
 /** Every variant that changes what the tensors mean; PEFT writes them all, mostly as false or null. */
-const LORA_VARIANTS = ['lora_bias', 'use_qalora', 'alora_invocation_tokens', 'corda_config', 'arrow_config']
+const LORA_VARIANTS = [
+  'lora_bias',
+  'use_qalora',
+  'use_bdlora',
+  'alora_invocation_tokens',
+  'arrow_config',
+  'corda_config',
+  'kasa_config',
+  'lora_ga_config',
+  'monteclora_config',
+  'velora_config',
+  'layer_replication',
+  'target_parameters',
+  'trainable_token_indices'
+]
 
 function loraSpec(config: AdapterConfig, tensors: Pairs, common: Common): PeftSpec {
   const variant = LORA_VARIANTS.find(
@@ -152,6 +166,8 @@ function loraSpec(config: AdapterConfig, tensors: Pairs, common: Common): PeftSp
   if (config.bias !== undefined && config.bias !== 'none') throw unsupported(`LORA with bias ${String(config.bias)}`)
   if (Object.keys((config.alpha_pattern as object | null) ?? {}).length > 0)
     throw unsupported('LORA with alpha_pattern')
+  const embedded = tensors.find(([name]) => name.includes('.lora_embedding_'))
+  if (embedded !== undefined) throw unsupported(`LORA on an embedding (${embedded[0]})`)
   const modules = tensors.flatMap(([name, { shape }]) =>
     name.endsWith(LORA_A) ? [[name.slice(0, -LORA_A.length), shape[0] as number] as const] : []
   )

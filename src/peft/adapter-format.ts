@@ -7,6 +7,7 @@ import type { ParameterSchema } from '../tensor/schema.js'
 import { type AdapterConfig, type ConfigFacts, configOf, peftEquivalent, specFromConfig } from './adapter-config.js'
 import { parameterKey, parameterName } from './adapter-keys.js'
 import type { NamedTensor } from './method.js'
+import { plainForm } from './plain-form.js'
 
 const CONFIG_FILE = 'adapter_config.json'
 export const TENSORS_FILE = 'adapter_model.safetensors'
@@ -70,9 +71,10 @@ export async function readAdapterFolder(directory: string): Promise<AdapterFolde
   const tensors = readSafetensors(bytes, path)
   const own = await readJson(join(directory, OWN_FILE))
   if (own?.peft !== undefined) return { config: {}, plan: own.peft as PeftPlan, tensors, bytes }
-  const config = await readJson(join(directory, CONFIG_FILE))
-  if (config === undefined) throw await noAdapter(directory, join(directory, CONFIG_FILE), undefined)
-  return { config, plan: specFromConfig(config, tensors), tensors, bytes }
+  const saved = await readJson(join(directory, CONFIG_FILE))
+  if (saved === undefined) throw await noAdapter(directory, join(directory, CONFIG_FILE), undefined)
+  const plain = plainForm({ config: saved, tensors })
+  return { ...plain, plan: specFromConfig(plain.config, plain.tensors), bytes }
 }
 
 async function readJson(path: string): Promise<AdapterConfig | undefined> {

@@ -1,4 +1,5 @@
 import { PeertuneError } from '../base/errors.js'
+import { fromHalf } from './half.js'
 import { type Shape, shapeSize } from './schema.js'
 
 /** https://huggingface.co/docs/safetensors: 8 bytes of header length, a JSON header, the data. All little endian. */
@@ -7,7 +8,7 @@ import { type Shape, shapeSize } from './schema.js'
 const MAX_HEADER_BYTES = 100_000_000
 
 /** Element types read here, with their size in bytes. */
-const ELEMENT_BYTES = { F64: 8, F32: 4, I64: 8, I32: 4, U8: 1, BOOL: 1 } as const
+const ELEMENT_BYTES = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, U8: 1, BOOL: 1 } as const
 
 export type SafetensorsType = keyof typeof ELEMENT_BYTES
 
@@ -57,12 +58,16 @@ function readEntry(name: string, entry: unknown, data: Uint8Array, source: strin
   return { type, shape: shape as number[], bytes: data.subarray(begin, end) }
 }
 
-/** Numbers of a float entry. Throws `tensor/not-safetensors` for other types. */
+/** Numbers of a float entry; those of 16 bits are exact in float32. Throws `tensor/not-safetensors` for other types. */
 export function floatsOf(entry: SafetensorsEntry, name = 'tensor'): Float32Array | Float64Array {
   // A copy: the data of an entry may start at any byte.
   const { buffer } = new Uint8Array(entry.bytes)
   if (entry.type === 'F32') return new Float32Array(buffer)
   if (entry.type === 'F64') return new Float64Array(buffer)
+  if (entry.type === 'F16') return Float32Array.from(new Uint16Array(buffer), fromHalf)
+  // The upper half of a float32.
+  if (entry.type === 'BF16')
+    return new Float32Array(Uint32Array.from(new Uint16Array(buffer), (bits) => bits << 16).buffer)
   throw malformed(name, `it is ${entry.type}, not a float tensor`)
 }
 

@@ -13,6 +13,7 @@ import { type AdaptedModel, loadAdaptedModel } from '../../src/node/program.js'
 import { canonicalise, nameModel } from '../../src/onnx/canonicalise.js'
 import { readModel } from '../../src/onnx/read.js'
 import { createSession, type SessionTensor } from '../../src/onnx/session.js'
+import { parametersFrom, readAdapterFolder } from '../../src/peft/adapter-format.js'
 import { linearModules } from '../../src/peft/target.js'
 import { floatsOf, intsOf, readSafetensors } from '../../src/tensor/safetensors.js'
 import { viewOf } from '../../src/tensor/schema.js'
@@ -20,11 +21,13 @@ import { viewOf } from '../../src/tensor/schema.js'
 /** A Python with torch, transformers and PEFT 0.21; Python is a check here, never a requirement. */
 const python = process.env.PEERTUNE_PYTHON
 const script = fileURLToPath(new URL('load_adapter.py', import.meta.url))
+const saving = fileURLToPath(new URL('save_adapters.py', import.meta.url))
 /** Models with their PyTorch weights beside them: not in the repository. */
 const cases = fileURLToPath(new URL('../../../shared/conformance', import.meta.url))
 
 const METHODS = ['lora', 'rslora', 'dora', 'ffa-lora', 'lora-xs', 'ia3', 'layernorm', 'prompt'] as const
 const classify: TaskSpec = { kind: 'sequence-classification', labels: ['0', '1', '2'] }
+const vision: TaskSpec = { kind: 'image-classification', labels: ['0', '1', '2', '3', '4'] }
 const CASES: readonly (readonly [string, TaskSpec])[] = [
   ['bert-torchscript', classify],
   ['gpt2-dynamo', { kind: 'causal-lm' }],
@@ -41,7 +44,12 @@ async function inputsOf(directory: string): Promise<Record<string, SessionTensor
   const path = join(directory, 'inputs.safetensors')
   const entries = [...readSafetensors(await readFile(path), path)].filter(([name]) => name !== 'labels')
   return Object.fromEntries(
-    entries.map(([name, entry]) => [name, { type: 'int64', shape: entry.shape, data: intsOf(entry, name) } as const])
+    entries.map(([name, entry]) => [
+      name,
+      entry.type === 'F32'
+        ? ({ type: 'float32', shape: entry.shape, data: floatsOf(entry, name) as Float32Array } as const)
+        : ({ type: 'int64', shape: entry.shape, data: intsOf(entry, name) } as const)
+    ])
   )
 }
 
@@ -77,6 +85,22 @@ async function ownLogits({ model, method, externalDir }: AdaptedModel, parameter
   return { logits: logits as SessionTensor, mask: inputs.attention_mask?.data }
 }
 
+/** Worst difference over the positions that count; where nothing is masked, all do. */
+function worstOf(own: SessionTensor, theirs: ArrayLike<number>, mask: ArrayLike<number> | undefined): number {
+  const classes = own.shape.at(-1) as number
+  const counts = (index: number) => own.shape.length === 2 || (mask?.[Math.floor(index / classes)] ?? 1) === 1
+  return Array.from(own.data).reduce(
+    (max, value, index) => (counts(index) ? Math.max(max, Math.abs(value - (theirs[index] as number))) : max),
+    0
+  )
+}
+
+async function logitsIn(path: string) {
+  const entry = readSafetensors(await readFile(path), path).get('logits')
+  if (entry === undefined) throw new Error(`no logits in ${path}`)
+  return { shape: entry.shape, values: floatsOf(entry, path) }
+}
+
 const because = python === undefined ? ' (needs PEERTUNE_PYTHON)' : ' (needs ../shared/conformance)'
 
 describe.skipIf(python === undefined || !existsSync(cases))(`adapters that PEFT loads${because}`, () => {
@@ -95,18 +119,32 @@ describe.skipIf(python === undefined || !existsSync(cases))(`adapters that PEFT 
     const adapters = [...own.keys()].map((variant) => join(folder, name, variant))
     await promisify(execFile)(python as string, [script, directory, folder, ...adapters])
     for (const [variant, { logits, mask }] of own) {
-      const path = join(folder, `${variant}.safetensors`)
-      const entry = readSafetensors(await readFile(path), path).get('logits')
-      if (entry === undefined) throw new Error(`no logits of ${variant}`)
-      expect(entry.shape, variant).toEqual(logits.shape)
-      const theirs = floatsOf(entry, variant)
-      const classes = logits.shape.at(-1) as number
-      const counts = (index: number) => logits.shape.length === 2 || mask?.[Math.floor(index / classes)] === 1
-      const worst = Array.from(logits.data).reduce(
-        (max, value, index) => (counts(index) ? Math.max(max, Math.abs(value - (theirs[index] as number))) : max),
-        0
-      )
-      expect(worst, variant).toBeLessThan(1e-4)
+      const { shape, values } = await logitsIn(join(folder, `${variant}.safetensors`))
+      expect(shape, variant).toEqual(logits.shape)
+      expect(worstOf(logits, values, mask), variant).toBeLessThan(1e-4)
     }
   })
+})
+
+describe.skipIf(python === undefined || !existsSync(cases))(`adapters that PEFT saved${because}`, () => {
+  it.each([...CASES, ['vit-torchscript', vision] as const])(
+    '%s: the same logits, every method',
+    { timeout: 300_000 },
+    async (name, task) => {
+      const directory = join(cases, name)
+      const out = join(folder, 'saved', name)
+      const { stdout } = await promisify(execFile)(python as string, [saving, directory, out])
+      const variants = stdout.trim().split('\n')
+      expect(variants.length).toBeGreaterThanOrEqual(10)
+      for (const variant of variants) {
+        const { plan, tensors } = await readAdapterFolder(join(out, variant))
+        const spec = { modelPath: join(directory, 'model.onnx'), task, peft: plan }
+        const adapted = await loadAdaptedModel(spec, { weightsDir: folder })
+        const { logits, mask } = await ownLogits(adapted, parametersFrom(tensors, adapted.method.schema), directory)
+        const { shape, values } = await logitsIn(join(out, variant, 'expected.safetensors'))
+        expect(shape, variant).toEqual(logits.shape)
+        expect(worstOf(logits, values, mask), variant).toBeLessThan(1e-4)
+      }
+    }
+  )
 })

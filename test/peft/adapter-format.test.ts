@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { specsOf } from '../../src/base/peft-spec.js'
 import { specFromConfig } from '../../src/peft/adapter-config.js'
 import { parametersFrom, readAdapter, readAdapterFolder, writeAdapter } from '../../src/peft/adapter-format.js'
+import { plainForm } from '../../src/peft/plain-form.js'
 import { parameterName } from '../../src/peft/adapter-keys.js'
 import { floatsOf, readSafetensors } from '../../src/tensor/safetensors.js'
 import { createSchema } from '../../src/tensor/schema.js'
@@ -146,11 +147,31 @@ describe('a PEFT adapter folder', () => {
     })
   })
 
+  it.each(['pissa', 'pissa_niter_4', 'olora', 'loftq'])(
+    'refuses factors that go with other base weights: %s',
+    (start) => {
+      expect(() =>
+        plainForm({ config: { peft_type: 'LORA', init_lora_weights: start }, tensors: new Map() })
+      ).toThrowError(
+        expect.objectContaining({
+          code: 'config/unsupported-adapter',
+          hint: expect.stringContaining('path_initial_model_for_weight_conversion')
+        })
+      )
+    }
+  )
+
+  it('says so of an embedding that has an adapter', () => {
+    const tensors = [['base_model.model.emb.lora_embedding_A', { shape: [2, 9] }]] as const
+    expect(() => specFromConfig({ peft_type: 'LORA', r: 2, lora_alpha: 4 }, tensors)).toThrowError(/embedding/)
+  })
+
   it.each([
     { peft_type: 'VERA' },
     { peft_type: 'LORA', lora_bias: true },
     { peft_type: 'LORA', bias: 'all' },
-    { peft_type: 'LORA', alpha_pattern: { up: 3 } },
+    { peft_type: 'LORA', trainable_token_indices: [1, 2] },
+    { peft_type: 'LOHA' },
     { peft_type: 'PREFIX_TUNING', prefix_projection: true }
   ])('refuses kinds it does not train: %j', (config) => {
     expect(() => specFromConfig(config, [])).toThrowError(
