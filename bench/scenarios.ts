@@ -1,4 +1,4 @@
-import { randomScenario } from '../src/sim/random-scenario.js'
+import { randomBroadcastScenario, randomScenario } from '../src/sim/random-scenario.js'
 import { runScenario } from '../src/sim/run.js'
 import { wholeFlag } from './flags.js'
 
@@ -6,8 +6,9 @@ import { wholeFlag } from './flags.js'
 const MAX_SHOWN = 10
 
 /**
- * `npm run bench -- scenarios [--count N] [--from N] [--json]`: random scenarios by seed; every broken promise is counted
- * and its seed printed, and the exit code is then 1. `--from SEED --count 1` plays one again.
+ * `npm run bench -- scenarios [--count N] [--broadcast N] [--from N] [--json]`: random scenarios by seed, of exchanges in
+ * pairs and of broadcasts; every broken promise is counted and its seed printed, and the exit code is then 1.
+ * `--from SEED --count 1 --broadcast 0` plays one again.
  */
 export async function run(args: readonly string[]): Promise<object> {
   const count = wholeFlag(args, '--count', 2_000)
@@ -37,6 +38,7 @@ export async function run(args: readonly string[]): Promise<object> {
       `${totals.framesLost} frames lost, ${totals.duplicated} doubled, ${totals.linksCut} links cut; ` +
       `largest drift of the mean ${worstDrift.toExponential(1)}; ${seconds.toFixed(0)} s`
   )
+  const broadcast = await broadcasts(wholeFlag(args, '--broadcast', 500), from)
   const result = {
     count,
     from,
@@ -44,8 +46,36 @@ export async function run(args: readonly string[]): Promise<object> {
     failing: failing.slice(0, MAX_SHOWN),
     worstDrift,
     ...totals,
-    seconds
+    seconds,
+    broadcast
   }
-  if (failing.length > 0) process.exitCode = 1
+  if (failing.length + broadcast.violations > 0) process.exitCode = 1
   return result
+}
+
+/** The same for peers that broadcast: in the end all replicas are equal to the last bit, and nothing told is lost. */
+async function broadcasts(count: number, from: number) {
+  const totals = { updates: 0, crashes: 0, duplicates: 0, caught: 0, framesLost: 0, linksCut: 0 }
+  const failing: { readonly seed: string; readonly violations: readonly string[] }[] = []
+  const startedMs = performance.now()
+  for (let n = from; n < from + count; n++) {
+    const seed = String(n)
+    const { violations, updates = 0, counts, network } = await runScenario(randomBroadcastScenario(seed))
+    totals.updates += updates
+    totals.crashes += counts.crash ?? 0
+    totals.duplicates += counts['verdict broadcast/duplicate'] ?? 0
+    totals.caught += counts.caught ?? 0
+    totals.framesLost += network.lost
+    totals.linksCut += network.cut
+    if (violations.length > 0) failing.push({ seed, violations: violations.map((one) => `${one.code}: ${one.detail}`) })
+  }
+  const seconds = (performance.now() - startedMs) / 1000
+  for (const { seed, violations } of failing.slice(0, MAX_SHOWN))
+    console.log(`broadcast seed ${seed}: ${violations.join('; ')}`)
+  console.log(
+    `${count} broadcast scenarios from seed ${from}: ${failing.length} with violations; ${totals.updates} updates, ` +
+      `${totals.crashes} crashes, ${totals.duplicates} duplicates, ${totals.caught} times an author caught, ` +
+      `${totals.framesLost} frames lost, ${totals.linksCut} links cut; ${seconds.toFixed(0)} s`
+  )
+  return { count, violations: failing.length, failing: failing.slice(0, MAX_SHOWN), ...totals, seconds }
 }

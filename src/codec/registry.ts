@@ -49,6 +49,23 @@ export const needsSchema = (name: CodecName): boolean => name === 'powergossip' 
 /** Sends a share of the elements, `CodecContext.fraction`. */
 export const isSparse = (name: CodecName): boolean => name.startsWith('topk') || name.startsWith('rank-slots')
 
+/** Coders of what is broadcast: with error feedback, so to the nearest level; only sparse ones save what they are for. */
+const PSEUDO_GRADIENTS = {
+  int8: () => nearest8,
+  int4: () => nearest4,
+  topk: (context: CodecContext) => topk(context, nearest8),
+  'topk-int4': (context: CodecContext) => topk(context, nearest4)
+} as const
+
+export type PseudoGradientCodec = keyof typeof PSEUDO_GRADIENTS
+export const PSEUDO_GRADIENT_CODECS = Object.keys(PSEUDO_GRADIENTS) as readonly PseudoGradientCodec[]
+export const isPseudoGradientCodec = (name: string): name is PseudoGradientCodec =>
+  Object.hasOwn(PSEUDO_GRADIENTS, name)
+
+/** Throws `codec/bad-fraction`. */
+export const pseudoGradientCodec = (name: PseudoGradientCodec, context: CodecContext = {}): VectorCodec =>
+  PSEUDO_GRADIENTS[name](context)
+
 function schemaOf({ schema }: CodecContext): ParameterSchema {
   if (schema !== undefined) return schema
   throw new PeertuneError('codec/needs-schema', 'this codec is made for a parameter schema and was given none')

@@ -5,8 +5,13 @@ import { initialRounds, type RoundsState } from '../consensus/rounds.js'
 import type { VirtualClock } from './virtual-clock.js'
 import type { LearnerState } from './workload-types.js'
 
+export interface Logged {
+  /** Entries of the log that the checkpoint already contains. */
+  readonly logged: number
+}
+
 /** All of one tick, as the daemon's checkpoint. */
-export interface SimCheckpoint {
+export interface SimCheckpoint extends Logged {
   /** float32[size]; absent at the very beginning, where a peer's start is known anyway. */
   readonly parameters: Float32Array | undefined
   readonly journal: Journal
@@ -15,13 +20,11 @@ export interface SimCheckpoint {
   readonly trained: Float64Array | undefined
   /** Absent at the beginning, and where training has no state of its own. */
   readonly learner: LearnerState | undefined
-  /** Entries of the exchange log that the checkpoint already contains. */
-  readonly logged: number
   /** Exchanges in the parameters, for the ledger. */
   readonly exchanges: number
 }
 
-const BEGINNING: SimCheckpoint = {
+export const BEGINNING: SimCheckpoint = {
   parameters: undefined,
   journal: emptyJournal,
   rounds: initialRounds,
@@ -32,19 +35,21 @@ const BEGINNING: SimCheckpoint = {
 }
 
 /** What survives a crash: the last checkpoint and the log entries since, as far as they were safe by then. */
-export interface SimDisk {
-  append(entry: LogEntry): void
+export interface SimDisk<Entry = LogEntry, Checkpoint extends Logged = SimCheckpoint> {
+  append(entry: Entry): void
   /** When everything appended so far is safe. */
   safeAtMs(): number
-  save(checkpoint: Omit<SimCheckpoint, 'logged'>): void
+  save(checkpoint: Omit<Checkpoint, 'logged'>): void
   /** Forgets what was not safe yet, save for a prefix the disk happened to have written. */
   crash(rng: Rng): void
-  read(): { readonly checkpoint: SimCheckpoint; readonly entries: readonly LogEntry[] }
+  read(): { readonly checkpoint: Checkpoint; readonly entries: readonly Entry[] }
   /** Entries kept now, and the most there ever were. */
   size(): number
 }
 
-export interface DiskOptions {
+export interface DiskOptions<Checkpoint> {
+  /** What is on it at first. */
+  readonly beginning: Checkpoint
   readonly clock: VirtualClock
   readonly syncMs: number
   /** False where nobody crashes: nothing is kept, and only the time it would take passes. */
@@ -53,12 +58,18 @@ export interface DiskOptions {
   readonly logs: boolean
 }
 
-export function createDisk({ clock, syncMs, keeps, logs }: DiskOptions): SimDisk {
-  let entries: { readonly entry: LogEntry; readonly safeAtMs: number }[] = []
+export function createDisk<Entry = LogEntry, Checkpoint extends Logged = SimCheckpoint>({
+  clock,
+  syncMs,
+  keeps,
+  logs,
+  beginning
+}: DiskOptions<Checkpoint>): SimDisk<Entry, Checkpoint> {
+  let entries: { readonly entry: Entry; readonly safeAtMs: number }[] = []
   /** Entries before `entries[0]` since the beginning. */
   let dropped = 0
-  let safe = BEGINNING
-  let waiting: { readonly checkpoint: SimCheckpoint; readonly safeAtMs: number }[] = []
+  let safe = beginning
+  let waiting: { readonly checkpoint: Checkpoint; readonly safeAtMs: number }[] = []
   let lastSafeMs = Number.NEGATIVE_INFINITY
 
   /** Checkpoints that are safe by now take effect: the log before them goes. */
@@ -81,7 +92,7 @@ export function createDisk({ clock, syncMs, keeps, logs }: DiskOptions): SimDisk
     save(state) {
       if (!keeps) return
       catchUp()
-      const checkpoint = { ...state, logged: dropped + entries.length }
+      const checkpoint = { ...state, logged: dropped + entries.length } as Checkpoint
       waiting.push({ checkpoint, safeAtMs: clock.now() + syncMs })
     },
     crash(rng) {

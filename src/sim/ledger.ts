@@ -2,7 +2,7 @@ import type { ExchangeId } from '../codec/messages.js'
 import type { ExchangeRole } from '../consensus/journal.js'
 import type { PeerIndex } from './network.js'
 
-/** A promise of the exchange that was broken. */
+/** A promise of the exchange or the broadcast that was broken. */
 export type ViolationCode =
   | 'applied-twice'
   | 'applied-and-undone'
@@ -13,6 +13,12 @@ export type ViolationCode =
   | 'mean-moved'
   | 'bound-exceeded'
   | 'node-failed'
+  /** Of the broadcast: replicas that heard the same differ, or a sum is not the sum of its updates. */
+  | 'replicas-differ'
+  /** An update that had left its honest author is not counted everywhere in the end. */
+  | 'update-lost'
+  /** An honest author has used a number twice. */
+  | 'number-used-twice'
 
 export interface Violation {
   readonly code: ViolationCode

@@ -1,10 +1,13 @@
 import type { Rng } from '../base/rng.js'
+import type { Broadcaster } from '../consensus/broadcaster.js'
+import type { BroadcastConfig } from '../consensus/broadcast-types.js'
 import type { ExchangeConfig, ExchangeState } from '../consensus/exchange-types.js'
 import type { ExchangeRole, InDoubt } from '../consensus/journal.js'
 import type { PartnerState } from '../consensus/partner.js'
 import type { PeerTable } from '../consensus/peers.js'
 import type { RoundsConfig, RoundsState } from '../consensus/rounds.js'
 import type { Tamper } from './attackers.js'
+import type { BroadcastLedger } from './broadcast-ledger.js'
 import type { SimDisk } from './disk.js'
 import type { Exchanger } from './exchanger.js'
 import type { PeerIndex, SimNetwork } from './network.js'
@@ -12,6 +15,13 @@ import type { Observer } from './observer.js'
 import type { Scenario } from './scenario.js'
 import type { VirtualClock } from './virtual-clock.js'
 import type { Learner, Workload } from './workload-types.js'
+
+/** What peers that mix by broadcast have in common besides. */
+export interface BroadcastWorld {
+  readonly config: Omit<BroadcastConfig, 'self'>
+  readonly ledger: BroadcastLedger
+  readonly totalSamples: number
+}
 
 /** What all peers of a simulation have in common. */
 export interface World {
@@ -23,6 +33,8 @@ export interface World {
   readonly names: readonly string[]
   readonly observer: Observer
   readonly config: Omit<ExchangeConfig, 'self' | 'weight' | 'incarnation'>
+  /** Where peers mix by broadcast. */
+  readonly broadcast?: BroadcastWorld
   readonly rounds: RoundsConfig
   /** Positions of the peers that `peer` knows. */
   readonly neighbours: (peer: PeerIndex) => readonly PeerIndex[]
@@ -48,6 +60,8 @@ export interface SimPeer {
   exchange(): ExchangeState | undefined
   /** What local steps alone have added since the beginning, float64[size]; kept where the workload trains. */
   trained(): Float64Array | undefined
+  /** What the peer has heard and counted, where peers mix by broadcast. */
+  broadcaster?(): Broadcaster | undefined
 }
 
 /** From start or restart to crash. */

@@ -6,7 +6,7 @@ import { emptyPeerTable, noteExchange } from '../consensus/peers.js'
 import { exchangeMade, type RoundsState } from '../consensus/rounds.js'
 import { addInto } from '../tensor/linear.js'
 import { attackOf, createTamper } from './attackers.js'
-import { createDisk } from './disk.js'
+import { BEGINNING, createDisk } from './disk.js'
 import { drawn } from './draws.js'
 import { createExchanger, type Exchanger, indexOf, nameOf } from './exchanger.js'
 import { announce, heard } from './hearsay.js'
@@ -26,7 +26,7 @@ export function createPeer(world: World, index: PeerIndex, parameters: Float32Ar
     weight: workload.weights[index]!,
     parameters,
     tamper: attack === undefined ? undefined : createTamper(attack, scenario, workload.reference, index),
-    disk: createDisk({ clock, syncMs, keeps: crashesPerMinute > 0, logs: exchangeLog }),
+    disk: createDisk({ clock, syncMs, keeps: crashesPerMinute > 0, logs: exchangeLog, beginning: BEGINNING }),
     stepMs: drawn(rng, stepMs),
     offsetMs: 60_000 * (1 + skew),
     speed: 1 + skew,

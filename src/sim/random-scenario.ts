@@ -1,7 +1,7 @@
 import { type Rng, seededRng } from '../base/rng.js'
-import { defaultGamma } from '../codec/registry.js'
+import { defaultGamma, PSEUDO_GRADIENT_CODECS } from '../codec/registry.js'
 import { OVERLAY_KINDS } from '../consensus/overlay.js'
-import { readScenario, type Scenario } from './scenario.js'
+import { ATTACKS, readScenario, type Scenario } from './scenario.js'
 
 /** The worst of everything that a random scenario may draw. */
 const MOST = { loss: 0.3, duplication: 0.2, reordering: 0.3, cut: 0.3, crashesPerMinute: 6, peers: 12 } as const
@@ -63,5 +63,31 @@ export function randomScenario(seed: string): Scenario {
       forMs: rng.integer(Math.floor(durationMs / 2)),
       groups: 2 + rng.integer(2)
     }))
+  })
+}
+
+/** As `randomScenario`, with peers that broadcast, and now and then an author that writes two rows. */
+export function randomBroadcastScenario(seed: string): Scenario {
+  const rng = seededRng(seed, 'random-broadcast')
+  const { mixing, overlay, ...base } = randomScenario(seed)
+  const { peers } = base
+  return readScenario({
+    ...base,
+    name: 'random-broadcast',
+    overlay: { ...overlay, kind: oneOf(rng, OVERLAY_KINDS) },
+    mixing: {
+      ...mixing,
+      mode: 'broadcast',
+      localSteps: 5 + rng.integer(30),
+      codec: oneOf(rng, PSEUDO_GRADIENT_CODECS),
+      fraction: 0.02 + 0.48 * rng.uniform()
+    },
+    broadcast: {
+      outerStep: oneOf(rng, [0.7, 1, 2]),
+      decay: oneOf(rng, [0.95, 1]),
+      maxStep: oneOf(rng, [1, 0.01]),
+      syncMs: 200 + rng.integer(3_000)
+    },
+    attackers: peers > 3 && rng.integer(4) === 0 ? [{ attack: oneOf(rng, ATTACKS), count: 1 }] : []
   })
 }

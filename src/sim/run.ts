@@ -8,6 +8,8 @@ import { drawn } from './draws.js'
 import { indexOf, MAX_LINKS, nameOf } from './exchanger.js'
 import type { Violation } from './ledger.js'
 import { driftFrom, measure, type Measurement, sizeOf } from './measure.js'
+import { createBroadcastPeer } from './broadcast-peer.js'
+import { broadcastOf, settleBroadcast } from './broadcast-world.js'
 import { createNetwork, type NetworkStats, type PeerIndex } from './network.js'
 import { createObserver } from './observer.js'
 import { createPeer } from './peer.js'
@@ -32,6 +34,8 @@ export interface RunResult {
   readonly measurements: readonly Measurement[]
   /** Exchanges that both honest sides applied. */
   readonly exchanges: number
+  /** Updates that honest peers have told the others, where peers broadcast. */
+  readonly updates?: number
   /** Exchanges per honest peer, each counted at both, when the consensus error was first a hundredth of the start's. */
   readonly exchangesToShrink: number | undefined
   /** 1 - ||W - J|| of the overlay with Metropolis-Hastings weights; absent for large ones. */
@@ -82,7 +86,7 @@ export async function runScenario(scenario: Scenario, options: RunOptions = {}):
     enough = until?.(one) ?? false
   }
   if (!enough) await clock.runUntil(scenario.durationMs)
-  await settle(world, peers, honest)
+  await (world.broadcast === undefined ? settle(world, peers, honest) : settleBroadcast(world, peers, honest))
   const drift = driftOf(world, honest, first.mean, size)
   const explained = ROUNDING_DRIFT + ADDING_DRIFT * Math.sqrt((2 * observer.ledger.whole()) / honest.length)
   if (drift !== undefined && !(drift <= explained)) observer.violated('mean-moved', `by ${drift} of itself`)
@@ -91,6 +95,7 @@ export async function runScenario(scenario: Scenario, options: RunOptions = {}):
     scenario,
     measurements: [...measurements, await measure(world, honest, { startDistance, last: true })],
     exchanges: observer.ledger.whole(),
+    ...(world.broadcast && { updates: world.broadcast.ledger.told() }),
     exchangesToShrink: measurements.find(({ error }) => error <= 1 / SHRINK)?.exchangesPerPeer,
     spectralGap: gaps ? spectralGap(metropolisHastings(overlay)) : undefined,
     predictedExchanges: gaps ? predictedExchanges(overlay, SHRINK) : undefined,
@@ -138,6 +143,7 @@ function createWorld(scenario: Scenario, { clock, observer, training }: WorldPar
       codec: codecByName(mixing.codec, { fraction: mixing.fraction, ...(schema && { schema }) }),
       gamma: mixing.gamma
     },
+    ...(mixing.mode === 'broadcast' && { broadcast: broadcastOf(scenario, workload, observer) }),
     rounds: roundsOf(scenario),
     neighbours: overlay === undefined ? acquaintances(scenario) : (peer) => overlay[peer]!,
     peerAt: (peer) => peers[peer]!
@@ -145,7 +151,7 @@ function createWorld(scenario: Scenario, { clock, observer, training }: WorldPar
   for (let peer = 0; peer < count; peer++) {
     const parameters = arena.subarray(peer * size, (peer + 1) * size)
     workload.begin(peer, parameters)
-    peers.push(createPeer(world, peer, parameters))
+    peers.push((world.broadcast === undefined ? createPeer : createBroadcastPeer)(world, peer, parameters))
   }
   return { world, peers, overlay }
 }
@@ -234,14 +240,14 @@ function onlyAttackersIn({ peerAt }: World, peer: SimPeer): boolean {
   return partners.every((one) => !peerAt(indexOf(one.peer)).honest)
 }
 
-/** Absent where attackers or their exchanges move the mean as they like. */
+/** Absent where attackers or their exchanges move the mean as they like, and where nobody promised to keep it. */
 function driftOf(
   { scenario }: World,
   peers: readonly SimPeer[],
   before: Float64Array,
   size: number
 ): number | undefined {
-  if (scenario.attackers.length > 0) return undefined
+  if (scenario.attackers.length > 0 || scenario.mixing.mode === 'broadcast') return undefined
   const total = peers.reduce((sum, { weight }) => sum + weight, 0)
   const expected = before.slice()
   for (const peer of peers)

@@ -1,5 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
-import { CODEC_NAMES, needsSchema } from '../codec/registry.js'
+import { CODEC_NAMES, isPseudoGradientCodec, needsSchema, PSEUDO_GRADIENT_CODECS } from '../codec/registry.js'
+import { MAX_AUTHORS } from '../consensus/fixed-point.js'
 import { DEFAULT_DEGREE, OVERLAY_KINDS } from '../consensus/overlay.js'
 import { anything, flag, list, oneOf, real, section, span, text, type ValueOf, whole } from './fields.js'
 
@@ -106,6 +107,8 @@ const SCENARIO = section({
     known: whole(64, 1, 1024)
   }),
   mixing: section({
+    /** `broadcast`: updates to everybody instead of exchanges in pairs. */
+    mode: oneOf('pairwise', ['pairwise', 'broadcast']),
     codec: oneOf('int8', CODEC_NAMES),
     gamma: real(1, 0.001, 1),
     /** Share of the elements that a sparse codec sends. */
@@ -114,6 +117,17 @@ const SCENARIO = section({
     /** Local steps in all; then peers settle. 0: they never stop. */
     totalSteps: whole(0, 0, 1_000_000_000),
     settleExchanges: whole(12, 1, 1_000)
+  }),
+  /** With `mixing.mode: broadcast`. */
+  broadcast: section({
+    /** What the weighted mean of pseudo-gradients is multiplied by. */
+    outerStep: real(1, 0.001, 100),
+    /** What is left of a residual from one update to the next. */
+    decay: real(0.95, 0, 1),
+    /** The most an update may move one parameter. */
+    maxStep: real(1, 0.000_001, 1),
+    /** Milliseconds between two conversations in which a peer tells another what it lacks. */
+    syncMs: whole(1_000, 1, 600_000)
   }),
   workload,
   /** What a workload of the kind `trained` trains; whoever opens model and data checks it. */
@@ -139,7 +153,16 @@ export function readScenario(value: unknown): Scenario {
     throw refused('training', `a section where workload.kind is trained, and nowhere else`)
   if (needsSchema(mixing.codec) && !trains)
     throw refused('mixing.codec', `a codec for plain vectors, got ${mixing.codec}`)
+  requireBroadcastable(scenario)
   return scenario
+}
+
+/** Everybody must be able to hear of everybody in the end. */
+function requireBroadcastable({ mixing, overlay, peers }: Scenario): void {
+  if (mixing.mode !== 'broadcast') return
+  if (!isPseudoGradientCodec(mixing.codec)) throw refused('mixing.codec', `one of ${PSEUDO_GRADIENT_CODECS.join(', ')}`)
+  if (overlay.kind === 'random-peers') throw refused('overlay.kind', 'an overlay that is connected')
+  if (peers > MAX_AUTHORS) throw refused('peers', `at most ${MAX_AUTHORS} that broadcast`)
 }
 
 const refused = (path: string, expected: string): PeertuneError =>

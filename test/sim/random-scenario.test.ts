@@ -1,6 +1,9 @@
 import { describe, expect, it } from 'vitest'
-import { randomScenario } from '../../src/sim/random-scenario.js'
+import { randomBroadcastScenario, randomScenario } from '../../src/sim/random-scenario.js'
 import { runScenario } from '../../src/sim/run.js'
+
+/** Of broadcasts: each takes as long as several of the others. */
+const BROADCAST_SCENARIOS = 12
 
 /** Random scenarios in every test run; `npm run bench -- scenarios` does thousands. */
 const SCENARIOS = 200
@@ -33,5 +36,14 @@ describe('random scenarios', () => {
     }
     const [three, four] = await Promise.all(['3', '4'].map((seed) => runScenario(randomScenario(seed))))
     expect(three!.traceHash).not.toBe(four!.traceHash)
+  })
+
+  it('of broadcasts end with the same bits at every honest peer', async () => {
+    const failing: string[] = []
+    for (let seed = 0; seed < BROADCAST_SCENARIOS; seed++) {
+      const { violations } = await runScenario(randomBroadcastScenario(String(seed)))
+      if (violations.length > 0) failing.push(`seed ${seed}: ${violations.map(({ code }) => code).join(', ')}`)
+    }
+    expect(failing).toEqual([])
   })
 })

@@ -1,0 +1,207 @@
+import { describeError, PeertuneError } from '../base/errors.js'
+import { type Rng, seededRng } from '../base/rng.js'
+import type { BroadcastEntry } from '../consensus/broadcast-types.js'
+import { type Broadcaster, createBroadcaster, type SavedBroadcast } from '../consensus/broadcaster.js'
+import { initialRounds, type RoundsState } from '../consensus/rounds.js'
+import { attackOf } from './attackers.js'
+import { type BroadcastTamper, createBroadcastTamper } from './broadcast-attackers.js'
+import { simSign } from './broadcast-signature.js'
+import { createTalk, type Talk } from './broadcast-talk.js'
+import { createDisk, type Logged, type SimDisk } from './disk.js'
+import { drawn } from './draws.js'
+import { nameOf } from './exchanger.js'
+import type { PeerIndex } from './network.js'
+import type { BroadcastWorld, SimPeer, World } from './peer-state.js'
+import type { Learner, LearnerState } from './workload-types.js'
+
+type BroadcastingWorld = World & { readonly broadcast: BroadcastWorld }
+
+/** All of one tick, as the daemon's checkpoint. */
+interface Checkpoint extends Logged {
+  readonly live: Float32Array | undefined
+  readonly saved: SavedBroadcast | undefined
+  readonly step: number
+  readonly learner: LearnerState | undefined
+}
+
+const BEGINNING: Checkpoint = { live: undefined, saved: undefined, step: 0, learner: undefined, logged: 0 }
+
+/** From start or restart to crash. */
+interface Life {
+  readonly broadcaster: Broadcaster
+  readonly talk: Talk
+  readonly learner: Learner
+  readonly rng: Rng
+  step: number
+  published: number
+  over: boolean
+}
+
+interface Inner {
+  readonly world: BroadcastingWorld
+  readonly index: PeerIndex
+  readonly weight: number
+  readonly parameters: Float32Array
+  readonly tamper: BroadcastTamper | undefined
+  readonly disk: SimDisk<BroadcastEntry, Checkpoint>
+  readonly stepMs: number
+  lives: number
+  finishing: boolean
+  life: Life | undefined
+}
+
+/** A participant that broadcasts: the daemon's loop, driver and checkpoint around the same machine. */
+export function createBroadcastPeer(world: World, index: PeerIndex, parameters: Float32Array): SimPeer {
+  const { scenario, clock, workload } = world
+  if (!isBroadcasting(world)) throw new PeertuneError('sim/no-broadcast', 'this world does not broadcast')
+  const { stepMs, crashesPerMinute, syncMs, exchangeLog } = scenario.peer
+  const attack = attackOf(scenario, index)
+  const inner: Inner = {
+    world,
+    index,
+    weight: workload.weights[index]!,
+    parameters,
+    tamper: attack === undefined ? undefined : createBroadcastTamper(attack, scenario, index),
+    disk: createDisk<BroadcastEntry, Checkpoint>({
+      clock,
+      syncMs,
+      keeps: crashesPerMinute > 0,
+      logs: exchangeLog,
+      beginning: BEGINNING
+    }),
+    stepMs: drawn(seededRng(scenario.seed, 'peer', index), stepMs),
+    lives: 0,
+    finishing: false,
+    life: undefined
+  }
+  return {
+    index,
+    honest: attack === undefined,
+    weight: inner.weight,
+    parameters,
+    start: () => restart(inner),
+    crash: () => crash(inner),
+    restart: () => restart(inner),
+    running: () => inner.life !== undefined,
+    finish() {
+      inner.finishing = true
+      inner.life?.broadcaster.onReplica()
+    },
+    rounds: () => roundsOf(inner),
+    exchange: () => undefined,
+    trained: () => undefined,
+    broadcaster: () => inner.life?.broadcaster
+  }
+}
+
+const isBroadcasting = (world: World): world is BroadcastingWorld => world.broadcast !== undefined
+
+function roundsOf({ life, disk }: Inner): RoundsState {
+  return { ...initialRounds, step: life?.step ?? disk.read().checkpoint.step }
+}
+
+function crash(inner: Inner): void {
+  const { world, index, life, disk } = inner
+  if (life === undefined) return
+  world.observer.note(index, 'crash')
+  world.observer.count('crash')
+  life.over = true
+  life.talk.stop()
+  inner.life = undefined
+  world.network.detach(index)
+  disk.crash(life.rng)
+}
+
+/** The first start, too: a disk with nothing on it gives the beginning. */
+function restart(inner: Inner): void {
+  const { world, index, disk, parameters, tamper } = inner
+  const { scenario, workload, observer, clock, network } = world
+  const { checkpoint, entries } = disk.read()
+  if (checkpoint.live === undefined) workload.begin(index, parameters)
+  else parameters.set(checkpoint.live)
+  const rng = seededRng(scenario.seed, 'life', index, inner.lives)
+  const self = nameOf(index)
+  const config = { ...world.broadcast.config, self }
+  const broadcaster = createBroadcaster({
+    config,
+    reference: workload.reference,
+    live: parameters,
+    decay: scenario.broadcast.decay,
+    sign: (body) => simSign(self, body),
+    rng,
+    ...(checkpoint.saved && { saved: checkpoint.saved })
+  })
+  broadcaster.replay(entries)
+  if (inner.finishing) broadcaster.onReplica()
+  const life: Life = {
+    broadcaster,
+    talk: createTalk({ world, peer: index, config, broadcaster, disk, rng, tamper }),
+    learner: workload.learner(index, parameters, checkpoint.learner),
+    rng,
+    step: checkpoint.step,
+    published: 0,
+    over: false
+  }
+  inner.life = life
+  inner.lives++
+  observer.note(index, `start ${inner.lives} ${entries.length}`)
+  network.attach(index, life.talk.end)
+  // Peers do not wake at the same moment.
+  clock.after(rng.uniform() * inner.stepMs, () => move(inner, life))
+  clock.after(rng.uniform() * scenario.broadcast.syncMs, () => synchronise(inner, life))
+}
+
+function synchronise(inner: Inner, life: Life): void {
+  const { clock, scenario } = inner.world
+  if (life.over) return
+  life.talk.synchronise()
+  clock.after(scenario.broadcast.syncMs * (0.5 + life.rng.uniform()), () => synchronise(inner, life))
+}
+
+/** One local step; every `localSteps` of them what was learned is told. */
+function move(inner: Inner, life: Life): void {
+  const { world, stepMs } = inner
+  const { totalSteps } = world.scenario.mixing
+  if (life.over || inner.finishing || (totalSteps > 0 && life.step >= totalSteps)) return
+  const end = life.learner.begin()
+  world.clock.after(stepMs, () => localStep(inner, life, end))
+}
+
+function localStep(inner: Inner, life: Life, end: ReturnType<Learner['begin']>): void | Promise<void> {
+  const { world } = inner
+  if (life.over || inner.finishing) return
+  if (!world.workload.trains) return stepped(inner, life)
+  const { totalSteps } = world.scenario.mixing
+  const left = totalSteps === 0 ? 1 : Math.max(0, 1 - life.step / totalSteps)
+  const underWay = end({ learningRate: world.scenario.workload.learningRate * left, rng: life.rng })
+  if (underWay === undefined) return stepped(inner, life)
+  return underWay.then(() => stepped(inner, life))
+}
+
+function stepped(inner: Inner, life: Life): void {
+  life.step++
+  if (life.step % inner.world.scenario.mixing.localSteps === 0) publish(inner, life)
+  move(inner, life)
+}
+
+function publish(inner: Inner, life: Life): void {
+  const { world, index, weight, parameters, tamper } = inner
+  const { broadcaster, talk } = life
+  tamper?.learned(parameters, broadcaster.replica)
+  try {
+    talk.perform(broadcaster.publish({ samples: weight, totalSamples: world.broadcast.totalSamples }))
+  } catch (error) {
+    // The daemon would stop here.
+    if (tamper === undefined) world.observer.violated('node-failed', `peer ${index}: ${describeError(error)}`)
+    return
+  }
+  life.published++
+  const { checkpointEvery, crashesPerMinute } = world.scenario.peer
+  if (checkpointEvery === 0 || crashesPerMinute === 0 || life.published % checkpointEvery !== 0) return
+  inner.disk.save({
+    live: parameters.slice(),
+    saved: broadcaster.saved(),
+    step: life.step,
+    learner: life.learner.state()
+  })
+}

@@ -1,0 +1,61 @@
+import { isPseudoGradientCodec, pseudoGradientCodec } from '../codec/registry.js'
+import { headsOf, sameHeads } from '../consensus/broadcast-sync.js'
+import { MAX_AUTHORS, type StepRule } from '../consensus/fixed-point.js'
+import { createBroadcastLedger } from './broadcast-ledger.js'
+import { nameOf } from './exchanger.js'
+import type { Observer } from './observer.js'
+import type { BroadcastWorld, SimPeer, World } from './peer-state.js'
+import type { Scenario } from './scenario.js'
+import type { Workload } from './workload-types.js'
+
+/** Virtual milliseconds after the end of the faults within which everybody must have heard everything. */
+const SETTLE_LIMIT_MS = 600_000
+
+/** What peers that broadcast have in common. */
+export function broadcastOf(
+  { mixing, broadcast }: Scenario,
+  { reference, schema, weights }: Pick<Workload, 'reference' | 'schema' | 'weights'>,
+  observer: Observer
+): BroadcastWorld {
+  const { codec, fraction } = mixing
+  const rule: StepRule = {
+    codec: pseudoGradientCodec(isPseudoGradientCodec(codec) ? codec : 'int8', { fraction }),
+    size: reference.length,
+    outerStep: broadcast.outerStep,
+    maxStep: broadcast.maxStep
+  }
+  return {
+    config: { federation: 'f'.repeat(64), schemaHash: schema?.hash ?? '0'.repeat(64), rule, maxAuthors: MAX_AUTHORS },
+    ledger: createBroadcastLedger(observer.violated, rule),
+    totalSamples: weights.reduce((sum, weight) => sum + weight, 0)
+  }
+}
+
+/** The faults are over and nobody says anything new: what is still missing somewhere comes there, and all must agree. */
+export async function settleBroadcast(
+  { clock, network, observer, scenario, broadcast }: World,
+  peers: readonly SimPeer[],
+  honest: readonly SimPeer[]
+): Promise<void> {
+  network.heal()
+  for (const peer of peers) peer.finish()
+  const limitMs = scenario.durationMs + SETTLE_LIMIT_MS
+  // What is still on its way or on a disk that is not safe yet.
+  await clock.runUntil(clock.now() + scenario.network.frameTimeoutMs)
+  while (!agree(honest) && clock.now() < limitMs) await clock.runUntil(clock.now() + 1_000)
+  if (!agree(honest)) observer.violated('never-settled', 'not everybody has heard everything')
+  broadcast?.ledger.close(
+    honest.flatMap((peer) => {
+      const broadcaster = peer.broadcaster?.()
+      return broadcaster === undefined ? [] : [{ name: nameOf(peer.index), broadcaster }]
+    })
+  )
+}
+
+function agree(honest: readonly SimPeer[]): boolean {
+  const states = honest.map((peer) => peer.broadcaster?.()?.state())
+  const [first] = states
+  if (first === undefined) return false
+  const heads = headsOf(first)
+  return states.every((state) => state !== undefined && sameHeads(headsOf(state), heads))
+}
