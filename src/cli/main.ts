@@ -5,6 +5,7 @@ import { packageVersion } from '../node/version.js'
 import type { ConfigOptions } from './commands/config.js'
 import type { EvalOptions } from './commands/eval.js'
 import type { ExportOptions } from './commands/export.js'
+import type { PredictCommandOptions } from './commands/predict.js'
 import type { GenerateOptions } from './commands/generate.js'
 import type { DoctorCommandOptions } from './commands/doctor.js'
 import type { InspectCommandOptions } from './commands/inspect.js'
@@ -159,6 +160,8 @@ withTrained(program.command('generate'))
   .description('write a text that follows a prompt, with an adapter or what a node has learned in use')
   .requiredOption('--prompt <text>', 'what the text begins with')
   .option('--tokenizer <path>', 'a tokenizer.json; by default that of the node, or the one beside the model')
+  .option('--chat', "the prompt is what a user says: put it into the tokenizer's chat template")
+  .option('--system <text>', 'with --chat: what the conversation begins with')
   .option('--max-tokens <n>', 'tokens to write at most', '100')
   .option('--temperature <x>', 'how freely tokens are drawn; 0: always the likeliest', '0')
   .option('--top-k <n>', 'draw among so many of the likeliest; 0: all', '0')
@@ -166,6 +169,24 @@ withTrained(program.command('generate'))
   .option('--seed <text>', 'of the draws', 'peertune')
   .option('--json', 'as JSON, with token ids and why it stopped')
   .action(async (options: GenerateOptions) => (await import('./commands/generate.js')).generate(options, env, out))
+
+withTrained(program.command('predict'))
+  .description('say what a classifier makes of texts, rows of a file, or images')
+  .argument('[inputs...]', 'texts, or image files')
+  .option('--file <file>', 'rows of a .jsonl, .csv, .tsv or .parquet file')
+  .option('--column <name>', 'its column with the text, or the path of the image', 'text')
+  .option('--pair <name>', 'its column with a second text')
+  .option('--task <kind>', 'of a base model alone, where its config.json does not tell')
+  .option(
+    '--labels <names...>',
+    'of a base model alone, in the order of the logits, where its config.json does not tell'
+  )
+  .option('--tokenizer <path>', 'a tokenizer.json; by default that of the node, or the one beside the model')
+  .option('--top <n>', 'labels to show of each input', '5')
+  .option('--json', 'as JSON, every label with its probability')
+  .action(async (inputs: string[], options: PredictCommandOptions) =>
+    (await import('./commands/predict.js')).predict(inputs, options, env, out)
+  )
 
 program
   .command('simulate')

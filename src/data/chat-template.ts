@@ -26,8 +26,11 @@ export interface Conversation {
   readonly spans: readonly (readonly [number, number])[]
 }
 
-/** Throws what the template throws. */
-export type ChatTemplate = (messages: readonly Message[]) => Conversation
+/**
+ * `forAnswer`: the text ends where the assistant's next turn begins (`add_generation_prompt`), and has no spans. Throws
+ * what the template throws.
+ */
+export type ChatTemplate = (messages: readonly Message[], forAnswer?: boolean) => Conversation
 
 /**
  * The template of a tokenizer's folder (chat_template.jinja, or `chat_template` of tokenizer_config.json) or of a file.
@@ -83,8 +86,10 @@ export function createChatTemplate(source: string, tokens: Readonly<Record<strin
   const template = compile(marked ? withMarks(source) : source)
   const render = (messages: readonly Message[], addPrompt = false): string =>
     template.render({ ...tokens, messages, add_generation_prompt: addPrompt })
-  if (marked) return (messages) => readMarks(render(messages))
-  return (messages) => {
+  const prompt = (messages: readonly Message[]) => ({ text: readMarks(render(messages, true)).text, spans: [] })
+  if (marked) return (messages, forAnswer) => (forAnswer ? prompt(messages) : readMarks(render(messages)))
+  return (messages, forAnswer) => {
+    if (forAnswer) return prompt(messages)
     const text = render(messages)
     const spans = messages.flatMap(({ role }, turn) => {
       if (role !== 'assistant') return []

@@ -65,13 +65,41 @@ export async function readImages(
   }
 }
 
+export interface ImageFiles {
+  /** The model's input, and what it takes of one image: [channel, height, width]. */
+  readonly inputName: string
+  readonly shape: Shape
+  /** float32[channel * height * width]. Throws `data/bad-image`, `data/no-file`. */
+  read(path: string): Promise<Float32Array>
+}
+
+/** Single image files, prepared as `readImages` does for training. */
+export async function openImageFiles(
+  spec: Pick<ImagesSpec, 'size' | 'fit' | 'mean' | 'std'>,
+  model: ModelInputs,
+  load: () => Promise<DecodeImage> = loadSharp
+): Promise<ImageFiles> {
+  const shape = imageShapeOf(model, spec)
+  const inputName = imageInputOf(model, shape)
+  const decode = await load()
+  return {
+    inputName,
+    shape,
+    async read(path) {
+      const image = await decodeFile({ path, label: 0 }, { spec, shape, decode })
+      if (isPeertuneError(image)) throw image
+      return planes(image.pixels, shape, spec)
+    }
+  }
+}
+
 const pick = ({ example }: DecodedFolder, places: Uint32Array): Examples => ({
   length: places.length,
   at: (index) => example(places[index]!)
 })
 
 /** Channels, height and width: the model's, or the configuration's where the model leaves them open. */
-function imageShapeOf({ inputs }: ModelInputs, { size }: ImagesSpec): Shape {
+function imageShapeOf({ inputs }: ModelInputs, { size }: Pick<ImagesSpec, 'size'>): Shape {
   const [, channels, height, width] = inputs[0]?.shape ?? []
   const dims = [
     channels,
@@ -179,7 +207,11 @@ const noImages = (folder: string): PeertuneError =>
     facts: { file: folder }
   })
 
-async function decodeFile({ path, label }: ImageFile, { spec, shape, decode }: Decoding) {
+interface FileDecoding extends Pick<Decoding, 'shape' | 'decode'> {
+  readonly spec: Pick<ImagesSpec, 'fit' | 'testSeed'>
+}
+
+async function decodeFile({ path, label }: ImageFile, { spec, shape, decode }: FileDecoding) {
   const { size } = await statFile(path)
   if (size > MAX_IMAGE_BYTES) return badImage(path, `at most ${MAX_IMAGE_BYTES} bytes`, String(size))
   const bytes = await readFile(path)
@@ -202,7 +234,11 @@ const badImage = (file: string, expected: string, got: string, cause?: unknown):
   })
 
 /** uint8[height, width, channel] -> float32[channel, height, width]. */
-function planes(pixels: Uint8Array, [channels, height, width]: Shape, { mean, std }: ImagesSpec): Float32Array {
+function planes(
+  pixels: Uint8Array,
+  [channels, height, width]: Shape,
+  { mean, std }: Pick<ImagesSpec, 'mean' | 'std'>
+): Float32Array {
   const area = height * width
   const out = new Float32Array(channels * area)
   for (let channel = 0; channel < channels; channel++) {

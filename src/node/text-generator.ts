@@ -26,6 +26,7 @@ export interface GeneratedText {
 /** Writes texts, and is closed when there are no more to write. */
 export interface TextGenerator {
   readonly tokenizer: Tokenizer
+  readonly tokenizerPath: string
   /** `piece` is called with text as it comes. Throws `infer/prompt-too-long` and `infer/empty-prompt`. */
   generate(promptIds: Int32Array, piece?: (text: string) => void): Promise<GeneratedText>
   close(): Promise<void>
@@ -37,7 +38,8 @@ export interface TextGenerator {
  */
 export async function openTextGenerator(trained: TrainedModel, spec: GenerateSpec): Promise<TextGenerator> {
   const { adapted, modelPath, parameters, config } = trained
-  const tokenizer = await openTokenizer(await tokenizerPath(trained, spec.tokenizer))
+  const path = await tokenizerPath(trained, spec.tokenizer)
+  const tokenizer = await openTokenizer(path)
   const named = await stopTokensOf(modelPath)
   const stopTokens = named.size > 0 || tokenizer.eos === undefined ? named : new Set([tokenizer.eos])
   const context = (await contextOf(modelPath)) - adapted.method.virtualTokens
@@ -45,6 +47,7 @@ export async function openTextGenerator(trained: TrainedModel, spec: GenerateSpe
   const nextLogits = createNextLogits({ forward, inputs: adapted.model.graph.inputs, context })
   return {
     tokenizer,
+    tokenizerPath: path,
     close: () => forward.close(),
     async generate(promptIds, piece) {
       checkPrompt(promptIds, context)
@@ -76,7 +79,8 @@ function checkPrompt(ids: Int32Array, context: number): void {
   )
 }
 
-async function tokenizerPath({ modelPath, config }: TrainedModel, given: string | undefined): Promise<string> {
+/** Of the flag, of the node's data, or beside the model. Throws `config/no-tokenizer`. */
+export async function tokenizerPath({ modelPath, config }: TrainedModel, given: string | undefined): Promise<string> {
   const ofData: unknown = config !== undefined && 'tokenizer' in config.data ? config.data.tokenizer : undefined
   const path = given ?? (typeof ofData === 'string' ? ofData : await fileBeside(modelPath, 'tokenizer.json'))
   if (path !== undefined) return path

@@ -60,6 +60,19 @@ describe.skipIf(!hasShared('models/stories260k'))('peertune generate (needs ../s
     })
   })
 
+  it('answers in the chat template of the tokenizer, as transformers does', async () => {
+    const file = fileURLToPath(new URL('../golden/generate/stories260k-chat.json', import.meta.url))
+    const { template, promptIds, ids } = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
+    const tokenizer = folder.at('chat')
+    await mkdir(tokenizer)
+    await cp(join(model, 'tokenizer.json'), join(tokenizer, 'tokenizer.json'))
+    const config = JSON.parse(await readFile(join(model, 'tokenizer_config.json'), 'utf8')) as object
+    await folder.write('chat/tokenizer_config.json', JSON.stringify({ ...config, chat_template: template }))
+    const chat = { chat: true, system: 'Tell a story.', prompt: 'A dog, please!', maxTokens: '12', json: true }
+    expect(JSON.parse(await printed({ model, tokenizer, ...chat }))).toMatchObject({ promptIds, ids })
+    await expect(printed({ model, ...chat })).rejects.toMatchObject({ code: 'data/no-chat-template' })
+  })
+
   it('finds what belongs to a model one folder up', async () => {
     const nested = folder.at('nested')
     await mkdir(join(nested, 'onnx'), { recursive: true })

@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os'
+import { openChatTemplate } from '../../data/chat-template.js'
 import type { Environment } from '../../node/config.js'
-import { openTextGenerator } from '../../node/text-generator.js'
+import { openTextGenerator, type TextGenerator } from '../../node/text-generator.js'
 import { openTrained, type TrainedFlags } from '../../node/trained-source.js'
 import { numberFlag, wholeFlag } from '../flags.js'
 import { hubProgress } from '../hub-progress.js'
@@ -8,6 +9,10 @@ import type { Output } from '../output.js'
 
 export interface GenerateOptions extends TrainedFlags {
   readonly prompt: string
+  /** The prompt is what a user says, and the text what the assistant answers. */
+  readonly chat?: boolean
+  /** What the conversation begins with. */
+  readonly system?: string
   readonly tokenizer?: string
   readonly maxTokens: string
   readonly temperature: string
@@ -34,12 +39,25 @@ export async function generate(options: GenerateOptions, env: Environment, out: 
   const trained = await openTrained(options, async () => ({ kind: 'causal-lm' }), { env, observer: hubProgress() })
   const generator = await openTextGenerator(trained, { ...spec, threads: trained.config?.threads ?? spec.threads })
   try {
-    const prompt = generator.tokenizer.encodeWithSpecials(options.prompt, Number.MAX_SAFE_INTEGER)
-    if (!options.json) out.part(options.prompt)
+    const prompt = await promptIds(options, generator)
+    if (!options.json && !options.chat) out.part(options.prompt)
     const result = await generator.generate(prompt, options.json ? undefined : out.part)
     if (options.json) out.json({ of: trained.of, prompt: options.prompt, ...result })
     else out.line('')
   } finally {
     await generator.close()
   }
+}
+
+/** Token ids of the prompt, or of the conversation that it is in, as transformers' tokenizers make them. */
+async function promptIds(
+  { prompt, chat, system }: GenerateOptions,
+  { tokenizer, tokenizerPath }: TextGenerator
+): Promise<Int32Array> {
+  if (!chat) return tokenizer.encodeWithSpecials(prompt, Number.MAX_SAFE_INTEGER)
+  const template = await openChatTemplate(tokenizerPath, tokenizer)
+  const rules = system === undefined ? [] : [{ role: 'system', content: system }]
+  const { text } = template([...rules, { role: 'user', content: prompt }], true)
+  // The template writes the special tokens itself.
+  return tokenizer.encode(text)
 }
