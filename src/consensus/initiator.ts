@@ -62,7 +62,7 @@ export function* onAccept(
   message: AcceptMessage,
   payload?: Uint8Array
 ): Working<Step> {
-  const { config, view, link, peer } = turn
+  const { view, link, peer } = turn
   const { exchangeId } = message
   const session = sessionOf(turn, state, exchangeId)
   if (session?.stage !== 'greeting') return unexpected(turn, state, message)
