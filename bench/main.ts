@@ -17,6 +17,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   conformance: () => import('./conformance.js'),
   start: () => import('./start.js'),
   'exchange-log': () => import('./exchange-log.js'),
+  jsonl: () => import('./jsonl.js'),
   methods: () => import('./methods.js'),
   mixing: () => import('./mixing.js'),
   overlays: () => import('./overlays.js'),

@@ -3,6 +3,7 @@ import '../base/polyfill.js'
 import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../node/version.js'
 import type { ConfigOptions } from './commands/config.js'
+import type { DataOptions } from './commands/data.js'
 import type { EvalOptions } from './commands/eval.js'
 import type { ExportOptions } from './commands/export.js'
 import type { PredictCommandOptions } from './commands/predict.js'
@@ -63,6 +64,12 @@ withOverrides(program.command('config'))
   .option('--config <file>', 'the configuration; without it, one to start from')
   .option('--print', 'print the whole of it as YAML, every default included')
   .action(async (options: ConfigOptions) => (await import('./commands/config.js')).config(options, env, out))
+
+withOverrides(program.command('data'))
+  .description("open a configuration's data and print what this peer holds, and what each peer of a split does")
+  .requiredOption('--config <file>', "the node's configuration (YAML)")
+  .option('--json', 'as JSON')
+  .action(async (options: DataOptions) => (await import('./commands/data.js')).data(options, env, out))
 
 program
   .command('status')

@@ -12,6 +12,7 @@ export function statusText(status: Status): string[] {
     ['arithmetic', arithmeticText(status.arithmetic)],
     ['steps', `${steps.done} of ${steps.total}, ${steps.perSecond.toFixed(1)}/s`],
     ['loss', loss.smoothed === undefined ? undefined : `${loss.smoothed.toFixed(4)} nats`],
+    ['data', dataText(status.data)],
     ['exchanges', `${exchanges.completed} completed, ${exchanges.failed} failed, ${exchanges.inDoubt} in doubt`],
     ['bytes', `${readableBytes(bytes.sent)} sent, ${readableBytes(bytes.received)} received`],
     ['checkpoint', status.checkpoint === undefined ? 'none yet' : `step ${status.checkpoint.step}`],
@@ -21,6 +22,14 @@ export function statusText(status: Status): string[] {
   ]
   const lines = facts.flatMap(([name, value]) => (value === undefined ? [] : [`${name.padEnd(11)} ${value}`]))
   return [...lines, ...peerLines(status.peers)]
+}
+
+function dataText(data: Status['data']): string | undefined {
+  if (data === undefined) return undefined
+  const { kind, rows, read, training, heldOut = 0, skipped = 0 } = data
+  if (training === undefined) return `${kind}, ${(100 * read).toFixed(0)} % read, ${rows} rows`
+  const broken = skipped === 0 ? '' : `, ${skipped} broken rows left out`
+  return `${kind}, ${training} examples, ${heldOut} held out${broken}`
 }
 
 /** Nothing to tell of the usual one. */

@@ -92,8 +92,13 @@ function around(whole: Int32Array, inside: Int32Array) {
 
 /** Learns the special tokens of a pair from one of two words, and puts them around any other. */
 function pairEncoder(inner: HuggingFaceTokenizer, encode: (text: string) => Int32Array): Tokenizer['encodePair'] {
-  const probe = inner.encode('a', { text_pair: 'b', return_token_type_ids: true })
-  const [ids, types] = [Int32Array.from(probe.ids), Int32Array.from(probe.token_type_ids)]
+  const probe: { readonly ids: number[]; readonly token_type_ids?: number[] } = inner.encode('a', {
+    text_pair: 'b',
+    return_token_type_ids: true
+  })
+  const ids = Int32Array.from(probe.ids)
+  // Without a post-processor there is nothing between two texts, and the second is the second.
+  const types = probe.token_type_ids ?? Array.from(ids, (_, place) => (place < encode('a').length ? 0 : 1))
   const first = around(ids, encode('a'))
   const second = around(first.after, encode('b'))
   const [before, between, after] = [first.before, second.before, second.after]

@@ -10,7 +10,7 @@ import { seededRng } from '../base/rng.js'
 import type { Verdict } from '../base/verdict.js'
 import { createFileExchangeLog } from '../checkpoint/file-exchange-log.js'
 import { createFileStore } from '../checkpoint/file-store.js'
-import { openDataset } from '../data/source.js'
+import type { Dataset } from '../data/batch.js'
 import { type Hello, startHello } from '../gossip/hello.js'
 import { createLibp2pTransport, type Libp2pTransport } from '../gossip/libp2p.js'
 import { federationTopics } from '../gossip/topics.js'
@@ -24,6 +24,7 @@ import { readDenyList, watchDenyList } from './deny-list.js'
 import { type Identity, loadIdentity } from './identity.js'
 import { checkModel, readManifest } from './manifest.js'
 import { maskOf } from './mask-of.js'
+import { createNodeData } from './node-data.js'
 import { readNetworkKey } from './network-key.js'
 import { loggingObserver, withLocalFiles } from './model-source.js'
 import { createParticipant, type Participant } from './participant.js'
@@ -90,6 +91,7 @@ function assemble(wiring: Wiring): PeertuneNode {
   const { config, dataDir, transport, clock, log } = wiring
   const startedAtMs = clock.now()
   const stopping = new AbortController()
+  const data = createNodeData(wiring)
   const done = Promise.withResolvers<void>()
   let server: StatusServer | undefined
   let hello: Hello | undefined
@@ -113,6 +115,7 @@ function assemble(wiring: Wiring): PeertuneNode {
       offences: wiring.refusals.offences(),
       trainer: trainer && runningTrainer(trainer),
       participant: participant?.view(),
+      data: data.state(),
       stopping: stopping.signal.aborted,
       startedAtMs,
       nowMs: clock.now()
@@ -128,8 +131,13 @@ function assemble(wiring: Wiring): PeertuneNode {
   async function work(opening: Promise<ChildTrainer>): Promise<void> {
     const trainer = await opening
     if (stopping.signal.aborted) return
-    participant = await openParticipant(wiring, trainer)
-    await participant.run(stopping.signal)
+    participant = await openParticipant(wiring, trainer, (model) => data.open(model, stopping.signal)).catch(
+      (error) => {
+        if (!stopping.signal.aborted) throw error
+        return undefined
+      }
+    )
+    await participant?.run(stopping.signal)
   }
 
   async function close(): Promise<void> {
@@ -139,6 +147,7 @@ function assemble(wiring: Wiring): PeertuneNode {
     await watching
     hello?.stop()
     await trainer?.close()
+    data.close()
     await transport.stop()
     await server?.close()
     await dataDir.release()
@@ -208,10 +217,14 @@ const memoryBounds = ({ activationsMb, microBatch, activationCacheMb }: NodeConf
   ...(microBatch !== null && { microBatch })
 })
 
-async function openParticipant(wiring: Wiring, child: ChildTrainer): Promise<Participant> {
+async function openParticipant(
+  wiring: Wiring,
+  child: ChildTrainer,
+  openData: (model: ChildTrainer['description']) => Promise<Dataset>
+): Promise<Participant> {
   const { config, manifest, dataDir, refusals, version, log } = wiring
   const trainer = await withCommonStart(child, manifest, config)
-  const dataset = await openDataset(config.data, manifest.task, trainer.description)
+  const dataset = await openData(trainer.description)
   const { schema } = trainer.description
   return createParticipant({
     ...wiring,

@@ -85,6 +85,8 @@ function dataOf(
   if (!shared) return data
   if (data.kind === 'glyphs') return { ...data, seed: `${data.seed}/${peer}` }
   if (data.kind === 'text' && data.split !== undefined) return { ...data, split: { ...data.split, peers, peer } }
+  if (data.kind !== 'text' && 'split' in data && data.split !== undefined)
+    return { ...data, split: { ...data.split, peers, peer } }
   throw new PeertuneError('config/bad-scenario', `training.configs: ${data.kind} data cannot be dealt to more peers`, {
     hint: 'name one configuration for each peer, with data of its own'
   })

@@ -27,6 +27,7 @@ export interface StatusSources {
   readonly offences: ReadonlyMap<PeerId, Offence>
   readonly trainer: (TrainerDescription & RunningTrainer) | undefined
   readonly participant: ParticipantView | undefined
+  readonly data: Status['data']
   readonly stopping: boolean
   readonly startedAtMs: number
   readonly nowMs: number
@@ -63,6 +64,7 @@ export function statusOf(sources: StatusSources): Status {
     steps: { done: rounds?.step ?? 0, total: config.training.steps, perSecond: participant?.stepsPerSecond ?? 0 },
     loss: participant?.loss ?? {},
     ...(evaluation === undefined ? {} : { evaluation }),
+    ...(sources.data && { data: sources.data }),
     peers: peersOf(sources),
     bytes: bytesOf(sources),
     exchanges: {

@@ -63,6 +63,7 @@ function facts(status: Status) {
     ['Device', device.reason === undefined ? device.used : `${device.used} (${device.reason})`],
     ['Speed', `${steps.perSecond.toFixed(1)} steps/s`],
     ['Loss', loss.smoothed === undefined ? '–' : `${loss.smoothed.toFixed(4)} nats`],
+    ['Data', dataText(status.data)],
     ['Held-out', evaluation === undefined ? '–' : `${measured(evaluation)} at step ${evaluation.atStep}`],
     ['Bytes', `${readableBytes(bytes.sent)} sent · ${readableBytes(bytes.received)} received`],
     ['Saved', bytes.savedRatio === 0 ? '–' : `${bytes.savedRatio.toFixed(2)} times smaller than float32`],
@@ -71,6 +72,13 @@ function facts(status: Status) {
     ['Trainer', `${trainer.pid === undefined ? 'not running' : `pid ${trainer.pid}`} · ${trainer.restarts} restarts`]
   ]
   return html`<dl>${rows.map(([term, value]) => html`<dt>${term}</dt><dd>${value}</dd>`)}</dl>`
+}
+
+function dataText(data: Status['data']): string {
+  if (data === undefined) return '–'
+  const { kind, rows, read, training, heldOut = 0, skipped = 0 } = data
+  if (training === undefined) return `${kind}: ${(100 * read).toFixed(0)} % read, ${rows} rows`
+  return `${kind}: ${training} examples · ${heldOut} held out${skipped === 0 ? '' : ` · ${skipped} broken rows left out`}`
 }
 
 const measured = ({ metric, value }: NonNullable<Status['evaluation']>): string =>

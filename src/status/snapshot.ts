@@ -78,6 +78,18 @@ export interface Status {
   /** Cross entropy in nats of the last local step, and smoothed over many. */
   readonly loss: { readonly last?: number; readonly smoothed?: number }
   readonly evaluation?: EvaluationStatus
+  /** This peer's own examples, counts alone; absent before the data source is looked at. */
+  readonly data?: {
+    readonly kind: string
+    /** Rows read so far. */
+    readonly rows: number
+    /** Share of the source that is read, in [0, 1]. */
+    readonly read: number
+    /** Once it is read: examples to train on, held out, and rows left out because they are broken. */
+    readonly training?: number
+    readonly heldOut?: number
+    readonly skipped?: number
+  }
   readonly peers: readonly PeerStatus[]
   readonly bytes: {
     readonly sent: number

@@ -39,6 +39,20 @@ describe('two texts', () => {
   })
 })
 
+describe('a tokenizer without a post-processor', () => {
+  it('puts nothing around texts or between them, and still tells them apart', async () => {
+    const folder = await temporaryFolder()
+    const definition = JSON.parse(await readFile(join(GOLDEN, 'wordpiece', 'tokenizer.json'), 'utf8')) as object
+    await writeFile(join(folder, 'tokenizer.json'), JSON.stringify({ ...definition, post_processor: null }))
+    const tokenizer = await openTokenizer(folder)
+    const { ids, segments } = tokenizer.encodePair('the cat', 'the cat sat', 64)
+    const cat = [...tokenizer.encode('the cat')]
+    expect([...ids]).toEqual([...cat, ...tokenizer.encode('the cat sat')])
+    expect([...segments]).toEqual([...cat.map(() => 0), ...cat.map(() => 1), 1])
+    expect(tokenizer.frame).toEqual({ before: new Int32Array(0), after: new Int32Array(0) })
+  })
+})
+
 describe('labels of words', () => {
   it.each(['wordpiece', 'bytelevel'] as const)('stand where transformers puts them: %s', async (kind) => {
     const tokenizer = await openTokenizer(join(GOLDEN, kind))
