@@ -3,21 +3,24 @@ import type { Verdict } from '../base/verdict.js'
 import { ignore } from '../base/verdict.js'
 import type { ExchangeMessage, HelloMessage, RefusalCode } from '../codec/messages.js'
 import { payloadBound } from '../codec/payload.js'
-import { elsewhere, initialExchangeState, stepExchange } from '../consensus/exchange.js'
+import { elsewhere, exchangeStep, initialExchangeState, stepExchange } from '../consensus/exchange.js'
 import type {
   ExchangeEffect,
   ExchangeEvent,
   ExchangeOutcome,
   ExchangeState,
   ExchangeVerdictCode,
-  LinkId
+  LinkId,
+  LocalView,
+  Step
 } from '../consensus/exchange-types.js'
 import { journalDocument } from '../consensus/journal.js'
 import { isOddOneOut } from '../consensus/radius.js'
 import { EXCHANGE_PROTOCOL } from '../gossip/topics.js'
 import type { Channel, PeerId } from '../gossip/transport.js'
-import type { Link, Links } from './exchange-links.js'
+import type { Link, Links, MaybeLater } from './exchange-links.js'
 import { createLinks } from './exchange-links.js'
+import { type ExchangeTasks, sharedCopy } from './exchange-tasks.js'
 import { createTallies } from './exchange-tallies.js'
 import type {
   AttemptOutcome,
@@ -51,6 +54,10 @@ interface Running {
   onIdle: () => void
   state: ExchangeState
   stopping: Promise<void> | undefined
+  /** Settles when every step asked for so far has been taken. */
+  lastStep: Promise<void>
+  /** A step is being taken elsewhere. */
+  stepping: boolean
 }
 
 /**
@@ -74,12 +81,15 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
     },
     onMessageReceived: budget.message,
     onMessage: (link, message, payload) => {
-      try {
-        receive(driver, budget, link, message, payload)
-      } catch (error) {
-        // A bug of ours, such as parameters that cannot be sent: whoever asked for the exchange must hear of it.
+      // A bug of ours, such as parameters that cannot be sent: whoever asked for the exchange must hear of it.
+      const fail = (error: unknown) => {
         driver.waiting.get(link.id)?.reject(error)
         throw error
+      }
+      try {
+        return receive(driver, budget, link, message, payload)?.catch(fail)
+      } catch (error) {
+        return fail(error)
       }
     },
     onUnreadable: ({ id, channel }, verdict) =>
@@ -95,20 +105,27 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
     waiting: new Map(),
     onIdle: () => undefined,
     state: initialExchangeState(init.journal),
-    stopping: undefined
+    stopping: undefined,
+    lastStep: Promise.resolve(),
+    stepping: false
   }
 
   return {
     start: () => transport.handle(EXCHANGE_PROTOCOL, (channel) => answer(links, channel)),
     exchangeWith: (peer) => exchangeWith(driver, peer, frameTimeoutMs),
-    busy: () => driver.state.active !== undefined,
+    busy: () => driver.state.active !== undefined || driver.stepping,
     inDoubt: () => driver.state.journal.inDoubt.map((record) => record.peer),
     lastExchange: (peer) => driver.partners.get(peer),
     stats: () => tallies.read(driver.state.journal.inDoubt.length),
     journal: () => journalDocument(driver.state.journal),
     oddOneOut: () => isOddOneOut(driver.state.distances),
     moved() {
-      driver.state = elsewhere(driver.state)
+      const forget = () => {
+        driver.state = elsewhere(driver.state)
+      }
+      // A step under way ends with the state it began with.
+      if (components.tasks === undefined) forget()
+      else driver.lastStep = driver.lastStep.then(forget)
     },
     stop() {
       driver.stopping ??= stop(driver)
@@ -117,13 +134,47 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
   }
 }
 
-function dispatch(driver: Running, event: ExchangeEvent): void {
+/** Takes the machine's next step, at once or, where its tasks are done elsewhere, behind the steps that wait. */
+function dispatch(driver: Running, event: ExchangeEvent): MaybeLater {
+  const { holder, phase, place, tasks } = driver.components
+  if (tasks === undefined) {
+    const view = { ...place?.(), parameters: holder.parameters(), phase: phase() }
+    take(driver, stepExchange(driver.init.config, driver.state, event, view))
+    return undefined
+  }
+  const step = driver.lastStep.then(() => stepElsewhere(driver, tasks, event))
+  driver.lastStep = step.catch(() => undefined)
+  return step
+}
+
+async function stepElsewhere(driver: Running, tasks: ExchangeTasks, event: ExchangeEvent): Promise<void> {
   const { holder, phase, place } = driver.components
-  const view = { ...place?.(), parameters: holder.parameters(), phase: phase() }
-  const [next, effects] = stepExchange(driver.init.config, driver.state, event, view)
-  driver.state = next
+  let snapshot: Float32Array | undefined
+  const view: LocalView = {
+    ...place?.(),
+    // Local steps go on meanwhile, so what is coded is a copy; most steps need none.
+    get parameters() {
+      snapshot ??= sharedCopy(holder.parameters())
+      return snapshot
+    },
+    phase: phase()
+  }
+  driver.stepping = true
+  try {
+    const working = exchangeStep(driver.init.config, driver.state, event, view)
+    let next = working.next()
+    while (!next.done) next = working.next(await tasks.run(next.value))
+    take(driver, next.value)
+  } finally {
+    driver.stepping = false
+  }
+}
+
+/** In one tick: the new state, and all that goes with it. */
+function take(driver: Running, [state, effects]: Step): void {
+  driver.state = state
   for (const effect of effects) perform(driver, effect)
-  if (next.active === undefined) driver.onIdle()
+  if (state.active === undefined) driver.onIdle()
 }
 
 function perform(driver: Running, effect: ExchangeEffect): void {
@@ -189,18 +240,29 @@ function receive(
   link: Link,
   message: ExchangeMessage,
   payload: Uint8Array | undefined
-): void {
+): MaybeLater {
   const { peer } = link.channel
   if (message.type === 'hello' && driver.stopping !== undefined) return turnAway(driver, link, message, 'leaving')
   if (message.type === 'hello' && !budget.hello(peer)) {
     judged(driver, peer, ignore('exchange/rate-limited'))
     return turnAway(driver, link, message, 'rate-limited')
   }
-  dispatch(driver, { type: 'message', link: link.id, peer, message, ...(payload === undefined ? {} : { payload }) })
+  return dispatch(driver, {
+    type: 'message',
+    link: link.id,
+    peer,
+    message,
+    ...(payload === undefined ? {} : { payload })
+  })
 }
 
 /** The driver's own refusal of a HELLO, before the machine hears of it. */
-function turnAway({ links, tallies }: Running, { id }: Link, { exchangeId }: HelloMessage, code: RefusalCode): void {
+function turnAway(
+  { links, tallies }: Running,
+  { id }: Link,
+  { exchangeId }: HelloMessage,
+  code: RefusalCode
+): undefined {
   tallies.refusedByUs(code)
   links.send(id, { type: 'refuse', exchangeId, code })
   links.close(id)
@@ -223,7 +285,7 @@ async function exchangeWith(driver: Running, peer: PeerId, timeoutMs: number): P
   ended.catch(() => undefined)
   const outcome = Promise.withResolvers<ExchangeOutcome>()
   waiting.set(link.id, outcome)
-  dispatch(driver, { type: 'initiate', link: link.id, peer })
+  dispatch(driver, { type: 'initiate', link: link.id, peer })?.catch(outcome.reject)
   return outcome.promise
 }
 
@@ -237,4 +299,6 @@ async function stop(driver: Running): Promise<void> {
   await Promise.race([grace, idle])
   done.abort()
   await driver.links.abortAll(new Error('leaving'))
+  await driver.lastStep
+  await driver.components.tasks?.close()
 }

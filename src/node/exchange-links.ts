@@ -19,6 +19,9 @@ export const SLOWEST_BYTES_PER_SECOND = 16 * 1024
 /** Milliseconds a conversation may take besides its two payloads. */
 export const CONVERSATION_MS = 60_000
 
+/** Done, or done when the promise resolves. */
+export type MaybeLater = Promise<void> | undefined
+
 /** One channel at work. */
 export interface Link {
   readonly id: LinkId
@@ -38,11 +41,14 @@ export interface LinksInit {
   /** A verdict on either ends the conversation: the peer has used up its budget. */
   readonly onBytesReceived: (peer: PeerId, count: number) => Verdict<ExchangeVerdictCode> | undefined
   readonly onMessageReceived: (peer: PeerId) => Verdict<ExchangeVerdictCode> | undefined
-  /** These three may throw for our own bugs; the conversation then ends and `begin`'s promise rejects. */
-  readonly onMessage: (link: Link, message: ExchangeMessage, payload: Uint8Array | undefined) => void
-  readonly onUnreadable: (link: Link, verdict: Verdict<ExchangeVerdictCode>) => void
+  /**
+   * These three may fail for our own bugs; the conversation then ends and `begin`'s promise rejects. Nothing more is read from
+   * a link before its last message has been dealt with.
+   */
+  readonly onMessage: (link: Link, message: ExchangeMessage, payload: Uint8Array | undefined) => MaybeLater
+  readonly onUnreadable: (link: Link, verdict: Verdict<ExchangeVerdictCode>) => MaybeLater
   /** Last word on a link, whatever happened to it. */
-  readonly onEnd: (link: Link) => void
+  readonly onEnd: (link: Link) => MaybeLater
 }
 
 /** The channels of the exchange protocol: frames in order, time-outs and bounds; what is said is not its business. */
@@ -103,10 +109,10 @@ export function createLinks(init: LinksInit): Links {
   }
 }
 
-function giveUp(init: LinksInit, link: Link, verdict: Verdict<ExchangeVerdictCode>): void {
+function giveUp(init: LinksInit, link: Link, verdict: Verdict<ExchangeVerdictCode>): MaybeLater {
   // Before anything else: a link that is given up must end even if what follows fails.
   link.channel.abort(new Error(verdict.verdict === 'accept' ? 'unreadable' : verdict.code))
-  init.onUnreadable(link, verdict)
+  return init.onUnreadable(link, verdict)
 }
 
 /** Reads until the channel ends. Rejects only for our own bugs. */
@@ -117,11 +123,12 @@ async function read(init: LinksInit, link: Link): Promise<void> {
   for (let messages = 0; ; messages++) {
     const incoming = await readMessage(link.channel, { payload, timeoutMs, onBytes })
     if (link.closing || incoming.kind === 'end') return
-    if (incoming.kind === 'unreadable') return giveUp(init, link, incoming.verdict)
-    if (messages >= MAX_MESSAGES_PER_CHANNEL) return giveUp(init, link, reject('exchange/too-many-messages'))
+    if (incoming.kind === 'unreadable') return await giveUp(init, link, incoming.verdict)
+    if (messages >= MAX_MESSAGES_PER_CHANNEL) return await giveUp(init, link, reject('exchange/too-many-messages'))
     const verdict = init.onMessageReceived(peer)
-    if (verdict !== undefined) return giveUp(init, link, verdict)
-    init.onMessage(link, incoming.message, incoming.payload)
+    if (verdict !== undefined) return await giveUp(init, link, verdict)
+    const later = init.onMessage(link, incoming.message, incoming.payload)
+    if (later !== undefined) await later
   }
 }
 
@@ -143,6 +150,6 @@ async function converse(init: LinksInit, link: Link, forget: () => void): Promis
     done.abort()
     await late
     forget()
-    init.onEnd(link)
+    await init.onEnd(link)
   }
 }

@@ -6,6 +6,7 @@ import type { Phase, RefusalCode } from '../codec/messages.js'
 import type { ExchangeConfig, ExchangeOutcome, ExchangeVerdictCode, LocalView } from '../consensus/exchange-types.js'
 import type { ExchangeRole, Journal, JournalDocument, Observation } from '../consensus/journal.js'
 import type { PeerId, Transport } from '../gossip/transport.js'
+import type { ExchangeTasks } from './exchange-tasks.js'
 
 /** Whoever owns the live parameters. Both methods are called between two ticks of training, never during one. */
 export interface ParameterHolder {
@@ -34,6 +35,8 @@ export interface ExchangeDriverComponents {
   readonly place?: () => Pick<LocalView, 'step' | 'progress' | 'degree'>
   /** Without it, a crash loses the exchanges since the last checkpoint, whose partners keep their halves. */
   readonly exchangeLog?: Pick<ExchangeLog, 'append' | 'synced'>
+  /** Does the arithmetic of exchanges elsewhere; without it, on the event loop. The driver closes it. */
+  readonly tasks?: ExchangeTasks
   readonly logger?: Logger
   /** Called after the increment was added, in the same tick. */
   readonly onCommitted?: (exchange: CommittedExchange) => void

@@ -21,6 +21,7 @@ import { type ChildTrainer, spawnTrainer } from '../train/child-trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import { type DataDir, openDataDir } from './data-dir.js'
 import { readDenyList, watchDenyList } from './deny-list.js'
+import { startExchangeTasks } from './exchange-tasks.js'
 import { type Identity, loadIdentity } from './identity.js'
 import { checkModel, readManifest } from './manifest.js'
 import { maskOf } from './mask-of.js'
@@ -240,6 +241,7 @@ async function openParticipant(
       },
       log
     }),
+    exchangeTasks: (init) => startExchangeTasks(entryUrl('node/exchange-tasks-main.js'), init),
     software: `peertune/${version}`,
     onVerdict: (peer: PeerId, verdict: Verdict) => refusals.note(peer, verdict),
     onDone: (parameters) => saveAdapter(wiring, trainer.description.schema, parameters)

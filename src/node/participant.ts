@@ -21,6 +21,7 @@ import { type CatchUp, type CatchUpReport, createCatchUp } from './catch-up.js'
 import type { NodeConfig } from './config-schema.js'
 import { mixingConfig } from './exchange-config.js'
 import { createExchangeDriver } from './exchange-driver.js'
+import { type ExchangeTasks, type ExchangeTasksInit, MIN_OFFLOADED_PARAMETERS } from './exchange-tasks.js'
 import type { ExchangeDriver } from './exchange-types.js'
 import { runLoop } from './loop.js'
 import { createMembership, type Membership, surroundingsOf } from './membership.js'
@@ -42,6 +43,8 @@ export interface ParticipantParts {
   readonly store: CheckpointStore
   /** Without it, a crash loses what was exchanged since the last checkpoint. */
   readonly exchangeLog?: ExchangeLog
+  /** Takes the arithmetic of exchanges off the event loop, where there are parameters enough. */
+  readonly exchangeTasks?: (init: ExchangeTasksInit) => ExchangeTasks
   /** Name and version of the software, for other peers to see. */
   readonly software: string
   readonly clock: Clock
@@ -198,6 +201,7 @@ function createNeighbourhood(
     add: (increment: Float32Array) => shared.addInto(increment, parameters)
   }
   const config = exchangeConfig(parts, shared)
+  const offload = shared.schema.size >= MIN_OFFLOADED_PARAMETERS ? parts.exchangeTasks : undefined
   const driver = createExchangeDriver(
     {
       transport,
@@ -206,6 +210,9 @@ function createNeighbourhood(
       holder,
       phase,
       place: () => placeOf(progress, learner.roundsConfig),
+      ...(offload && {
+        tasks: offload({ config: plainConfig(config), manifest: parts.manifest, schema: shared.schema })
+      }),
       ...(parts.exchangeLog && { exchangeLog: watchedLog(parts.exchangeLog, logBroken.reject) }),
       onVerdict,
       onCommitted: ({ peer, partnerPhase }) => {
@@ -246,6 +253,15 @@ function placeOf(progress: Progress, { totalSteps }: RoundsConfig) {
   const { step } = progress.rounds()
   return { step, progress: Math.min(1, step / Math.max(1, totalSteps)) }
 }
+
+/** What is plain data of it. */
+const plainConfig = ({ self, federation, weight, incarnation, reference }: ExchangeConfig) => ({
+  self,
+  federation,
+  weight,
+  incarnation,
+  reference
+})
 
 const exchangeConfig = (
   { transport, federation, manifest, trainer, dataset }: ParticipantParts,

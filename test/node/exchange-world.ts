@@ -10,6 +10,7 @@ import type { ExchangeConfig } from '../../src/consensus/exchange-types.js'
 import type { Journal } from '../../src/consensus/journal.js'
 import { createMemoryNetwork } from '../../src/gossip/memory.js'
 import { createExchangeDriver } from '../../src/node/exchange-driver.js'
+import type { ExchangeTasks } from '../../src/node/exchange-tasks.js'
 import type { CommittedExchange, ExchangeDriverInit } from '../../src/node/exchange-types.js'
 import { addInto } from '../../src/tensor/linear.js'
 
@@ -34,6 +35,7 @@ export interface WorldOptions {
 export interface LifeOptions {
   readonly exchangeLog?: Pick<ExchangeLog, 'append' | 'synced'>
   readonly incarnation?: string
+  readonly tasks?: (config: ExchangeConfig) => ExchangeTasks
 }
 
 /** Drivers on an in-memory network. */
@@ -45,7 +47,7 @@ export function exchangeWorld({ seed, clock = systemClock, codec = 'int8', limit
     weight: number,
     journal?: Journal,
     start = randomVector(1, seed, name),
-    { exchangeLog, incarnation = `life of ${name}` }: LifeOptions = {}
+    { exchangeLog, incarnation = `life of ${name}`, tasks }: LifeOptions = {}
   ) {
     const transport = network.join({ name })
     await transport.start()
@@ -70,6 +72,7 @@ export function exchangeWorld({ seed, clock = systemClock, codec = 'int8', limit
         holder: { parameters: () => live, add: (increment) => addInto(increment, live) },
         phase: () => phase.now,
         ...(exchangeLog && { exchangeLog }),
+        ...(tasks && { tasks: tasks(config) }),
         onCommitted: (exchange) => committed.push(exchange),
         onVerdict: (peer, verdict) => verdicts.push({ peer, verdict })
       },
