@@ -16,6 +16,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   codecs: () => import('./codecs.js'),
   conformance: () => import('./conformance.js'),
   start: () => import('./start.js'),
+  'exchange-loop': () => import('./exchange-loop.js'),
   'exchange-log': () => import('./exchange-log.js'),
   jsonl: () => import('./jsonl.js'),
   methods: () => import('./methods.js'),

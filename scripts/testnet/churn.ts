@@ -1,7 +1,7 @@
 import { FRAME_TIMEOUT_MS } from '../../src/node/exchange-driver.js'
 import { readDisturbances, UNDISTURBED } from './disturbances.js'
 import type { TestnetOptions } from './options.js'
-import type { TestnetReport } from './report.js'
+import { describeReport, type TestnetReport } from './report.js'
 import { runTestnet } from './testnet.js'
 
 /** Nats, or share of the examples: what all that goes wrong may cost the merged adapter. */
@@ -17,6 +17,7 @@ export async function runScenario(options: TestnetOptions, signal: AbortSignal):
   const peace = options.undisturbed
     ? await runTestnet({ ...options, central: false, localOnly: false, keep: keep('undisturbed') }, UNDISTURBED, signal)
     : undefined
+  if (peace !== undefined) console.log(`${describeReport(peace)}\n\nand now with disturbances\n`)
   const report = await runTestnet({ ...options, keep: keep('disturbed') }, disturbances, signal)
   if (peace === undefined) return report
   const { merged, seconds, stalls, refusals } = peace

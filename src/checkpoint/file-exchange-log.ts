@@ -46,7 +46,7 @@ export function createFileExchangeLog(options: FileExchangeLogOptions): Exchange
     await mkdir(directory, { recursive: true, mode: DIRECTORY_MODE })
     const file = await openFile(join(directory, segmentName(first)))
     const head: LogHead = { ...identity, first }
-    await file.writev([LOG_MAGIC, ...encodeRecord(head)])
+    await file.writev([LOG_MAGIC, ...(await politely(encodeRecord(head)))])
     await syncDirectory(directory)
     return { first, file }
   }
@@ -56,7 +56,9 @@ export function createFileExchangeLog(options: FileExchangeLogOptions): Exchange
     waiting = []
     if (entries.length === 0) return
     segment ??= await begin(last - entries.length + 1)
-    await segment.file.writev(entries.flatMap(encodeEntry))
+    const pieces: Uint8Array[] = []
+    for (const entry of entries) pieces.push(...(await politely(encodeEntry(entry))))
+    await segment.file.writev(pieces)
     await segment.file.datasync()
   }
   function inOrder(action: () => Promise<void>): Promise<void> {
@@ -96,6 +98,14 @@ export function createFileExchangeLog(options: FileExchangeLogOptions): Exchange
           if ((firsts[i + 1] ?? last + 1) <= upTo + 1) await rm(join(directory, segmentName(first)), { force: true })
       }),
     close: () => inOrder(closeSegment)
+  }
+}
+
+/** Runs to the end, with a turn for everybody else between two slices. */
+async function politely<T>(slices: Generator<undefined, T, undefined>): Promise<T> {
+  for (let next = slices.next(); ; next = slices.next()) {
+    if (next.done) return next.value
+    await new Promise(setImmediate)
   }
 }
 
