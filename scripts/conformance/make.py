@@ -86,7 +86,7 @@ def freeze_folded(model: nn.Module, path: Path) -> None:
     for parameter in model.parameters():
         value = parameter.detach()
         views = [value, value.T] if value.dim() == 2 else [value]
-        parameter.requires_grad_(any(view.contiguous().numpy().tobytes() in held for view in views))
+        parameter.requires_grad &= any(view.contiguous().numpy().tobytes() in held for view in views)
 
 
 def write_case(folder: Path, family: Family, exporter: str, opset: int, methods: list[str]) -> None:

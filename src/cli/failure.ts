@@ -3,11 +3,19 @@ import { printable } from '../base/text.js'
 
 export const EXIT_OK = 0
 export const EXIT_FAILURE = 1
-/** The operator's mistake: a wrong flag, configuration or federation file. */
+/** The operator's mistake: a wrong flag, configuration, federation file or model. */
 export const EXIT_USAGE = 2
 
+/** What the operator puts right: the configuration, or the model it names. */
+const OPERATORS = [CONFIG_ERROR_PREFIX, 'onnx/', 'autodiff/']
+
+/** The machine's failures, though the runtime reports them. */
+const MACHINES: ReadonlySet<string> = new Set(['onnx/session-failed', 'onnx/run-failed'])
+
 export const exitCodeOf = (error: unknown): number =>
-  isPeertuneError(error) && error.code.startsWith(CONFIG_ERROR_PREFIX) ? EXIT_USAGE : EXIT_FAILURE
+  isPeertuneError(error) && OPERATORS.some((prefix) => error.code.startsWith(prefix)) && !MACHINES.has(error.code)
+    ? EXIT_USAGE
+    : EXIT_FAILURE
 
 /** One sentence on one line; with `debug` the stack, and those of its causes, below it. */
 export function failureText(error: unknown, { debug = false }: { readonly debug?: boolean } = {}): string {

@@ -4,6 +4,7 @@ import type { TaskSpec } from '../base/federation.js'
 import type { PeftMethodName, PeftSpec } from '../base/peft-spec.js'
 import { describeError, isPeertuneError } from '../base/errors.js'
 import { canonicalise } from '../onnx/canonicalise.js'
+import { refuseNonFinite } from '../onnx/check-weights.js'
 import type { Graph, ValueInfo } from '../onnx/graph.js'
 import { peakLiveBytes } from '../onnx/live-bytes.js'
 import { readModel } from '../onnx/read.js'
@@ -12,6 +13,7 @@ import { createMethod } from '../peft/create-method.js'
 import type { BaseModel } from '../peft/method.js'
 import { linearModules } from '../peft/target.js'
 import { type Shape, shapeSize } from '../tensor/schema.js'
+import { namingModel } from './model-errors.js'
 import { exporterOf, familyOf } from './model-family.js'
 import { type LoadOptions, loadBaseModel, loadTrainableModel } from './program.js'
 
@@ -73,13 +75,17 @@ const RUNTIME_MB = 140
 const MEGABYTE = 2 ** 20
 const RANK = 8
 
-/** Reads a model and says what can be trained in it. Throws what reading it throws. */
-export async function inspectModel(modelPath: string, options: InspectOptions = {}): Promise<InspectReport> {
+/** Reads a model and says what can be trained in it. Throws what reading it throws, and `onnx/not-finite`. */
+export const inspectModel = (modelPath: string, options: InspectOptions = {}): Promise<InspectReport> =>
+  namingModel(modelPath, () => inspectReadable(modelPath, options))
+
+async function inspectReadable(modelPath: string, options: InspectOptions): Promise<InspectReport> {
   const { batch = 1, seq = 128 } = options
   const exported = await readModel(modelPath)
   const { modelSha256, model, base } = await loadBaseModel(modelPath, options)
   const task = taskOf(exported)
   const weights = [...model.weights.values()]
+  refuseNonFinite(base.weights.values(), base.read)
   const canonical = await canonicalise(model, concreteInputs(exported, { batch, seq }))
   const names = weights.map(({ name }) => name).filter((name) => canonical.initializers.has(name))
   const { trainable, blocked } = trainability(canonical, names)

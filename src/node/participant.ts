@@ -396,12 +396,15 @@ async function live(
     }
   }
   try {
-    await runLoop(loop, stop)
+    // A step that cannot be made ends the announcements, too: they are waited for below.
+    await runLoop(loop, stop).catch(fail)
   } finally {
     unwatch()
     await driver.stop()
     await announcing
-    await keeper.save()
+    const { step, exchanges } = progress.rounds()
+    // A model that failed in its first step has left nothing to go on from.
+    if (!failure.signal.aborted || step + exchanges > 0) await keeper.save()
     await parts.exchangeLog?.close()
   }
   if (failure.signal.aborted) throw failure.signal.reason

@@ -6,6 +6,7 @@ import { recomputeWithin } from '../autodiff/recompute.js'
 import { splitFrozen } from '../autodiff/split-frozen.js'
 import { attachRegressionEvaluation, attachSquaredError } from '../autodiff/squared-error.js'
 import { canonicalise, nameModel } from '../onnx/canonicalise.js'
+import { checkExternalData, refuseNonFinite } from '../onnx/check-weights.js'
 import type { Graph } from '../onnx/graph.js'
 import { groupQueries } from '../onnx/grouped-attention.js'
 import { largestExactCode } from '../onnx/int8-probe.js'
@@ -20,6 +21,8 @@ import { openMasks } from '../peft/mask-file.js'
 import type { BaseModel, PeftMethod } from '../peft/method.js'
 import { type BuildProgram, LABEL_ROWS, type Program, type ProgramKind } from '../train/program.js'
 import type { Arithmetic, TrainerSpec } from '../train/trainer.js'
+import { checkLabels } from './check-labels.js'
+import { namingModel } from './model-errors.js'
 import { modelSha256 } from './model-hash.js'
 
 /** A base model with a federation's PEFT method on it, ready to make graphs for any shape of batch. */
@@ -31,6 +34,8 @@ export interface TrainableModel {
   /** The exported model's own inputs. */
   readonly inputs: Graph['inputs']
   readonly buildProgram: BuildProgram
+  /** Reads every weight. Throws `onnx/not-finite` for one that holds infinity or NaN. */
+  refuseNonFinite(): void
 }
 
 export interface LoadOptions {
@@ -50,6 +55,7 @@ const defaultWeightsDir = (): string =>
 /** A base model and the method on it, apart from any shape of batch. */
 export interface AdaptedModel extends Parts {
   readonly modelSha256: string
+  readonly base: BaseModel
 }
 
 /** A base model by itself. */
@@ -61,13 +67,18 @@ export interface LoadedBase {
   readonly base: BaseModel
 }
 
-/** Reads the exporter's file, names its weights by module and shares them. Throws `onnx/*`. */
-export async function loadBaseModel(
+/** Reads the exporter's file, names its weights by module and shares them. Throws `onnx/*`, naming the file. */
+export const loadBaseModel = (modelPath: string, options: LoadOptions = {}): Promise<LoadedBase> =>
+  namingModel(modelPath, () => openBaseModel(modelPath, options))
+
+async function openBaseModel(
   modelPath: string,
-  { weightsDir = defaultWeightsDir() }: LoadOptions = {}
+  { weightsDir = defaultWeightsDir() }: LoadOptions
 ): Promise<LoadedBase> {
   const sha256 = await modelSha256(modelPath)
-  const named = nameModel(await readModel(modelPath))
+  const exported = await readModel(modelPath)
+  await checkExternalData(exported, modelPath)
+  const named = nameModel(exported)
   const shared = await shareWeights(named.graph, { modelPath, sha256, cacheDir: weightsDir })
   const weights = relocate(named.weights, shared)
   const { graph, externalDir } = shared
@@ -82,7 +93,7 @@ export async function loadAdaptedModel(
 ): Promise<AdaptedModel> {
   const { base, ...loaded } = await loadBaseModel(modelPath, options)
   const masks = await openMasks(maskFile)
-  return { ...loaded, method: createMethod(peft, { ...base, masks }, task) }
+  return { ...loaded, base, method: createMethod(peft, { ...base, masks }, task) }
 }
 
 /** What a method is put on, and from which files. */
@@ -96,13 +107,16 @@ export type AdaptedSpec = Pick<TrainerSpec, 'modelPath' | 'task' | 'peft' | 'mas
 export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions = {}): Promise<TrainableModel> {
   const { modelSha256, ...parts } = await loadAdaptedModel(spec, options)
   const { schema, initial } = parts.method
+  const { modelPath, task } = spec
   const int8 = options.arithmetic === 'int8' ? await openInt8({ modelSha256, ...parts }, options) : undefined
   return {
     modelSha256,
     schema,
     initial,
     inputs: parts.model.graph.inputs,
-    buildProgram: (kind, shapes) => build(kind, shapes, { parts, task: spec.task, ...(int8 && { int8 }), ...options })
+    buildProgram: (kind, shapes) =>
+      namingModel(modelPath, () => build(kind, shapes, { parts, task, ...(int8 && { int8 }), ...options })),
+    refuseNonFinite: () => refuseNonFinite(parts.base.weights.values(), parts.base.read)
   }
 }
 
@@ -154,6 +168,8 @@ async function build(
   const [examples = []] = Object.values(inputs)
   const canonical = await canonicalise(model, method.graphInputs(inputs))
   const adapted = groupQueries(method.rewrite(canonical, labels))
+  // A regression says itself what it expects.
+  if (task.kind !== 'regression') checkLabels(task, adapted)
   const forward = forwardGraph(adapted, labelRows?.[0])
   const parameters = method.schema.entries.map(({ name }) => name)
   const { attach, attachMeasures } = lossOf(task)

@@ -65,8 +65,8 @@ export function parseModel(bytes: Uint8Array, file = 'model bytes'): Graph {
     throw unsupported(file, 'sparse initializers', [`${graph.sparseInitializer.length} of them`])
 
   const initializers = new Map(graph.initializer.map((tensor) => [tensor.name, readTensor(tensor, file)]))
-  const inputs = graph.input.filter(({ name }) => !initializers.has(name)).map((info) => readValueInfo(info))
-  const outputs = graph.output.map((info) => readValueInfo(info))
+  const inputs = graph.input.filter(({ name }) => !initializers.has(name)).map((info) => readInput(info, file))
+  const outputs = graph.output.map(readOutput)
   const intermediates = graph.valueInfo.filter((info) => info.type?.value.case === 'tensorType').map(readValueInfo)
   const constants = Array.from(initializers.values(), ({ name, type, shape }) => ({ name, type, shape }))
   return {
@@ -144,6 +144,18 @@ function readTensor(tensor: TensorProto, file: string): Initializer {
   const length = Number(entries.get('length') ?? bytesOfElements(type, shapeSize(shape)))
   return { name, type, shape, data: { kind: 'external', location, offset: Number(entries.get('offset') ?? 0), length } }
 }
+
+/** Of what a batch must fill, the number of axes has to be known. */
+function readInput(info: ValueInfoProto, file: string): ValueInfo {
+  const tensor = info.type?.value
+  if (tensor?.case === 'tensorType' && tensor.value.shape === undefined)
+    throw unsupported(file, 'an input without a shape, where a fixed number of axes is expected', [info.name])
+  return readValueInfo(info)
+}
+
+/** One without a type gets its true one when the graph is specialised (see specialise.ts). */
+const readOutput = (info: ValueInfoProto): ValueInfo =>
+  info.type?.value.case === undefined ? { name: info.name, type: 'float32', shape: [] } : readValueInfo(info)
 
 function readValueInfo({ name, type }: ValueInfoProto): ValueInfo {
   if (type?.value.case !== 'tensorType')

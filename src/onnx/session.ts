@@ -125,7 +125,9 @@ function wrapSession(session: InferenceSession, name: string): Session {
   let released = false
   return {
     inputs,
-    outputs: session.outputMetadata.map(valueInfoOf),
+    get outputs() {
+      return session.outputMetadata.map(valueInfoOf)
+    },
     async run(feeds, fetches) {
       const ortFeeds = mapRecord(feeds, (tensor, input) => toRuntime(tensor, inputTypes.get(input)))
       try {
@@ -186,8 +188,11 @@ function fromRuntime(value: InferenceSession.ReturnType[string], name: string): 
 }
 
 const valueInfoOf = (metadata: InferenceSession.ValueMetadata): ValueInfo => {
+  // What the runtime says also of a tensor whose number of axes it cannot tell.
   if (!metadata.isTensor)
-    throw new PeertuneError('onnx/not-a-tensor', `${metadata.name} is no tensor`, { facts: { name: metadata.name } })
+    throw new PeertuneError('onnx/no-shape', `${metadata.name} is no tensor of a known number of axes`, {
+      facts: { value: metadata.name }
+    })
   return { name: metadata.name, type: metadata.type as ElementType, shape: metadata.shape as readonly Dim[] }
 }
 

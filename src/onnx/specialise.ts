@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { PeertuneError } from '../base/errors.js'
+import { isPeertuneError, PeertuneError } from '../base/errors.js'
 import { type Shape, shapeSize } from '../tensor/schema.js'
 import { bytesOfElements } from './element-type.js'
 import type { Graph, Initializer, Node, ValueInfo } from './graph.js'
@@ -96,22 +96,42 @@ function withUsedOpsets(graph: Graph): Graph {
 
 /**
  * Asks the runtime for type and shape of every value, by making each an output. Initializers in `weights` take part by
- * shape alone. Throws `onnx/no-shape`.
+ * shape alone. Throws `onnx/no-shape`, naming the first node whose result has a shape that the inputs' do not decide.
  */
 export async function inferTypes(graph: Graph, weights: ReadonlySet<string> = new Set()): Promise<Graph> {
   const produced = graph.nodes.flatMap((node) => node.outputs.filter((output) => output !== ''))
   const held = Array.from(graph.initializers.values()).filter((initializer) => isHeld(initializer, weights))
   const bytes = writeModel({ ...detach(graph, held), outputs: [] }, { untypedOutputs: produced })
   const session = await createSession(bytes, { optimization: 'disabled' })
-  const { outputs } = session
-  await session.release()
-  const known = new Map(
-    [...graph.inputs, ...graph.initializers.values(), ...outputs].map((value) => [value.name, value])
+  try {
+    const known = new Map(
+      [...graph.inputs, ...graph.initializers.values(), ...session.outputs].map((value) => [value.name, value])
+    )
+    const values = new Map(
+      Array.from(known.values(), ({ name, type, shape }) => [name, { name, type, shape: staticShape({ shape }, name) }])
+    )
+    return { ...graph, outputs: graph.outputs.map((output) => values.get(output.name) ?? output), values }
+  } catch (error) {
+    throw isPeertuneError(error) && error.code === 'onnx/no-shape' ? namingNode(error, graph) : error
+  } finally {
+    await session.release()
+  }
+}
+
+function namingNode(error: PeertuneError, { nodes }: Graph): PeertuneError {
+  const { value } = error.facts
+  const node = nodes.find(({ outputs }) => outputs.includes(String(value)))
+  if (node === undefined) return error
+  const where = `${node.op} ${node.name}${node.module ? ` in ${node.module}` : ''}`
+  return new PeertuneError(
+    error.code,
+    `${where}: expected a shape that the inputs' shapes decide, got one that does not`,
+    {
+      facts: { ...error.facts, node: node.name, op: node.op, ...(node.module ? { module: node.module } : {}) },
+      hint: 'export the model without operators whose result has as many elements as the data say (NonZero, Unique, ...)',
+      cause: error
+    }
   )
-  const values = new Map(
-    Array.from(known.values(), ({ name, type, shape }) => [name, { name, type, shape: staticShape({ shape }, name) }])
-  )
-  return { ...graph, outputs: graph.outputs.map((output) => values.get(output.name) ?? output), values }
 }
 
 function attachHeld(graph: Graph, original: Graph, held: readonly Initializer[]): Graph {

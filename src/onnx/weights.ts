@@ -22,7 +22,7 @@ const externalLocations = (graph: Graph): string[] =>
   ].sort()
 
 /** A model must not read files outside its own folder. Throws `onnx/weights-outside`. */
-function resolveLocation(directory: string, location: string): string {
+export function resolveLocation(directory: string, location: string): string {
   const path = normalize(location)
   if (!isAbsolute(path) && path !== '..' && !path.startsWith('../') && !path.startsWith('..\\'))
     return join(directory, path)

@@ -7,7 +7,9 @@ import { status } from '../status/fixture.js'
 describe('failures', () => {
   it.each([
     [new PeertuneError('config/unknown-key', 'x'), 2],
-    [new PeertuneError('onnx/not-a-model', 'x'), 1],
+    [new PeertuneError('onnx/not-a-model', 'x'), 2],
+    [new PeertuneError('autodiff/no-rule', 'x'), 2],
+    [new PeertuneError('onnx/run-failed', 'x'), 1],
     [new PeertuneError('data/bad-row', 'x'), 1],
     [new Error('x'), 1],
     ['thrown text', 1]

@@ -75,11 +75,11 @@ describe('bad input', () => {
     expectSentence(stderr, /federation\.yaml:\d+.*unknown key "mixin".*mixing/)
   })
 
-  it('a model that is no ONNX file: its name; exit 1', async () => {
+  it('a model that is no ONNX file: its name; exit 2', async () => {
     await writeFile(file('model.onnx'), 'these are not the weights you are looking for')
     await writeFederation('ab'.repeat(32))
     const { code, stderr } = await start(await writeConfig({ model: file('model.onnx') }))
-    expect(code).toBe(1)
+    expect(code).toBe(2)
     expectSentence(stderr, /model\.onnx.*ONNX/)
   })
 

@@ -1,0 +1,239 @@
+import { execFile } from 'node:child_process'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { entryUrl } from '../../src/base/entry.js'
+import { inspect as inspectCommand } from '../../src/cli/commands/inspect.js'
+import { exitCodeOf, failureText } from '../../src/cli/failure.js'
+import { printManifest } from '../../src/node/manifest.js'
+import { modelSha256 } from '../../src/node/model-hash.js'
+import { printYaml } from '../../src/node/yaml-file.js'
+import type { Graph, Initializer, Node } from '../../src/onnx/graph.js'
+import { type GraphProto, ModelProtoSchema, NodeProtoSchema } from '../../src/onnx/onnx_pb.js'
+import { parseModel, readModel } from '../../src/onnx/read.js'
+import { writeModel } from '../../src/onnx/write.js'
+import { writeWithExternalData } from '../conformance/external-weights.js'
+
+const GLYPHS = fileURLToPath(new URL('../../models/glyphs/model.onnx', import.meta.url))
+const CLI = fileURLToPath(entryUrl('cli/main.js'))
+/** AttributeProto.AttributeType.GRAPH. */
+const GRAPH_ATTRIBUTE = 5
+const LABELS = ['A', 'B', 'C']
+
+let folder: string
+const file = (name: string) => join(folder, name)
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'peertune-bad-model-'))
+  // Caches of weights and hashes lie in the folder too: what a run leaves is there to be seen.
+  vi.stubEnv('XDG_CACHE_HOME', file('cache'))
+})
+afterEach(async () => {
+  vi.unstubAllEnvs()
+  await rm(folder, { recursive: true, force: true })
+})
+
+interface Ended {
+  readonly code: number
+  readonly stderr: string
+}
+
+interface Federation {
+  readonly labels?: readonly string[]
+  readonly head?: readonly string[]
+}
+
+/** A node of a federation on the model at `model`, whatever that is. */
+async function start(model: string, { labels = LABELS, head = ['classifier'] }: Federation = {}): Promise<Ended> {
+  const sha256 = await modelSha256(model).catch(() => 'ab'.repeat(32))
+  const manifest = printManifest({
+    peertune: 1,
+    name: 'bad-model',
+    model: { sha256 },
+    task: { kind: 'image-classification', labels },
+    peft: { method: 'lora', rank: 2, alpha: 4, targets: ['query'], head, seed: 's' },
+    mixing: { localSteps: 4, codec: 'int8', gamma: 1, settleExchanges: 1, isolationFactor: 10 }
+  })
+  await writeFile(file('federation.yaml'), manifest)
+  const config = {
+    federation: file('federation.yaml'),
+    model,
+    dataDir: file('data'),
+    data: { kind: 'glyphs', classes: ['A', 'B'], samples: 8, seed: 'x', testSamples: 6 },
+    training: { steps: 2, batchSize: 4 },
+    device: 'cpu',
+    threads: 1,
+    listen: ['/ip4/127.0.0.1/tcp/0'],
+    http: { port: 0 }
+  }
+  await writeFile(file('node.yaml'), printYaml(config))
+  const args = [CLI, 'start', '--config', file('node.yaml'), '--log-level', 'silent']
+  return new Promise((resolve) => {
+    execFile(process.execPath, args, { timeout: 60_000 }, (error, _stdout, stderr) =>
+      resolve({ code: error === null ? 0 : Number(error.code), stderr: stderr.trim() })
+    )
+  })
+}
+
+/** `peertune inspect` without a process of its own: the command, and what the command line makes of an error. */
+async function inspect(model: string): Promise<Ended> {
+  const out = { line: () => undefined, json: () => undefined, text: () => undefined }
+  try {
+    await inspectCommand(model, { batch: '1', seq: '128' }, out)
+    return { code: 0, stderr: '' }
+  } catch (error) {
+    return { code: exitCodeOf(error), stderr: failureText(error) }
+  }
+}
+
+/** One sentence, exit code 2, and nothing written but what a later start goes on with. */
+async function expectRefusal({ code, stderr }: Ended, pattern: RegExp): Promise<void> {
+  expect(stderr).toMatch(pattern)
+  expect(stderr).not.toMatch(/\n/)
+  expect(code).toBe(2)
+  const left = await readdir(folder, { recursive: true })
+  expect(left.filter((name) => /\.tmp$|checkpoints\/.|run\.json$|lock/.test(name))).toEqual([])
+}
+
+const glyphs = async (): Promise<Graph> => parseModel(await readFile(GLYPHS))
+
+async function writeGraph(change: (graph: Graph) => Graph): Promise<string> {
+  await writeFile(file('model.onnx'), writeModel(change(await glyphs())))
+  return file('model.onnx')
+}
+
+const withConstants = (graph: Graph, change: (constant: Initializer) => Initializer): Graph => ({
+  ...graph,
+  initializers: new Map(Array.from(graph.initializers, ([name, constant]) => [name, change(constant)]))
+})
+
+/** The glyph model with its weights in `model.onnx.data`, and one of them changed. */
+async function writeExternal(change: Partial<{ location: string; offset: number; length: number }>): Promise<string> {
+  await writeWithExternalData(GLYPHS, folder)
+  const graph = await readModel(file('model.onnx'))
+  let changed = false
+  const model = withConstants(graph, (constant) => {
+    if (changed || constant.data.kind !== 'external') return constant
+    changed = true
+    return { ...constant, data: { ...constant.data, ...change } }
+  })
+  await writeFile(file('model.onnx'), writeModel(model))
+  return file('model.onnx')
+}
+
+async function writeProto(change: (graph: GraphProto) => void): Promise<string> {
+  const model = fromBinary(ModelProtoSchema, await readFile(GLYPHS))
+  change(model.graph as GraphProto)
+  await writeFile(file('model.onnx'), toBinary(ModelProtoSchema, model))
+  return file('model.onnx')
+}
+
+describe('a model that cannot be trained ends start and inspect with one sentence', () => {
+  it('a truncated file', async () => {
+    const bytes = await readFile(GLYPHS)
+    await writeFile(file('model.onnx'), bytes.subarray(0, bytes.length / 2))
+    const pattern = /model\.onnx is no ONNX model: it is truncated/
+    await expectRefusal(await inspect(file('model.onnx')), pattern)
+    await expectRefusal(await start(file('model.onnx')), pattern)
+  })
+
+  it('weights beside it that are missing', async () => {
+    const model = await writeExternal({})
+    await rm(file('model.onnx.data'))
+    await expectRefusal(await inspect(model), /model\.onnx.*model\.onnx\.data cannot be/)
+  })
+
+  it('weights beside it that are shorter than declared', async () => {
+    const model = await writeExternal({})
+    const bytes = await readFile(file('model.onnx.data'))
+    await writeFile(file('model.onnx.data'), bytes.subarray(0, bytes.length - 4))
+    await expectRefusal(
+      await inspect(model),
+      /model\.onnx\.data: \S+: expected \d+ bytes from byte \d+ on, the file has \d+/
+    )
+  })
+
+  it('weights at an offset outside the file, or of another length than their shape', async () => {
+    const outside = await writeExternal({ offset: 1e9 })
+    await expectRefusal(await inspect(outside), /model\.onnx\.data: \S+: expected \d+ bytes from byte 1000000000 on/)
+    const short = await writeExternal({ length: 4 })
+    await expectRefusal(await inspect(short), /model\.onnx\.data: \S+ is declared with 4 bytes, its shape .* takes \d+/)
+  })
+
+  it('weights outside its folder', async () => {
+    const model = await writeExternal({ location: '../../etc/passwd' })
+    await expectRefusal(
+      await inspect(model),
+      /model\.onnx: expected weights beside the model, got \.\.\/\.\.\/etc\/passwd/
+    )
+  })
+
+  it('a weight that is not a number', async () => {
+    let changed = false
+    const model = await writeGraph((graph) =>
+      withConstants(graph, (constant) => {
+        if (changed || !constant.name.endsWith('query.bias') || constant.data.kind !== 'inline') return constant
+        changed = true
+        const bytes = Uint8Array.from(constant.data.bytes)
+        new DataView(bytes.buffer).setFloat32(4, Number.NaN, true)
+        return { ...constant, data: { kind: 'inline', bytes } }
+      })
+    )
+    const pattern = /model\.onnx: weight \S*query\.bias: expected finite numbers, got NaN/
+    await expectRefusal(await inspect(model), pattern)
+    await expectRefusal(await start(model), pattern)
+  })
+
+  it('an input whose number of axes nobody knows', async () => {
+    const model = await writeProto(({ input: [first] }) => {
+      if (first?.type?.value.case === 'tensorType') delete first.type.value.value.shape
+    })
+    await expectRefusal(await inspect(model), /model\.onnx has an input without a shape.*expected: pixel_values/)
+  })
+
+  it('a value whose shape depends on the data', async () => {
+    const model = await writeGraph((graph) => {
+      const node = (op: string, inputs: string[], output: string, attributes: Node['attributes'] = {}): Node => ({
+        ...{ op, domain: '', name: `/odd/${op}`, inputs, outputs: [output], attributes }
+      })
+      const odd = [
+        node('NonZero', ['pixel_values'], 'places'),
+        node('Cast', ['places'], 'numbers', { to: { type: 'int', value: 1 } }),
+        node('ReduceMax', ['numbers'], 'largest', { keepdims: { type: 'int', value: 0 } }),
+        node('Add', ['raw', 'largest'], 'logits')
+      ]
+      const raw = (name: string): string => (name === 'logits' ? 'raw' : name)
+      const nodes = graph.nodes.map((one) => ({ ...one, outputs: one.outputs.map(raw) }))
+      return { ...graph, nodes: [...nodes, ...odd] }
+    })
+    await expectRefusal(
+      await inspect(model),
+      /model\.onnx: NonZero \/odd\/NonZero.*expected a shape that the inputs' shapes decide/
+    )
+  })
+
+  it('a branch in the graph', async () => {
+    const model = await writeProto(({ node }) => {
+      const attribute = [{ name: 'then_branch', type: GRAPH_ATTRIBUTE }]
+      node.push(create(NodeProtoSchema, { opType: 'If', name: '/branch', attribute }))
+    })
+    await expectRefusal(await inspect(model), /model\.onnx has .*then_branch.*If \/branch/)
+  })
+
+  it('an operator without a derivative', async () => {
+    const model = await writeGraph((graph) => ({
+      ...graph,
+      nodes: graph.nodes.map((node) => (node.op === 'Softmax' ? { ...node, op: 'Hardmax' } : node))
+    }))
+    await expectRefusal(await start(model), /model\.onnx: no derivative is known for Hardmax \(node .*attention/)
+  })
+
+  it('labels that do not fit its logits', async () => {
+    const model = await writeGraph((graph) => graph)
+    const ended = await start(model, { labels: ['A', 'B', 'C', 'D'], head: [] })
+    await expectRefusal(ended, /model\.onnx: logits of shape \[4, \d+\]: expected 4 classes, one for each label/)
+  })
+})
