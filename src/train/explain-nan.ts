@@ -1,19 +1,21 @@
+import { isPeertuneError } from '../base/errors.js'
 import type { Trainer } from './trainer.js'
 
+/** What a step says whose loss or gradients are no numbers. */
+const NO_NUMBER = 'train/non-finite-'
+
 /**
- * A trainer that asks why when a loss is no number, once: `refuse` reads all of the model and throws if that is what is
- * wrong. Looking at every weight at every start would take longer than the first step does.
+ * A trainer that asks the model when a step gives no number: `refuse` reads every weight and throws if one is to blame.
+ * To look at them all at every start would take longer than the first step does.
  */
-export function explainingNaN(trainer: Trainer, refuse: () => Promise<void>): Trainer {
-  let asked = false
-  return {
-    ...trainer,
-    async step(parameters, batch, options) {
-      const result = await trainer.step(parameters, batch, options)
-      if (Number.isFinite(result.loss) || asked) return result
-      asked = true
-      await refuse()
-      return result
+export const explainingNaN = (trainer: Trainer, refuse: () => Promise<void>): Trainer => ({
+  ...trainer,
+  async step(parameters, batch, options) {
+    try {
+      return await trainer.step(parameters, batch, options)
+    } catch (error) {
+      if (isPeertuneError(error) && error.code.startsWith(NO_NUMBER)) await refuse()
+      throw error
     }
   }
-}
+})

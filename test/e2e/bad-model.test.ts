@@ -80,7 +80,8 @@ async function start(model: string, { labels = LABELS, head = ['classifier'] }: 
 
 /** `peertune inspect` without a process of its own: the command, and what the command line makes of an error. */
 async function inspect(model: string): Promise<Ended> {
-  const out = { line: () => undefined, json: () => undefined, text: () => undefined }
+  const nothing = (): void => undefined
+  const out = { line: nothing, part: nothing, text: nothing, json: nothing }
   try {
     await inspectCommand(model, { batch: '1', seq: '128' }, out)
     return { code: 0, stderr: '' }
