@@ -1,4 +1,5 @@
 import { canonicalJson, sha256Hex } from './bytes.js'
+import type { MomentumSpec, OverlaySpec, RobustSpec } from './mixing-rules.js'
 import type { PeftPlan } from './peft-spec.js'
 
 export type { PeftPlan, PeftSpec } from './peft-spec.js'
@@ -65,6 +66,12 @@ export interface MixingSpec {
    * that lie. Absent: all the way, whatever it sends.
    */
   readonly clip?: number
+  /** Absent: `random`. */
+  readonly overlay?: OverlaySpec
+  /** Absent: the weighted mean of the pair. */
+  readonly robust?: RobustSpec
+  /** Absent: none. */
+  readonly momentum?: MomentumSpec
   /** Gossip-only exchanges per peer after the last local step, learning rate 0. */
   readonly settleExchanges: number
   /** Local steps a peer may take since its last exchange, as a multiple of `localSteps`; it waits beyond that. */

@@ -1,3 +1,4 @@
+import type { RobustSpec } from '../base/mixing-rules.js'
 import type { Verdict } from '../base/verdict.js'
 import type { CodecVerdictCode, VectorCodec } from '../codec/codec.js'
 import type { ExchangeId, ExchangeMessage, HelloMessage, Phase, RefusalCode } from '../codec/messages.js'
@@ -8,7 +9,7 @@ import type { ExchangeRole, Journal, Observation, PeerId } from './journal.js'
 import type { MixingRule } from './mixing.js'
 import type { OuterMomentum, OuterState } from './outer-momentum.js'
 import type { Distances } from './radius.js'
-import type { RecentStates, RobustRule } from './robust-rule.js'
+import type { RecentStates } from './robust-rule.js'
 
 /** A conversation with one peer; the driver numbers them and never uses a number twice. */
 export type LinkId = number
@@ -47,7 +48,7 @@ export interface ExchangeConfig {
   /** Local steps between exchanges (H), by which the age of what was measured is told. Default 1. */
   readonly localSteps?: number
   /** What stands in the place of `mix` where several partners' states are weighed against each other. */
-  readonly robust?: RobustRule
+  readonly robust?: RobustSpec
   /** Momentum on what the exchange has come to. Absent: none. */
   readonly outer?: OuterMomentum
 }

@@ -34,9 +34,11 @@ export interface PartnerState {
   /** Exchanges since an entry of the view was replaced. */
   readonly sinceRefresh: number
   readonly backoffs: ReadonlyMap<PeerId, Backoff>
+  /** Neighbours in the order of the last exchange with them, in either role; empty without an overlay. */
+  readonly turns: readonly PeerId[]
 }
 
-export const initialPartnerState: PartnerState = { view: [], sinceRefresh: 0, backoffs: new Map() }
+export const initialPartnerState: PartnerState = { view: [], sinceRefresh: 0, backoffs: new Map(), turns: [] }
 
 /** How an attempt to mix ended, as far as choosing the next partner goes. */
 export type AttemptResult = 'committed' | 'busy' | 'failed'
@@ -66,6 +68,8 @@ function refreshView(state: PartnerState, candidates: readonly PeerId[], rng: Rn
 export interface PartnerQuestion {
   /** Peers we could open a channel to now, and that are in a phase to mix with us. */
   readonly candidates: readonly PeerId[]
+  /** Our neighbours on the federation's overlay; absent where partners are drawn at random. */
+  readonly neighbours?: readonly PeerId[]
   /**
    * Peers we are in doubt with and could open a channel to, whatever their phase: settled first, since what they could
    * tell us only gets older.
@@ -75,14 +79,33 @@ export interface PartnerQuestion {
   readonly rng: Rng
 }
 
+/**
+ * On an overlay every edge has its turn: the neighbour met longest ago, so that nobody is asked more than others. Whoever is
+ * not to be had is passed over; where no neighbour is, any candidate will do, since a peer alone drifts away.
+ */
+function chooseNeighbour(
+  state: PartnerState,
+  neighbours: readonly PeerId[],
+  { rested, rng }: { readonly rested: (peer: PeerId) => boolean; readonly rng: Rng }
+): readonly [PartnerState, PeerId | undefined] {
+  const turns = state.turns.filter((peer) => neighbours.includes(peer))
+  const unmet = neighbours.filter((peer) => !turns.includes(peer) && rested(peer))
+  return [{ ...state, turns }, pick(unmet, rng) ?? turns.find(rested)]
+}
+
 /** The next partner, or `undefined` when everybody is gone or in back-off. Pure apart from the injected `rng`. */
 export function choosePartner(
   state: PartnerState,
-  { candidates, inDoubt, nowMs, rng }: PartnerQuestion
+  { candidates, neighbours, inDoubt, nowMs, rng }: PartnerQuestion
 ): readonly [PartnerState, PeerId | undefined] {
+  const isRested = (peer: PeerId): boolean => (state.backoffs.get(peer)?.untilMs ?? Number.NEGATIVE_INFINITY) <= nowMs
+  const near = neighbours?.filter((peer) => candidates.includes(peer)) ?? []
+  if (near.length > 0) {
+    const [after, neighbour] = chooseNeighbour(state, near, { rested: isRested, rng })
+    return [after, pick(inDoubt.filter(isRested), rng) ?? neighbour]
+  }
   const after = refreshView(state, candidates, rng)
-  const rested = (peer: PeerId): boolean => (after.backoffs.get(peer)?.untilMs ?? Number.NEGATIVE_INFINITY) <= nowMs
-  return [after, pick(inDoubt.filter(rested), rng) ?? pick(after.view.filter(rested), rng)]
+  return [after, pick(inDoubt.filter(isRested), rng) ?? pick(after.view.filter(isRested), rng)]
 }
 
 function backoffAfter(previous: Backoff | undefined, result: 'busy' | 'failed', nowMs: number, rng: Rng): Backoff {
@@ -91,6 +114,14 @@ function backoffAfter(previous: Backoff | undefined, result: 'busy' | 'failed', 
   const failures = (previous?.failures ?? 0) + 1
   return { untilMs: nowMs + Math.min(MAX_BACKOFF_MS, BACKOFF_MS * 2 ** (failures - 1)), failures }
 }
+
+/** Neighbours whose turns are remembered, as many as an overlay gives. */
+const MAX_TURNS = 256
+
+const afterTurn = (state: PartnerState, peer: PeerId): PartnerState => ({
+  ...state,
+  turns: [...state.turns.filter((other) => other !== peer), peer].slice(-MAX_TURNS)
+})
 
 /** Learns from an attempt we made. An exchange a peer made with us counts as `committed`, too. */
 export function noteAttempt(
@@ -102,7 +133,7 @@ export function noteAttempt(
   const backoffs = new Map(state.backoffs)
   const previous = backoffs.get(peer)
   backoffs.delete(peer)
-  if (result === 'committed') return { ...state, backoffs, sinceRefresh: state.sinceRefresh + 1 }
+  if (result === 'committed') return { ...afterTurn(state, peer), backoffs, sinceRefresh: state.sinceRefresh + 1 }
   backoffs.set(peer, backoffAfter(previous, result, nowMs, rng))
   if (backoffs.size > MAX_BACKOFFS) {
     const [soonest] = [...backoffs].reduce((a, b) => (b[1].untilMs < a[1].untilMs ? b : a))

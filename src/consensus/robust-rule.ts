@@ -1,6 +1,6 @@
+import type { RobustSpec } from '../base/mixing-rules.js'
 import type { Apart, DistanceMeasure } from './distance.js'
 import { euclidean } from './distance.js'
-import type { BalanceOptions } from './mixing-acceptance.js'
 import { ubarSelection } from './mixing-acceptance.js'
 import { meanOf, nnmTrimmedMean, trimmedMean } from './mixing-neighbourhood.js'
 import type { PeerId } from './peer-id.js'
@@ -11,18 +11,6 @@ export const MAX_RECENT_STATES = 8
 export const MAX_RECENT_BYTES = 256 * 1024 * 1024
 /** Multiples of `localSteps` after which a state is too old to stand for its peer. */
 export const RECENT_ROUNDS = 20
-
-/**
- * Rules that weigh several partners' states against each other, or refuse one whole. None but BALANCE keeps the network's
- * mean: each side decides by what it alone has seen.
- */
-export type RobustRule =
-  /** Of ourselves and the last partners, by coordinate, or after nearest-neighbour mixing; `liars` of them may lie. */
-  | { readonly rule: 'trimmed-mean' | 'nnm'; readonly window: number; readonly liars: number }
-  /** Distance first, then the loss on our own data; `share` of the partners are near enough to be asked. */
-  | { readonly rule: 'ubar'; readonly window: number; readonly share: number }
-  /** All of the way or none, by a radius that shrinks; both sides come to the same, so the mean is kept. */
-  | ({ readonly rule: 'balance' } & BalanceOptions)
 
 /** A partner's state as both ends took it at the last exchange. */
 export interface RecentState {
@@ -39,7 +27,7 @@ export type RecentStates = ReadonlyMap<PeerId, RecentState>
 
 /** The part of an exchange's configuration that these rules are about. */
 export interface RobustConfig {
-  readonly robust?: RobustRule
+  readonly robust?: RobustSpec
   readonly localSteps?: number
   readonly measure?: DistanceMeasure
 }

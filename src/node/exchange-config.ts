@@ -8,16 +8,18 @@ import type { ParameterSchema } from '../tensor/schema.js'
 
 /** The part of an exchange's configuration that the federation has agreed on. */
 export function mixingConfig(
-  { codec, fraction, gamma, clip, localSteps }: MixingSpec,
+  { codec, fraction, gamma, clip, localSteps, robust, momentum }: MixingSpec,
   peft: PeftPlan,
   schema: ParameterSchema
-): Pick<ExchangeConfig, 'codec' | 'gamma' | 'clip' | 'measure' | 'localSteps'> {
+): Pick<ExchangeConfig, 'codec' | 'gamma' | 'clip' | 'measure' | 'localSteps' | 'robust' | 'outer'> {
   return {
     codec: codecByName(codec, { schema, ...(fraction === undefined ? {} : { fraction }) }),
     gamma,
     localSteps,
     measure: measureOf(peft, schema),
-    ...(clip === undefined ? {} : { clip })
+    ...(clip === undefined ? {} : { clip }),
+    ...(robust === undefined ? {} : { robust }),
+    ...(momentum?.kind === 'outer' ? { outer: momentum } : {})
   }
 }
 

@@ -1,3 +1,4 @@
+import { describeError } from '../base/errors.js'
 import { silentLogger } from '../base/log.js'
 import type { Verdict } from '../base/verdict.js'
 import { ignore } from '../base/verdict.js'
@@ -16,6 +17,7 @@ import type {
 } from '../consensus/exchange-types.js'
 import { journalDocument } from '../consensus/journal.js'
 import { isOddOneOut } from '../consensus/radius.js'
+import { noteLoss } from '../consensus/robust-rule.js'
 import { EXCHANGE_PROTOCOL } from '../gossip/topics.js'
 import type { Channel, PeerId } from '../gossip/transport.js'
 import type { Link, Links, MaybeLater } from './exchange-links.js'
@@ -119,19 +121,21 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
     stats: () => tallies.read(driver.state.journal.inDoubt.length),
     journal: () => journalDocument(driver.state.journal),
     oddOneOut: () => isOddOneOut(driver.state.distances),
-    moved() {
-      const forget = () => {
-        driver.state = elsewhere(driver.state)
-      }
-      // A step under way ends with the state it began with.
-      if (components.tasks === undefined) forget()
-      else driver.lastStep = driver.lastStep.then(forget)
-    },
+    moved: () => amend(driver, elsewhere),
     stop() {
       driver.stopping ??= stop(driver)
       return driver.stopping
     }
   }
+}
+
+/** Changes the machine's state between two steps: one under way ends with the state it began with. */
+function amend(driver: Running, change: (state: ExchangeState) => ExchangeState): void {
+  const now = () => {
+    driver.state = change(driver.state)
+  }
+  if (driver.components.tasks === undefined) now()
+  else driver.lastStep = driver.lastStep.then(now)
 }
 
 /** Takes the machine's next step, at once or, where its tasks are done elsewhere, behind the steps that wait. */
@@ -223,6 +227,20 @@ function committed(
   partners.set(peer, exchange)
   if (partners.size > MAX_REMEMBERED_PARTNERS) partners.delete(partners.keys().next().value as PeerId)
   components.onCommitted?.(exchange)
+  void measureLosses(driver, peer)
+}
+
+/** What the partner's state and our own lose on our data: after the exchange, which does not wait for a forward pass. */
+async function measureLosses(driver: Running, peer: PeerId): Promise<void> {
+  const { lossOf, holder, logger = silentLogger } = driver.components
+  const seen = driver.state.recent.get(peer)
+  if (lossOf === undefined || seen === undefined || driver.init.config.robust?.rule !== 'ubar') return
+  try {
+    const [ownLoss, loss] = [await lossOf(holder.parameters().slice()), await lossOf(seen.vector)]
+    amend(driver, (state) => ({ ...state, ownLoss, recent: noteLoss(state.recent, peer, seen.vector, loss) }))
+  } catch (error) {
+    logger.warn({ error: describeError(error) }, 'could not measure what a partner knows')
+  }
 }
 
 function judged({ tallies, components }: Running, peer: PeerId, verdict: Verdict<ExchangeVerdictCode>): void {

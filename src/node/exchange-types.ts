@@ -38,6 +38,8 @@ export interface ExchangeDriverComponents {
   /** Does the arithmetic of exchanges elsewhere; without it, on the event loop. The driver closes it. */
   readonly tasks?: ExchangeTasks
   readonly logger?: Logger
+  /** Mean loss in nats of any parameters on a batch of ours, for rules that compare losses. */
+  readonly lossOf?: (parameters: Float32Array) => Promise<number>
   /** Called after the increment was added, in the same tick. */
   readonly onCommitted?: (exchange: CommittedExchange) => void
   /** `reject` should cost the peer something; `ignore` (silence, bad timing) is for counting. */

@@ -1,7 +1,10 @@
 import { type FederationManifest, MIXING_CODECS } from '../base/federation.js'
 import { PeertuneError } from '../base/errors.js'
+import { OVERLAY_NAMES } from '../base/mixing-rules.js'
 import { defaultGamma, isSparse } from '../codec/registry.js'
+import { DEFAULT_DEGREE } from '../consensus/overlay.js'
 import { SUGGESTED_CLIP } from '../consensus/radius.js'
+import { MAX_RECENT_STATES } from '../consensus/robust-rule.js'
 import * as f from './config-fields.js'
 import { fieldName } from './config.js'
 import { modelSha256 } from './model-hash.js'
@@ -27,12 +30,49 @@ const task = f.variants('kind', [
 
 const peft = f.oneOrMore(peftMethod, { of: 'methods', max: MAX_METHODS })
 
+/** Two rings make a random regular overlay of degree 4; beyond 64 neighbours nobody is met twice in a run. */
+const evenDegree = f
+  .wholeNumber(2, 64)
+  .refine((degree) => degree % 2 === 0, { error: 'an even whole number from 2 to 64' })
+
+const overlay = f.section({
+  kind: f.oneOf(OVERLAY_NAMES).default('random'),
+  degree: evenDegree.default(DEFAULT_DEGREE)
+})
+
+const windowed = {
+  window: f.wholeNumber(2, MAX_RECENT_STATES).default(5)
+}
+
+const robust = f.variants('rule', [
+  f.section({ rule: f.exactly('trimmed-mean'), ...windowed, liars: f.wholeNumber(1, 4).default(2) }),
+  f.section({ rule: f.exactly('nnm'), ...windowed, liars: f.wholeNumber(1, 4).default(2) }),
+  f.section({ rule: f.exactly('ubar'), ...windowed, share: f.number({ above: 0, max: 1 }).default(0.4) }),
+  f.section({
+    rule: f.exactly('balance'),
+    strictness: f.number({ above: 0, max: 100 }).default(1),
+    decay: f.number({ min: 0, max: 100 }).default(1)
+  })
+])
+
+const momentum = f.variants('kind', [
+  f.section({
+    kind: f.exactly('outer'),
+    decay: f.number({ min: 0, below: 1 }).default(0.5),
+    step: f.number({ above: 0, max: 2 }).default(0.7)
+  }),
+  f.section({ kind: f.exactly('quasi-global'), decay: f.number({ min: 0, below: 1 }).default(0.9) })
+])
+
 const mixingFields = f.section({
   localSteps: f.wholeNumber(1, 1_000_000).default(10),
   codec: f.oneOf(MIXING_CODECS).default('int8'),
   fraction: f.number({ above: 0, max: 0.5 }).exactOptional(),
   gamma: f.number({ above: 0, max: 1 }).exactOptional(),
   clip: f.number({ above: 0, max: 1000 }).exactOptional(),
+  overlay: overlay.exactOptional(),
+  robust: robust.exactOptional(),
+  momentum: momentum.exactOptional(),
   settleExchanges: f.wholeNumber(0, 10_000).default(12),
   isolationFactor: f.number({ min: 1, max: 1_000_000 }).default(10)
 })
@@ -42,6 +82,10 @@ const mixing = mixingFields
   .refine(({ codec, fraction }) => fraction === undefined || isSparse(codec), {
     path: ['fraction'],
     error: 'nothing, since this codec sends every element'
+  })
+  .refine(({ clip, robust }) => clip === undefined || robust?.rule !== 'balance', {
+    path: ['clip'],
+    error: 'nothing, since BALANCE sets the radius'
   })
   .transform((fields) => ({ ...fields, gamma: fields.gamma ?? defaultGamma(fields.codec, fields.fraction) }))
 

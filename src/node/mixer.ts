@@ -16,6 +16,8 @@ export interface MixerParts {
   readonly driver: Pick<ExchangeDriver, 'exchangeWith' | 'busy' | 'inDoubt'>
   /** Peers to choose from now. */
   readonly candidates: (phase: Phase) => readonly PeerId[]
+  /** Our neighbours on the federation's overlay; absent where partners are drawn at random. */
+  readonly neighbours?: () => readonly PeerId[]
   /** Peers that a channel could be opened to now, in any phase. */
   readonly present: () => readonly PeerId[]
   readonly phase: () => Phase
@@ -38,7 +40,7 @@ export interface Mixer {
   failures(): Readonly<Record<string, number>>
 }
 
-export function createMixer({ driver, candidates, present, phase, clock, rng }: MixerParts): Mixer {
+export function createMixer({ driver, candidates, neighbours, present, phase, clock, rng }: MixerParts): Mixer {
   let partners: PartnerState = initialPartnerState
   const failures = new Map<string, number>()
   let underWay: Promise<AttemptResult | 'nobody'> | undefined
@@ -47,6 +49,7 @@ export function createMixer({ driver, candidates, present, phase, clock, rng }: 
     if (driver.busy()) return 'busy'
     const question = {
       candidates: doubtsOnly ? [] : candidates(phase()),
+      ...(neighbours === undefined ? {} : { neighbours: neighbours() }),
       inDoubt: driver.inDoubt().filter((peer) => present().includes(peer)),
       nowMs: clock.now(),
       rng

@@ -27,6 +27,7 @@ import { runLoop } from './loop.js'
 import { createMembership, type Membership, surroundingsOf } from './membership.js'
 import { trainingTurns } from './training-turns.js'
 import { type AttemptOptions, createMixer, type Mixer } from './mixer.js'
+import { createOverlayView } from './overlay-view.js'
 import { createProgress, type LossView, type Progress, restoreRounds } from './progress.js'
 import { journalOf, mapValues, recover, type SavedJournal, watchedLog } from './recovery.js'
 import { sharedPart } from './shared-part.js'
@@ -165,6 +166,7 @@ function createLearner(parts: ParticipantParts, saved: NodeState | undefined): L
       parameters,
       options: optimiserOptions(config),
       turns: trainingTurns(manifest.peft, trainer.description.schema, manifest.mixing.localSteps),
+      quasiGlobal: manifest.mixing.momentum?.kind === 'quasi-global' ? manifest.mixing.momentum : undefined,
       ...(saved === undefined ? {} : { state: saved.adam })
     }),
     progress: createProgress(rounds, roundsConfig, clock),
@@ -202,6 +204,8 @@ function createNeighbourhood(
   }
   const config = exchangeConfig(parts, shared)
   const offload = shared.schema.size >= MIN_OFFLOADED_PARAMETERS ? parts.exchangeTasks : undefined
+  const { overlay } = parts.manifest.mixing
+  const neighbours = createOverlayView({ spec: overlay, seed: federation, self: transport.self, membership, clock })
   const driver = createExchangeDriver(
     {
       transport,
@@ -209,14 +213,16 @@ function createNeighbourhood(
       logger: log,
       holder,
       phase,
-      place: () => placeOf(progress, learner.roundsConfig),
       ...(offload && {
         tasks: offload({ config: plainConfig(config), manifest: parts.manifest, schema: shared.schema })
       }),
+      place: () => placeOf(progress, learner.roundsConfig, neighbours?.().length),
+      lossOf: (vector) => lossOf(parts, learner, vector),
       ...(parts.exchangeLog && { exchangeLog: watchedLog(parts.exchangeLog, logBroken.reject) }),
       onVerdict,
       onCommitted: ({ peer, partnerPhase }) => {
         exchangesByPeer.set(peer, (exchangesByPeer.get(peer) ?? 0) + 1)
+        learner.optimiser.mixed()
         mixer.noteCommitted(peer)
         membership.noteExchange(peer, partnerPhase)
         progress.exchanged(partnerPhase)
@@ -227,6 +233,7 @@ function createNeighbourhood(
   const mixer = createMixer({
     driver,
     candidates: membership.candidates,
+    ...(neighbours && { neighbours }),
     present: membership.members,
     phase,
     clock,
@@ -249,9 +256,29 @@ function createNeighbourhood(
   return { membership, driver, mixer, reader, catchUp, exchangesByPeer, logBroken: logBroken.promise }
 }
 
-function placeOf(progress: Progress, { totalSteps }: RoundsConfig) {
+function placeOf(progress: Progress, { totalSteps }: RoundsConfig, degree: number | undefined) {
   const { step } = progress.rounds()
-  return { step, progress: Math.min(1, step / Math.max(1, totalSteps)) }
+  const share = Math.min(1, step / Math.max(1, totalSteps))
+  return { step, progress: share, ...(degree === undefined ? {} : { degree }) }
+}
+
+/** Nats on the first batch of our held-out examples, the unshared parameters being ours. */
+async function lossOf(
+  { trainer, dataset, config }: ParticipantParts,
+  { parameters, shared }: Learner,
+  vector: Float32Array
+): Promise<number> {
+  const whole = parameters.slice()
+  const own = shared.take(whole)
+  shared.addInto(
+    vector.map((value, i) => value - own[i]!),
+    whole
+  )
+  for (const batch of dataset.evaluation(config.training.batchSize)) {
+    const { lossSum, count } = await trainer.evaluate(whole, batch)
+    return lossSum / count
+  }
+  return Number.NaN
 }
 
 /** What is plain data of it. */

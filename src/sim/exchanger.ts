@@ -12,7 +12,8 @@ import type {
   ExchangeEvent,
   ExchangeState,
   ExchangeVerdictCode,
-  LinkId
+  LinkId,
+  LocalView
 } from '../consensus/exchange-types.js'
 import type { Journal, PeerId } from '../consensus/journal.js'
 import { type AttemptResult, attemptResult } from '../consensus/partner.js'
@@ -42,6 +43,7 @@ export interface ExchangerParts {
   /** Live, float32[size]. */
   readonly parameters: Float32Array
   readonly phase: () => Phase
+  readonly place: () => Pick<LocalView, 'step' | 'degree'>
   readonly journal: Journal
   readonly tamper: Tamper | undefined
   /** An increment was added. */
@@ -183,7 +185,7 @@ function readFrame({ bytes, payload }: Frame, { payloadBound }: Inner): Decoded<
 }
 
 function dispatch(inner: Inner, event: ExchangeEvent): void {
-  const { peer, parameters, config, observer, phase, tamper } = inner.parts
+  const { peer, parameters, config, observer, phase, place, tamper } = inner.parts
   if (inner.stopped) return
   observer.note(
     peer,
@@ -191,7 +193,11 @@ function dispatch(inner: Inner, event: ExchangeEvent): void {
   )
   const claimed = tamper?.claims(parameters, indexOf(event.peer)) ?? parameters
   try {
-    const [next, effects] = stepExchange(config, inner.state, event, { parameters: claimed, phase: phase() })
+    const [next, effects] = stepExchange(config, inner.state, event, {
+      ...place(),
+      parameters: claimed,
+      phase: phase()
+    })
     inner.state = next
     for (const effect of effects) perform(inner, effect)
   } catch (error) {

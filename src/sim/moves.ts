@@ -109,7 +109,14 @@ function nextPartner(inner: Inner, life: Life, doubtsOnly: boolean): string | un
         .neighbours(index)
         .filter((peer) => suits(phase, phaseAt(inner, life, peer)))
         .map((peer) => world.names[peer]!)
-  const question = { candidates, inDoubt: doubts, nowMs: nowOf(inner), rng: life.rng }
+  const onOverlay = world.scenario.mixing.step === 'metropolis'
+  const question = {
+    candidates,
+    ...(onOverlay ? { neighbours: candidates } : {}),
+    inDoubt: doubts,
+    nowMs: nowOf(inner),
+    rng: life.rng
+  }
   const [partners, partner] = choosePartner(life.partners, question)
   life.partners = partners
   return partner

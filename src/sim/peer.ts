@@ -123,6 +123,10 @@ function createExchangerOf(inner: Inner, journal: Journal): Exchanger {
     frameTimeoutMs: scenario.network.frameTimeoutMs,
     parameters,
     phase: () => inner.life?.rounds.phase ?? 'training',
+    place: () => ({
+      step: inner.life?.rounds.step ?? 0,
+      ...(scenario.mixing.step === 'metropolis' ? { degree: world.neighbours(index).length } : {})
+    }),
     journal,
     tamper,
     onApplied: (exchange) => {

@@ -67,7 +67,7 @@ export interface RunOptions {
 export async function runScenario(scenario: Scenario, options: RunOptions = {}): Promise<RunResult> {
   const { onTrace, onMeasurement, until, training } = options
   const clock = createVirtualClock()
-  const exact = scenario.attackers.length === 0
+  const exact = scenario.attackers.length === 0 && keepsMean(scenario)
   const observer = createObserver({ clock, exact, maxLinks: MAX_LINKS, ...(onTrace === undefined ? {} : { onTrace }) })
   const { world, peers, overlay } = createWorld(scenario, { clock, observer, training })
   const honest = peers.filter((peer) => peer.honest)
@@ -141,7 +141,7 @@ function createWorld(scenario: Scenario, { clock, observer, training }: WorldPar
       schema: { hash: schema?.hash ?? '0'.repeat(64), size },
       reference,
       codec: codecByName(mixing.codec, { fraction: mixing.fraction, ...(schema && { schema }) }),
-      gamma: mixing.gamma
+      ...ruleOf(mixing)
     },
     ...(mixing.mode === 'broadcast' && { broadcast: broadcastOf(scenario, workload, observer) }),
     rounds: roundsOf(scenario),
@@ -154,6 +154,20 @@ function createWorld(scenario: Scenario, { clock, observer, training }: WorldPar
     peers.push((world.broadcast === undefined ? createPeer : createBroadcastPeer)(world, peer, parameters))
   }
   return { world, peers, overlay }
+}
+
+/** The daemon's own rules, by the scenario's names. */
+function ruleOf({ gamma, localSteps, clip, robust, window, liars, outerDecay, outerStep }: Scenario['mixing']) {
+  const balance = { rule: robust, strictness: 1, decay: 1 } as const
+  return {
+    gamma,
+    localSteps,
+    ...(clip === 0 ? {} : { clip }),
+    ...(robust === 'none'
+      ? {}
+      : { robust: robust === 'balance' ? { ...balance, rule: robust } : { rule: robust, window, liars } }),
+    ...(outerDecay === 0 ? {} : { outer: { decay: outerDecay, step: outerStep } })
+  }
 }
 
 function roundsOf({ mixing, durationMs }: Scenario): RoundsConfig {
@@ -240,14 +254,18 @@ function onlyAttackersIn({ peerAt }: World, peer: SimPeer): boolean {
   return partners.every((one) => !peerAt(indexOf(one.peer)).honest)
 }
 
-/** Absent where attackers or their exchanges move the mean as they like, and where nobody promised to keep it. */
+/** Of the pair, in every exchange: what each side does to the weighted mean, the other undoes. */
+const keepsMean = ({ mixing }: Scenario): boolean =>
+  mixing.mode !== 'broadcast' && mixing.outerDecay === 0 && (mixing.robust === 'none' || mixing.robust === 'balance')
+
+/** Absent where attackers or their exchanges, or the rule itself, move the mean as they like. */
 function driftOf(
   { scenario }: World,
   peers: readonly SimPeer[],
   before: Float64Array,
   size: number
 ): number | undefined {
-  if (scenario.attackers.length > 0 || scenario.mixing.mode === 'broadcast') return undefined
+  if (scenario.attackers.length > 0 || !keepsMean(scenario)) return undefined
   const total = peers.reduce((sum, { weight }) => sum + weight, 0)
   const expected = before.slice()
   for (const peer of peers)

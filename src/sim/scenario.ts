@@ -2,6 +2,7 @@ import { PeertuneError } from '../base/errors.js'
 import { CODEC_NAMES, isPseudoGradientCodec, needsSchema, PSEUDO_GRADIENT_CODECS } from '../codec/registry.js'
 import { MAX_AUTHORS } from '../consensus/fixed-point.js'
 import { DEFAULT_DEGREE, OVERLAY_KINDS } from '../consensus/overlay.js'
+import { MAX_RECENT_STATES } from '../consensus/robust-rule.js'
 import { anything, flag, list, oneOf, real, section, span, text, type ValueOf, whole } from './fields.js'
 
 /** Peers of one simulation: at ten thousand parameters each, 400 MB of them. */
@@ -116,7 +117,18 @@ const SCENARIO = section({
     localSteps: whole(4, 1, 1_000_000),
     /** Local steps in all; then peers settle. 0: they never stop. */
     totalSteps: whole(0, 0, 1_000_000_000),
-    settleExchanges: whole(12, 1, 1_000)
+    settleExchanges: whole(12, 1, 1_000),
+    /** Partners are followed up to this many median distances; 0: all the way. */
+    clip: real(0, 0, 1_000),
+    /** `metropolis`: along the overlay's edges in turn, with Metropolis-Hastings weights; `pair`: any neighbour, pairs average. */
+    step: oneOf('pair', ['pair', 'metropolis']),
+    /** Rules over the last `window` partners' states; of these and oneself, `liars` may lie. */
+    robust: oneOf('none', ['none', 'trimmed-mean', 'nnm', 'balance']),
+    window: whole(5, 2, MAX_RECENT_STATES),
+    liars: whole(2, 1, 4),
+    /** NoLoCo's outer momentum: how much of the last outer step goes on; 0: none, and no outer step. */
+    outerDecay: real(0, 0, 0.99),
+    outerStep: real(0.7, 0.01, 2)
   }),
   /** With `mixing.mode: broadcast`. */
   broadcast: section({

@@ -1,5 +1,6 @@
 import type { BatchCursor, BatchStream } from '../data/batch.js'
 import { type AdamWOptions, type AdamWState, adamw, createAdamW } from './adamw.js'
+import { beginQuasiGlobal, mixQuasiGlobal, type QuasiGlobalOptions } from './quasi-global.js'
 import { type Schedule, scheduleFactor } from './schedule.js'
 import type { Trainer } from './trainer.js'
 
@@ -27,6 +28,8 @@ export interface LocalOptimiserParts {
   readonly state?: AdamWState
   /** What step `step`, counted from 0, updates; all else keeps its values and moments. Absent: everything. */
   readonly turns?: ((step: number) => readonly Turn[]) | undefined
+  /** Momentum from the way of the mixed parameters. Absent: from local gradients alone. */
+  readonly quasiGlobal?: QuasiGlobalOptions | undefined
 }
 
 export interface LocalOptimiser {
@@ -37,6 +40,8 @@ export interface LocalOptimiser {
    * updates. For whoever keeps the time between the two.
    */
   begin(): () => Promise<number>
+  /** The parameters have just been mixed, outside of a step. */
+  mixed(): void
   /** Updates made so far; the state is this optimiser's own and moves on with the next step. */
   state(): AdamWState
   cursor(): BatchCursor
@@ -47,9 +52,10 @@ export interface LocalOptimiser {
  * they are when it ends (AD-PSGD, Lian et al. 2018, algorithm 1), so that an exchange need not wait for a step.
  */
 export function createLocalOptimiser(parts: LocalOptimiserParts): LocalOptimiser {
-  const { trainer, batches, parameters, options, turns } = parts
+  const { trainer, batches, parameters, options, turns, quasiGlobal } = parts
   const { schedule, ...peak } = options
   let state = parts.state ?? createAdamW(parameters.length)
+  let mixing = quasiGlobal && beginQuasiGlobal(parameters, state, peak)
   function update(gradients: Float32Array, options: AdamWOptions): void {
     if (turns === undefined) {
       state = adamw(parameters, gradients, state, options)
@@ -70,12 +76,17 @@ export function createLocalOptimiser(parts: LocalOptimiserParts): LocalOptimiser
       const { loss, gradients } = await underWay
       const learningRate = peak.learningRate * scheduleFactor(schedule, state.step)
       update(gradients, { ...peak, learningRate })
+      if (mixing !== undefined) mixing = { ...mixing, rate: mixing.rate + learningRate }
       return loss
     }
   }
   return {
     begin,
     step: () => begin()(),
+    mixed() {
+      if (mixing !== undefined && quasiGlobal !== undefined)
+        mixing = mixQuasiGlobal(parameters, state, mixing, { ...peak, ...quasiGlobal })
+    },
     state: () => state,
     cursor: () => batches.cursor()
   }

@@ -51,6 +51,27 @@ describe('readManifest', () => {
     await expect(mixing('  clip: 0\n')).rejects.toMatchObject({ code: 'config/wrong-value' })
   })
 
+  it('reads overlay, robust rule and momentum, defaults written out, and leaves them out where nobody asks', async () => {
+    const mixing = async (text: string) => (await read(`${MANIFEST}mixing:\n${text}`)).mixing
+    expect(Object.keys(await mixing('  codec: int8\n'))).not.toEqual(
+      expect.arrayContaining([expect.stringMatching(/overlay|robust|momentum/)])
+    )
+    expect(
+      await mixing('  overlay: { kind: ring }\n  robust: { rule: nnm }\n  momentum: { kind: outer }\n')
+    ).toMatchObject({
+      overlay: { kind: 'ring', degree: 6 },
+      robust: { rule: 'nnm', window: 5, liars: 2 },
+      momentum: { kind: 'outer', decay: 0.5, step: 0.7 }
+    })
+    for (const wrong of [
+      '  overlay: { degree: 5 }\n',
+      '  robust: { rule: krum }\n',
+      '  robust: { rule: balance }\n  clip: 1\n',
+      '  momentum: { kind: outer, decay: 1 }\n'
+    ])
+      await expect(mixing(wrong)).rejects.toMatchObject({ code: 'config/wrong-value' })
+  })
+
   it('clips in every new federation and else only where the manifest says so, and hashes as before clipping was there', async () => {
     const { mixing, ...parts } = await read(MANIFEST)
     expect(mixing.clip).toBeUndefined()
