@@ -1,10 +1,13 @@
-import { access } from 'node:fs/promises'
+import { access, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PeertuneError } from '../src/base/errors.js'
 import type { PeftPlan } from '../src/base/federation.js'
 import type { Dataset } from '../src/data/batch.js'
-import { openDataset } from '../src/data/source.js'
-import type { TextSpec } from '../src/data/spec.js'
+import { causalCollator, type Example, tokenInputsOf } from '../src/data/collate.js'
+import { createDataset } from '../src/data/dataset.js'
+import { speakersOfPeer, splitSpeakers } from '../src/data/speakers.js'
+import { packTokens } from '../src/data/text.js'
+import { openTokenizer } from '../src/data/tokenizer.js'
 import type { Training } from '../src/sim/trained.js'
 import type { Trainer } from '../src/train/trainer.js'
 import { openTrainerPool } from './trainer-pool.js'
@@ -36,8 +39,6 @@ export async function requireFile(file: string, hint: string): Promise<string> {
 /** A play dealt by speaker: peer g of n holds the speakers g, g + n, ... by size; a tenth of every speaker is held out. */
 export interface Play extends Training {
   readonly trainer: Trainer
-  /** Everybody's text as one data source. */
-  readonly together: Dataset
   close(): Promise<void>
 }
 
@@ -52,21 +53,43 @@ export interface PlayOptions extends PlayFiles {
 export async function openPlay(options: PlayOptions): Promise<Play> {
   const { model, data, peers, batchSize, peft, learningRate, seed } = options
   const modelPath = await requireFile(join(model, 'model.onnx'), 'give its folder with --model DIR')
-  const path = await requireFile(data, 'give a play in plain text with --data FILE')
+  const speakers = await readSpeakers(data, model)
   const task = { kind: 'causal-lm' } as const
   const trainer = await openTrainerPool({ modelPath, task, peft, device: 'cpu', threads: 1, activationCacheMb: 0 })
-  const open = (peer?: number): Promise<Dataset> => {
-    const split = { by: 'speaker', peers, ...(peer === undefined ? {} : { peer }) } as const
-    const own = `${seed}/${peer ?? 'all'}`
-    const spec: TextSpec = { kind: 'text', path, tokenizer: model, sequenceLength: SEQUENCE_LENGTH, seed: own, split }
-    return openDataset(spec, task, trainer.description)
+  const collate = causalCollator(tokenInputsOf(trainer.description), SEQUENCE_LENGTH)
+  const heldOut = speakers.flatMap((speaker) => speaker.heldOut)
+  const datasetOf = (peer: number): Dataset => {
+    const training = speakersOfPeer(speakers.length, peer, peers).flatMap((i) => speakers[i]!.training)
+    return createDataset({ training, heldOut, seed: `${seed}/${peer}`, collate })
   }
   return {
     trainer,
-    datasets: await Promise.all(Array.from({ length: peers }, (_, peer) => open(peer))),
-    together: await open(),
+    datasets: Array.from({ length: peers }, (_, peer) => datasetOf(peer)),
     batchSize,
     optimiser: { learningRate, weightDecay: 0 },
     close: () => trainer.close()
   }
+}
+
+interface Sequences {
+  readonly training: readonly Example[]
+  readonly heldOut: readonly Example[]
+}
+
+/** What was read last: tokenising a play for every method would take longer than training on it. */
+let lastRead: { readonly key: string; readonly speakers: readonly Sequences[] } | undefined
+
+/** Of each speaker the first tenth of the sequences, at least one, is held out: as data of the kind `text` is. */
+async function readSpeakers(data: string, model: string): Promise<readonly Sequences[]> {
+  const key = `${data} ${model}`
+  if (lastRead?.key === key) return lastRead.speakers
+  const play = await readFile(await requireFile(data, 'give a play in plain text with --data FILE'), 'utf8')
+  const tokenizer = await openTokenizer(model)
+  const speakers = splitSpeakers(play).map(({ text }) => {
+    const sequences = packTokens(tokenizer.encode(text), tokenizer.bos, SEQUENCE_LENGTH)
+    const held = Math.max(1, Math.floor(sequences.length / 10))
+    return { training: sequences.slice(held), heldOut: sequences.slice(0, held) }
+  })
+  lastRead = { key, speakers }
+  return speakers
 }
