@@ -20,8 +20,6 @@ import { openTrainerPool } from './trainer-pool.js'
 const SEED = 'clinc'
 /** Tokens kept of a question; the tokenizer of stories260k makes about one of every two letters. */
 const SEQUENCE_LENGTH = 32
-/** Every n-th test question is looked at. */
-const TEST_STRIDE = 5
 const BATCH_SIZE = 16
 
 const lowRank = { rank: 8, alpha: 16, targets: LLAMA_LINEARS, head: ['score'], seed: SEED }
@@ -46,6 +44,8 @@ const OPTIONS = {
   alpha: { type: 'string', default: '0.1,1' },
   /** Peers that are trained alone, too. */
   lone: { type: 'string', default: '16' },
+  /** Every n-th test question is looked at. */
+  'test-stride': { type: 'string', default: '5' },
   only: { type: 'string' }
 } as const
 
@@ -60,7 +60,10 @@ export async function run(args: readonly string[]): Promise<object> {
   const [peers, steps, lone] = [Number(values.peers), Number(values.steps), Number(values.lone)]
   const folder = await mkdtemp(join(tmpdir(), 'peertune-clinc-'))
   try {
-    const questions = await readQuestions(await requireFile(values.data, 'give data_full.json of CLINC150 with --data'))
+    const questions = await readQuestions(
+      await requireFile(values.data, 'give data_full.json of CLINC150 with --data'),
+      Number(values['test-stride'])
+    )
     const modelPath = join(folder, 'model.onnx')
     const base = await requireFile(join(values.model, 'model.onnx'), 'give its folder with --model DIR')
     const graph = toClassifier(await readModel(base), { labels: questions.labels.length, seed: SEED })
@@ -90,12 +93,12 @@ interface Questions {
 }
 
 /** Those within the scope; `oos` ones have no intent. */
-async function readQuestions(path: string): Promise<Questions> {
+async function readQuestions(path: string, stride: number): Promise<Questions> {
   const file = JSON.parse(await readFile(path, 'utf8')) as Readonly<Record<'train' | 'test', [string, string][]>>
   const labels = [...new Set(file.train.map(([, label]) => label))].sort()
   const indexed = (rows: readonly [string, string][]) =>
     rows.map(([text, label]): Question => [text, labels.indexOf(label)])
-  return { labels, training: indexed(file.train), test: indexed(file.test).filter((_, i) => i % TEST_STRIDE === 0) }
+  return { labels, training: indexed(file.train), test: indexed(file.test).filter((_, i) => i % stride === 0) }
 }
 
 interface Experiment {

@@ -1,9 +1,11 @@
 import { parseArgs } from 'node:util'
 import { PeertuneError } from '../src/base/errors.js'
 import type { PeftPlan } from '../src/base/federation.js'
+import type { CodecName } from '../src/codec/codec.js'
+import { CODEC_NAMES, isCodecName } from '../src/codec/registry.js'
 import { evaluateDataset } from '../src/train/evaluate.js'
 import { alone, gossip, meanOf, spreadOver } from './federation.js'
-import { LLAMA_LINEARS, openPlay, PLAY_FLAGS } from './shakespeare.js'
+import { LLAMA_LINEARS, openPlay, PLAY_FLAGS, type PlayFiles } from './shakespeare.js'
 
 /** One row of the table. Rates are usual ones for the method, not tuned for this model. */
 interface Row {
@@ -54,6 +56,9 @@ const OPTIONS = {
   batch: { type: 'string', default: '16' },
   /** Peers that are trained alone, too, for comparison. */
   lone: { type: 'string', default: '8' },
+  codec: { type: 'string', default: 'int8' },
+  /** Of a sparse codec. */
+  fraction: { type: 'string', default: '0.25' },
   only: { type: 'string' },
   rate: { type: 'string' }
 } as const
@@ -64,6 +69,7 @@ export interface MethodResult {
   readonly learningRate: number
   readonly steps: number
   readonly batchSize: number
+  readonly codec: CodecName
   /** Held-out losses in nats per token. */
   readonly start: number
   readonly localOnly: number
@@ -83,14 +89,17 @@ export interface MethodResult {
 export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({ args: [...args], options: OPTIONS })
   const names = values.only?.split(',') ?? Object.keys(ROWS)
-  const { model, data } = values
+  const { model, data, 'test-stride': stride } = values
   const size: Size = {
     model,
     data,
+    'test-stride': stride,
     steps: Number(values.steps),
     peers: Number(values.peers),
     batchSize: Number(values.batch),
-    lone: Number(values.lone)
+    lone: Number(values.lone),
+    codec: codecOf(values.codec),
+    fraction: Number(values.fraction)
   }
   const rows: MethodResult[] = []
   for (const name of names) {
@@ -106,24 +115,29 @@ export async function run(args: readonly string[]): Promise<object> {
   return { seed: SEED, peers, steps, batchSize, lone: spreadOver(peers, lone), rows }
 }
 
-interface Size {
-  readonly model: string
-  readonly data: string
+interface Size extends PlayFiles {
   readonly steps: number
   readonly peers: number
   readonly batchSize: number
   readonly lone: number
+  readonly codec: CodecName
+  readonly fraction: number
+}
+
+function codecOf(name: string): CodecName {
+  if (isCodecName(name)) return name
+  throw new PeertuneError('config/bad-flag', `--codec knows ${CODEC_NAMES.join(', ')}, got ${name}`)
 }
 
 async function methodResult(method: string, { peft, learningRate }: Row, size: Size): Promise<MethodResult> {
-  const { steps, peers, lone: count, ...files } = size
+  const { steps, peers, lone: count, codec, fraction, ...files } = size
   const startedMs = performance.now()
   const play = await openPlay({ ...files, peers, peft, learningRate, seed: SEED })
   try {
     const { trainer, datasets, batchSize } = play
     const { initial, schema } = trainer.description
     const start = await evaluateDataset(trainer, initial, datasets[0]!.evaluation(batchSize))
-    const { measurements, network, exchanges } = await gossip(play, { seed: SEED, steps })
+    const { measurements, network, exchanges } = await gossip(play, { seed: SEED, steps, codec, fraction })
     const last = measurements.at(-1)!
     const lonely = spreadOver(peers, count)
     const lone = await alone(play, steps, lonely)
@@ -133,7 +147,8 @@ async function methodResult(method: string, { peft, learningRate }: Row, size: S
       parameters: schema.size,
       learningRate,
       steps,
-      batchSize,
+      batchSize: play.batchSize,
+      codec,
       start: start.loss,
       localOnly: meanOf(lone.map(({ loss }) => loss)),
       peersMixed: meanOf(losses),

@@ -21,11 +21,14 @@ export interface PlayFiles {
   /** Folder with model.onnx and tokenizer.json. */
   readonly model: string
   readonly data: string
+  readonly 'test-stride': string
 }
 
 export const PLAY_FLAGS = {
   model: { type: 'string', default: '../shared/models/stories260k' },
-  data: { type: 'string', default: '../shared/data/tinyshakespeare/input.txt' }
+  data: { type: 'string', default: '../shared/data/tinyshakespeare/input.txt' },
+  /** Every n-th held-out sequence is looked at. */
+  'test-stride': { type: 'string', default: '1' }
 } as const
 
 /** Throws `bench/no-file` with what to give instead. */
@@ -57,7 +60,8 @@ export async function openPlay(options: PlayOptions): Promise<Play> {
   const task = { kind: 'causal-lm' } as const
   const trainer = await openTrainerPool({ modelPath, task, peft, device: 'cpu', threads: 1, activationCacheMb: 0 })
   const collate = causalCollator(tokenInputsOf(trainer.description), SEQUENCE_LENGTH)
-  const heldOut = speakers.flatMap((speaker) => speaker.heldOut)
+  const stride = Number(options['test-stride'])
+  const heldOut = speakers.flatMap((speaker) => speaker.heldOut).filter((_, i) => i % stride === 0)
   const datasetOf = (peer: number): Dataset => {
     const training = speakersOfPeer(speakers.length, peer, peers).flatMap((i) => speakers[i]!.training)
     return createDataset({ training, heldOut, seed: `${seed}/${peer}`, collate })

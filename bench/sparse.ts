@@ -31,10 +31,8 @@ const WAYS: Readonly<Record<string, Way>> = {
   dense: { localSteps: 10, decay: 0, outerStep: 1, from: 'replica' },
   'replica-10': { fraction: 0.025, localSteps: 10, decay: 0.95, outerStep: 3, from: 'replica' },
   'replica-5': { fraction: 0.025, localSteps: 5, decay: 0.95, outerStep: 3, from: 'replica' },
-  'replica-2': { fraction: 0.025, localSteps: 2, decay: 0.95, outerStep: 3, from: 'replica' },
-  'own-10': { fraction: 0.025, localSteps: 10, decay: 1, outerStep: 1, from: 'own' },
-  'own-5': { fraction: 0.025, localSteps: 5, decay: 1, outerStep: 1, from: 'own' },
-  'own-2': { fraction: 0.025, localSteps: 2, decay: 1, outerStep: 1, from: 'own' }
+  'own-10': { fraction: 0.025, localSteps: 10, decay: 0.95, outerStep: 2, from: 'own' },
+  'own-5': { fraction: 0.025, localSteps: 5, decay: 0.95, outerStep: 2, from: 'own' }
 }
 
 const OPTIONS = {
