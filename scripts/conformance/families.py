@@ -200,13 +200,13 @@ FAMILIES: Mapping[str, Family] = {
             "SwinForImageClassification", image_size=32, patch_size=2, embed_dim=16, depths=[2, 2], num_heads=[2, 4],
             window_size=4, num_labels=CLASSES, drop_path_rate=0.0, **NO_DROPOUT,
         ),
-        images(32), QV, HEAD,
+        images(32), QV, HEAD, attention=("eager", "eager"),
     ),
     "convnext": Family(
         _from(
             "ConvNextForImageClassification", num_stages=2, hidden_sizes=[16, 32], depths=[1, 2], num_labels=CLASSES,
         ),
-        images(32), ("pwconv1", "pwconv2"), HEAD,
+        images(32), ("pwconv1", "pwconv2"), HEAD, attention=("eager", "eager"),
     ),
     "clip-text": Family(
         _wrapped(Projected, "CLIPTextForSequenceClassification", "CLIPTextModelWithProjection", **CLIP_TEXT),

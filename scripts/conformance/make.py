@@ -21,8 +21,8 @@ from torch import nn
 
 CASES = ("torchscript:14", "torchscript:17", "dynamo:18", "dynamo:20", "dynamo:23")
 SEED = 20
-"""Metadata of the dynamo exporter that is Python's stack at every node: most of a tiny file."""
-STACK_TRACE = "pkg.torch.onnx.stack_trace"
+"""The one kind of the dynamo exporter's notes that is read; the others (Python's stack, say) are most of a tiny file."""
+NAME_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 class Logits(nn.Module):
@@ -73,10 +73,12 @@ def export(model: nn.Module, inputs: dict[str, torch.Tensor], path: Path, export
     shapes = tuple({axis: torch.export.Dim(dim) for axis, dim in dynamic_axes(name).items()} for name in names)
     program = torch.onnx.export(wrapped, values, dynamo=True, dynamic_shapes=(shapes,), verbose=False, **common)
     proto = program.model_proto
-    for node in [*proto.graph.node, *(inner for function in proto.functions for inner in function.node)]:
-        kept = [entry for entry in node.metadata_props if entry.key != STACK_TRACE]
+    for node in proto.graph.node:
+        kept = [entry for entry in node.metadata_props if entry.key == NAME_SCOPES]
         del node.metadata_props[:]
         node.metadata_props.extend(kept)
+    for value in (*proto.graph.value_info, *proto.graph.initializer, *proto.graph.input, *proto.graph.output):
+        del value.metadata_props[:]
     onnx.save(proto, path)
 
 

@@ -92,7 +92,8 @@ async function inspectReadable(modelPath: string, options: InspectOptions): Prom
   return {
     path: modelPath,
     sha256: modelSha256,
-    family: familyOf([...new Set(weights.map(({ module }) => module))]),
+    // Modules without weights of their own tell, too: Gemma's norms are constants in an export.
+    family: familyOf([...new Set([...weights, ...model.graph.nodes].map(({ module = '' }) => module))]),
     exporter: exporterOf(exported),
     opset: exported.opsets[''] ?? 0,
     task: task.kind,
@@ -109,13 +110,14 @@ async function inspectReadable(modelPath: string, options: InspectOptions): Prom
 const sizeOf = (weights: readonly Weight[]): number =>
   weights.reduce((sum, { initializer }) => sum + shapeSize(initializer.shape), 0)
 
-/** A language model has logits for every position. A vision model never has more than one axis before the classes. */
-function taskOf({ outputs }: Graph): TaskSpec {
+/** A language model has logits for every position; an image comes as [batch, channels, height, width]. */
+function taskOf({ inputs, outputs }: Graph): TaskSpec {
   const logits = outputs.find(({ name }) => name === 'logits') ?? outputs[0]
   if ((logits?.shape.length ?? 0) >= 3) return { kind: 'causal-lm' }
   const classes = Number(logits?.shape.at(-1))
   const labels = Array.from({ length: Number.isInteger(classes) ? classes : 2 }, (_, i) => `label ${i}`)
-  return { kind: 'sequence-classification', labels }
+  const isImage = inputs.some(({ type, shape }) => type.startsWith('float') && shape.length === 4)
+  return { kind: isImage ? 'image-classification' : 'sequence-classification', labels }
 }
 
 /** The first symbolic axis is the batch, later ones are the sequence. */

@@ -10,6 +10,7 @@ const FAMILIES: readonly (readonly [string, RegExp])[] = [
   ['GPT-NeoX', /^gpt_neox\./],
   ['GPT-2', /^(transformer\.)?h\.\d+\.attn\.c_attn/],
   ['OPT', /^(model\.)?decoder\.layers\.\d+\.(self_attn|fc1)/],
+  ['Whisper', /^(model\.)?encoder\.(layers\.\d+\.self_attn|conv1)/],
   ['Qwen3', /layers\.\d+\.self_attn\.q_norm/],
   ['Phi-3', /layers\.\d+\.(self_attn\.qkv_proj|mlp\.gate_up_proj)/],
   ['Gemma', /layers\.\d+\.pre_feedforward_layernorm/],
@@ -20,7 +21,6 @@ const FAMILIES: readonly (readonly [string, RegExp])[] = [
   ['ConvNeXt', /^convnext\./],
   ['ViT', /^vit\./],
   ['CLIP', /(text|vision)_model\.encoder\.layers/],
-  ['Whisper', /^(model\.)?encoder\.layers\.\d+\.self_attn\..*|^(model\.)?encoder\.conv1/],
   ['T5', /encoder\.block\.\d+\.layer\.\d+\.SelfAttention/]
 ]
 

@@ -28,6 +28,23 @@ describe('gradients and ten AdamW steps are PyTorch’s', () => {
     expectPyTorch(join(golden, name), 'lora')
   )
 
+  // One export a family, both exporters, opsets 11 to 18; docs/models.md has them all.
+  it.each([
+    'albert-torchscript-17',
+    'clip-text-torchscript-17',
+    'clip-vision-dynamo-18',
+    'convnext-torchscript-17',
+    'distilbert-torchscript-11',
+    'gemma2-torchscript-17',
+    'gpt-neox-dynamo-18',
+    'mistral-dynamo-18',
+    'opt-torchscript-17',
+    'phi-dynamo-18',
+    'roberta-dynamo-18',
+    't5-torchscript-17',
+    'whisper-torchscript-17'
+  ])('%s, LoRA', (name) => expectPyTorch(join(golden, name), 'lora'))
+
   it.each([
     ['bert-torchscript', 'rslora'],
     ['bert-torchscript', 'dora'],

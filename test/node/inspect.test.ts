@@ -25,7 +25,9 @@ describe('inspecting a model', () => {
     ['bert-torchscript', 'BERT', 'sequence-classification'],
     ['gpt2-dynamo', 'GPT-2', 'causal-lm'],
     ['llama-dynamo', 'Llama, Mistral or Qwen2', 'causal-lm'],
-    ['vit-torchscript', 'ViT', 'sequence-classification']
+    ['vit-torchscript', 'ViT', 'image-classification'],
+    ['whisper-torchscript-17', 'Whisper', 'sequence-classification'],
+    ['gemma2-torchscript-17', 'Gemma', 'causal-lm']
   ])('%s is a %s', async (name, family, task) => {
     const report = await inspectModel(modelPath(name), { weightsDir, seq: 12 })
     expect(report).toMatchObject({ family, task, trainable: { blocked: [] } })

@@ -26,20 +26,26 @@ function positive(flag: string, text: string): number {
 
 const thousands = (count: number): string => count.toLocaleString('en-US')
 const megabytes = (count: number): string => `${thousands(Math.round(count))} MB`
-const shapeText = ({ name, type, shape }: InspectReport['inputs'][number]): string =>
-  `${name} ${type}[${shape.join(', ')}]`
+/** Names that exporters make up for axes that nobody named say nothing. */
+const shapeText = ({ name, type, shape }: InspectReport['inputs'][number], known: ReadonlySet<string>): string =>
+  `${name} ${type}[${shape.map((dim) => (typeof dim === 'number' || known.has(dim) ? dim : '?')).join(', ')}]`
+
+/** Names of axes that stand in an input. */
+const axesOf = (inputs: InspectReport['inputs']): ReadonlySet<string> =>
+  new Set(inputs.flatMap(({ shape }) => shape.filter((dim) => typeof dim === 'string')))
 
 /** A report as lines for a terminal. */
 export function inspectText(report: InspectReport): string[] {
   const { weights, trainable, memory } = report
+  const axes = axesOf(report.inputs)
   return [
     `model       ${report.path}`,
     `sha256      ${report.sha256}`,
     `family      ${report.family ?? 'unknown'}`,
     `exporter    ${report.exporter}, opset ${report.opset}`,
     `task        ${report.task}`,
-    ...report.inputs.map((input) => `input       ${shapeText(input)}`),
-    ...report.outputs.map((output) => `output      ${shapeText(output)}`),
+    ...report.inputs.map((input) => `input       ${shapeText(input, axes)}`),
+    ...report.outputs.map((output) => `output      ${shapeText(output, axes)}`),
     `weights     ${thousands(weights.parameters)} in ${weights.tensors} tensors`,
     `trainable   ${trainable.tensors} of ${trainable.of} tensors`,
     ...trainable.blocked.map(
@@ -48,7 +54,8 @@ export function inspectText(report: InspectReport): string[] {
     '',
     'linear layers (what --targets may name)',
     ...report.modules.map(
-      ({ pattern, count, inFeatures, outFeatures }) => `  ${pattern}  ${inFeatures} to ${outFeatures}, ${count} of them`
+      ({ pattern, count, inFeatures, outFeatures }) =>
+        `  ${pattern}  ${inFeatures} to ${outFeatures}${count === 1 ? '' : `, ${count} of them`}`
     ),
     '',
     'trainable parameters by method',
@@ -56,7 +63,7 @@ export function inspectText(report: InspectReport): string[] {
     '',
     'error' in memory
       ? `a training step: ${memory.error}`
-      : `a training step of ${memory.batch} x ${memory.seq} takes about ${megabytes(memory.totalMb)} (${memory.method}): ` +
+      : `a training step of ${axes.size > 1 ? `${memory.batch} x ${memory.seq}` : memory.batch} takes about ${megabytes(memory.totalMb)} (${memory.method}): ` +
         `weights ${megabytes(memory.weightsMb)}, activations ${megabytes(memory.activationsMb)}`
   ]
 }
