@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { PeftPlan, TaskSpec } from '../../src/base/federation.js'
 import { exportAdapter } from '../../src/node/export-adapter.js'
 import { writeMergedModel } from '../../src/node/merged-model.js'
+import { openForward } from '../../src/node/open-forward.js'
 import { loadAdaptedModel } from '../../src/node/program.js'
 import { createSession, type SessionTensor } from '../../src/onnx/session.js'
 import { parametersFrom, readAdapterFolder } from '../../src/peft/adapter-format.js'
@@ -15,6 +16,9 @@ const golden = fileURLToPath(new URL('../golden/conformance', import.meta.url))
 const bert: TaskSpec = { kind: 'sequence-classification', labels: ['0', '1', '2'] }
 const vit: TaskSpec = { kind: 'image-classification', labels: ['0', '1', '2', '3', '4'] }
 const llama: TaskSpec = { kind: 'causal-lm' }
+const common = { head: [], seed: 'a seed' }
+const targets = ['query', 'value', 'output.dense']
+const lowRank = { rank: 4, alpha: 6, targets, ...common }
 
 let folder: string
 beforeAll(async () => {
@@ -87,6 +91,68 @@ describe('a merged model computes what PyTorch computes with the adapter', () =>
     await expect(writeMergedModel(join(folder, 'no.onnx'), adapted, parameters)).rejects.toMatchObject({
       code: 'config/cannot-merge'
     })
+  })
+})
+
+/** Methods that PyTorch's golden values do not have, and combinations. */
+const OTHERS: Readonly<Record<string, PeftPlan>> = {
+  'ffa-lora': { method: 'ffa-lora', ...lowRank },
+  'lora from singular values': { method: 'lora', ...lowRank, start: 'svd' },
+  'lora with ranks': { method: 'lora', ...lowRank, ranks: { 'layer.1': 2 } },
+  'lora-xs': { method: 'lora-xs', ...lowRank, heads: 1 },
+  ravan: { method: 'ravan', ...lowRank, heads: 2 },
+  'sparse, random': { method: 'sparse', targets, density: 0.1, mask: 'random', ...common },
+  'sparse, by magnitude': { method: 'sparse', targets, density: 0.1, mask: 'magnitude', ...common },
+  partial: { method: 'partial', targets: [], lastLayers: 1, ...common },
+  full: { method: 'full', seed: 'a seed' },
+  'lora, bitfit and norms': [
+    { method: 'lora', ...lowRank },
+    { method: 'bitfit', targets: [], ...common },
+    { method: 'layernorm', targets: [], ...common }
+  ]
+}
+
+describe('a merged model computes what base and adapter compute', () => {
+  it.each(Object.entries(OTHERS))('%s', async (name, peft) => {
+    const directory = join(golden, 'bert-torchscript')
+    const spec = { modelPath: join(directory, 'model.onnx'), task: bert, peft }
+    const adapted = await loadAdaptedModel(spec, { weightsDir: folder })
+    const parameters = adapted.method.initial.map((value, index) => value + 0.05 * Math.sin(1.3 * index))
+    const forward = await openForward({ adapted, parameters, device: 'cpu', threads: 1 })
+    const inputs = await inputsOf(directory)
+    const expected = await forward.run(inputs)
+    await forward.close()
+    const path = join(folder, `${name}.onnx`)
+    await writeMergedModel(path, adapted, parameters)
+    // No graph of ours: plain bytes in onnxruntime, with all of its own optimisations.
+    const [merged, plain] = await Promise.all(
+      [path, spec.modelPath].map(async (file) => createSession(await readFile(file), { optimization: 'all' }))
+    )
+    const distance = async (session: typeof merged) => {
+      const { logits } = (await session?.run(inputs)) ?? {}
+      await session?.release()
+      return expected.data.reduce((max, value, i) => Math.max(max, Math.abs(value - (logits?.data[i] as number))), 0)
+    }
+    expect(await distance(merged)).toBeLessThan(1e-4)
+    expect(await distance(plain)).toBeGreaterThan(1e-3)
+  })
+
+  it.each([
+    ['prefix', 'gpt2-dynamo', { method: 'prefix', tokens: 3, ...common }],
+    [
+      'bottleneck',
+      'bert-torchscript',
+      { method: 'bottleneck', placement: 'pfeiffer', targets: [], width: 4, activation: 'gelu', ...common }
+    ]
+  ] as const)('%s is no weight', async (name, model, peft) => {
+    const task = model === 'gpt2-dynamo' ? llama : bert
+    const spec = { modelPath: join(golden, model, 'model.onnx'), task, peft }
+    const adapted = await loadAdaptedModel(spec, { weightsDir: folder })
+    await expect(writeMergedModel(join(folder, `${name}.onnx`), adapted, adapted.method.initial)).rejects.toMatchObject(
+      {
+        code: 'config/cannot-merge'
+      }
+    )
   })
 })
 
