@@ -1,5 +1,6 @@
 import type { TaskSpec } from '../base/federation.js'
 import { type PeftPlan, type PeftSpec, specsOf } from '../base/peft-spec.js'
+import { hubOrigin } from '../hub/reference.js'
 import { canonicalise } from '../onnx/canonicalise.js'
 import type { TaskType } from '../peft/adapter-config.js'
 import { writeAdapter } from '../peft/adapter-format.js'
@@ -33,15 +34,16 @@ export async function exportAdapter(
   { part = 'all', ...options }: LoadOptions & { readonly part?: AdapterPart } = {}
 ): Promise<boolean> {
   const { task, peft: plan, schema, parameters } = trained
-  const taskType = taskTypeOf(task)
+  const origin = hubOrigin(trained.modelPath)
+  const facts = { taskType: taskTypeOf(task), baseModel: origin?.repo, revision: origin?.sha }
   if (!specsOf(plan).some((spec) => NEED_MODEL.has(spec.method) || ('start' in spec && spec.start === 'svd'))) {
     const tensors = schema.entries.map((entry) => ({ ...entry, values: viewOf(parameters, entry) }))
-    return writeAdapter(folder, { ...forFile({ tensors, plan }, part), taskType })
+    return writeAdapter(folder, { ...forFile({ tensors, plan }, part), ...facts })
   }
   const adapted = await loadAdaptedModel(trained, options)
   return writeAdapter(folder, {
     ...forFile({ tensors: adapted.method.exported(parameters), plan }, part),
-    taskType,
+    ...facts,
     attentionHeads: await attentionHeads(plan, adapted)
   })
 }

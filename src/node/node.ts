@@ -10,6 +10,7 @@ import { seededRng } from '../base/rng.js'
 import type { Verdict } from '../base/verdict.js'
 import { createFileExchangeLog } from '../checkpoint/file-exchange-log.js'
 import { createFileStore } from '../checkpoint/file-store.js'
+import type { PeerTable } from '../consensus/peers.js'
 import type { Dataset } from '../data/batch.js'
 import { type Hello, startHello } from '../gossip/hello.js'
 import { createLibp2pTransport, type Libp2pTransport } from '../gossip/libp2p.js'
@@ -29,6 +30,7 @@ import { createNodeData } from './node-data.js'
 import { readNetworkKey } from './network-key.js'
 import { loggingObserver, withLocalFiles } from './model-source.js'
 import { createParticipant, type Participant } from './participant.js'
+import { withPartnerBook } from './partners.js'
 import { createRefusalBook, type RefusalBook } from './refusal-book.js'
 import { sharedPart } from './shared-part.js'
 import { withCommonStart } from './start-from.js'
@@ -132,12 +134,12 @@ function assemble(wiring: Wiring): PeertuneNode {
   async function work(opening: Promise<ChildTrainer>): Promise<void> {
     const trainer = await opening
     if (stopping.signal.aborted) return
-    participant = await openParticipant(wiring, trainer, (model) => data.open(model, stopping.signal)).catch(
-      (error) => {
-        if (!stopping.signal.aborted) throw error
-        return undefined
-      }
-    )
+    const table = () => participant?.view().membership.table()
+    const openData: OpenData = (model) => data.open(model, stopping.signal)
+    participant = await openParticipant(wiring, trainer, { openData, table }).catch((error) => {
+      if (!stopping.signal.aborted) throw error
+      return undefined
+    })
     await participant?.run(stopping.signal)
   }
 
@@ -218,10 +220,13 @@ const memoryBounds = ({ activationsMb, microBatch, activationCacheMb }: NodeConf
   ...(microBatch !== null && { microBatch })
 })
 
+/** The node's data, once it is known what model they are for. */
+type OpenData = (model: ChildTrainer['description']) => Promise<Dataset>
+
 async function openParticipant(
   wiring: Wiring,
   child: ChildTrainer,
-  openData: (model: ChildTrainer['description']) => Promise<Dataset>
+  { openData, table }: { readonly openData: OpenData; readonly table: () => PeerTable | undefined }
 ): Promise<Participant> {
   const { config, manifest, dataDir, refusals, version, log } = wiring
   const trainer = await withCommonStart(child, manifest, config)
@@ -231,7 +236,7 @@ async function openParticipant(
     ...wiring,
     trainer,
     dataset,
-    store: createFileStore({ directory: dataDir.checkpoints, log }),
+    store: withPartnerBook(createFileStore({ directory: dataDir.checkpoints, log }), { dataDir: dataDir.root, table }),
     exchangeLog: createFileExchangeLog({
       directory: dataDir.checkpoints,
       identity: {

@@ -14,7 +14,9 @@ export type TaskType = 'CAUSAL_LM' | 'SEQ_CLS' | 'TOKEN_CLS'
 
 export interface ConfigFacts {
   readonly taskType?: TaskType | undefined
+  /** `org/name` of the Hugging Face hub, and its commit. */
   readonly baseModel?: string | undefined
+  readonly revision?: string | undefined
   /** Of keys and values; what prefix tuning cannot tell from its tensors. */
   readonly attentionHeads?: number | undefined
 }
@@ -50,11 +52,12 @@ const owners = (names: readonly string[], suffix: string): string[] =>
 export function configOf(spec: PeftSpec, tensors: TensorShapes, facts: ConfigFacts = {}): AdapterConfig | undefined {
   const type = PEFT_TYPES[spec.method]
   if (type === undefined || spec.method === 'full') return undefined
-  const { taskType, baseModel } = facts
+  const { taskType, baseModel, revision } = facts
   return {
     peft_type: type,
     ...(taskType === undefined ? {} : { task_type: taskType }),
     base_model_name_or_path: baseModel ?? null,
+    ...(revision === undefined ? {} : { revision }),
     ...methodFields(spec, [...tensors], facts),
     ...(spec.head.length === 0 ? {} : { modules_to_save: spec.head }),
     inference_mode: true

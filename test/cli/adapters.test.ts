@@ -180,7 +180,7 @@ threads: 1
       adam: { m: zeros, v: zeros, step: 70 },
       rng: {},
       cursor: { epoch: 0, position: 0 },
-      journal: null,
+      journal: { inDoubt: [], accepted: [] },
       inDoubt: {},
       bytesSent: 1234,
       bytesReceived: 4321,

@@ -1,6 +1,8 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PeertuneError } from '../../base/errors.js'
+import { hubOrigin } from '../../hub/reference.js'
+import { licenseOf } from '../../node/base-license.js'
 import { openDataset } from '../../data/source.js'
 import { exportAdapter } from '../../node/export-adapter.js'
 import { checkModel } from '../../node/manifest.js'
@@ -9,6 +11,7 @@ import { modelCard } from '../../node/model-card.js'
 import { maskOf } from '../../node/mask-of.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
 import { loadAdaptedModel } from '../../node/program.js'
+import { readPartners } from '../../node/partners.js'
 import { type NodeRecord, readTrained, readNodeRecord } from '../../node/trained.js'
 import type { AdapterPart } from '../../peft/private.js'
 import { evaluateDataset } from '../../train/evaluate.js'
@@ -44,12 +47,20 @@ export async function exportTrained(options: ExportOptions, out: Output): Promis
   const isPeft = await exportAdapter(options.out, { ...spec, schema, parameters }, { part: partNamed(options.part) })
   if (options.merged !== undefined) await writeMergedModel(options.merged, adapted, parameters)
   const measured = options.evaluation ? await measure(record, parameters) : {}
-  const card = modelCard({ manifest, parameters: schema.size, state, isPeft, ...measured })
-  await writeFile(join(options.out, 'README.md'), card)
+  const facts = { manifest, parameters: schema.size, state, isPeft, ...measured }
+  await writeFile(join(options.out, 'README.md'), modelCard({ ...facts, ...(await backgroundOf(record)) }))
   if (options.json) return out.json({ folder: options.out, step: state.step, parameters: schema.size, ...measured })
   out.line(options.out)
   if (options.merged !== undefined) out.line(options.merged)
 }
+
+/** What the card says of the base model, of this node's training and of the others. */
+const backgroundOf = async ({ config }: NodeRecord) => ({
+  training: config.training,
+  partners: await readPartners(config.dataDir),
+  origin: hubOrigin(config.model),
+  license: await licenseOf(config.model)
+})
 
 const PARTS: readonly AdapterPart[] = ['all', 'shared', 'private']
 
