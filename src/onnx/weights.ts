@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
 import { mkdir, open, realpath, rename, rm, stat } from 'node:fs/promises'
-import { basename, dirname, isAbsolute, join, normalize, sep } from 'node:path'
+import { basename, dirname, isAbsolute, join, normalize, resolve } from 'node:path'
 import { PeertuneError } from '../base/errors.js'
 import { shapeSize } from '../tensor/schema.js'
 import { floatValues } from './constant.js'
@@ -59,10 +59,8 @@ export interface ShareOptions {
  */
 export async function shareWeights(graph: Graph, { modelPath, sha256, cacheDir }: ShareOptions): Promise<SharedModel> {
   const modelDir = dirname(modelPath)
-  if (externalLocations(graph).length > 0 && !hasHalfWeights(graph)) {
-    const followed = await followLinks(graph, modelDir)
-    if (followed !== undefined) return followed
-  }
+  if (externalLocations(graph).length > 0 && !hasHalfWeights(graph))
+    return (await inBlobs(graph, modelDir)) ?? { graph, externalDir: modelDir }
   const location = `${sha256}.weights`
   const { initializers, regions, size } = layOut(graph, { location, modelDir })
   const path = join(cacheDir, location)
@@ -74,29 +72,32 @@ export async function shareWeights(graph: Graph, { modelPath, sha256, cacheDir }
   return { graph: { ...graph, initializers }, externalDir: cacheDir }
 }
 
+/** A snapshot in a cache of the Hugging Face hub, and the repository's folder that it is in. */
+const SNAPSHOT = /^(.*[/\\]models--[^/\\]+)[/\\]snapshots[/\\][0-9a-f]{40}(?:[/\\].*)?$/
+
 /**
- * The graph with its weights where they really lie: a cache of the Hugging Face hub links from the model's folder to
- * files elsewhere, and the runtime opens none that lead out of it. Undefined where the files are in several folders.
+ * The graph with its weights where they really lie: a cache of the Hugging Face hub links from a snapshot to the blobs
+ * beside it, and the runtime opens no link that leads out of the model's folder. Undefined where that is not so: other
+ * links may lead to files that are nobody's weights, and stay refused.
  */
-async function followLinks(graph: Graph, modelDir: string): Promise<SharedModel | undefined> {
-  const real = new Map<string, string>()
+async function inBlobs(graph: Graph, modelDir: string): Promise<SharedModel | undefined> {
+  const [, repository] = SNAPSHOT.exec(resolve(modelDir)) ?? []
+  if (repository === undefined) return undefined
+  const blobs = await realpath(join(repository, 'blobs')).catch(() => undefined)
+  const names = new Map<string, string>()
   for (const location of externalLocations(graph)) {
-    const path = resolveLocation(modelDir, location)
-    // What is not there is missed when it is read.
-    real.set(location, await realpath(path).catch(() => path))
+    const path = await realpath(resolveLocation(modelDir, location)).catch(() => undefined)
+    if (blobs === undefined || path === undefined || dirname(path) !== blobs) return undefined
+    names.set(location, basename(path))
   }
-  const inside = (await realpath(modelDir).catch(() => modelDir)) + sep
-  if ([...real.values()].every((path) => path.startsWith(inside))) return { graph, externalDir: modelDir }
-  const [externalDir, ...others] = new Set(Array.from(real.values(), (path) => dirname(path)))
-  if (externalDir === undefined || others.length > 0) return undefined
   const initializers = new Map(
     Array.from(graph.initializers, ([name, initializer]) => {
       const { data } = initializer
       if (data.kind !== 'external') return [name, initializer]
-      return [name, { ...initializer, data: { ...data, location: basename(real.get(data.location) as string) } }]
+      return [name, { ...initializer, data: { ...data, location: names.get(data.location) as string } }]
     })
   )
-  return { graph: { ...graph, initializers }, externalDir }
+  return { graph: { ...graph, initializers }, externalDir: blobs as string }
 }
 
 const hasHalfWeights = (graph: Graph): boolean =>

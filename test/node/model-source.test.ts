@@ -1,4 +1,4 @@
-import { cp, mkdir, readFile } from 'node:fs/promises'
+import { cp, mkdir, readFile, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
@@ -57,6 +57,16 @@ describe('a model with its weights apart, from the hub', () => {
     expect(path).toBe(folder.at(`cache/models--org--bert/snapshots/${SHA}/onnx/model.onnx`))
     expect(await lossOf(path)).toBe(await lossOf(golden))
     expect(await modelSha256(path)).toBe(await modelSha256(folder.at('split/model.onnx')))
+  })
+
+  it('is refused by the runtime where a link leads anywhere else', async () => {
+    await mkdir(folder.at('linked'))
+    await cp(folder.at('split/model.onnx'), folder.at('linked/model.onnx'))
+    await symlink('../split/model.onnx.data', folder.at('linked/model.onnx.data'))
+    await expect(lossOf(folder.at('linked/model.onnx'))).rejects.toMatchObject({
+      code: 'onnx/session-failed',
+      message: expect.stringContaining('escapes model directory')
+    })
   })
 
   it('and its tokenizer are what a configuration may name', async () => {
