@@ -108,7 +108,7 @@ const SAYS: Readonly<Record<string, RegExp>> = {
   methods: /^lora +reparameterized/m,
   import: /^startFrom:$/m,
   export: /^exported\nmerged\.onnx$/m,
-  predict: /[0-9.]+ %  [abc]$|"label":"LABEL_[012]"/m,
+  predict: /[0-9.]+ % {2}[abc]$|"label":"LABEL_[012]"/m,
   eval: /^the adapter: loss [0-9.]+ nats/m
 }
 
