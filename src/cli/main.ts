@@ -41,6 +41,9 @@ const MODEL = 'an .onnx file, a folder with one, or org/name[@revision][:file] o
 const withModel = async <Options extends { readonly model?: string }>(options: Options): Promise<Options> =>
   (await import('./local-model.js')).withLocalModel(options, env)
 
+const adapterFolder = async (reference: string): Promise<string> =>
+  (await import('./local-model.js')).localAdapter(reference, env)
+
 /** Flags that override the configuration file. */
 const withOverrides = (command: Command): Command =>
   command
@@ -122,7 +125,7 @@ program
   .requiredOption('--task <kind>', TASK_HELP)
   .option('--labels <names...>', 'labels of a classification, in the order of the logits')
   .action(async (folder: string, options: ImportOptions) =>
-    (await import('./commands/import.js')).importAdapter(folder, await withModel(options), out)
+    (await import('./commands/import.js')).importAdapter(await adapterFolder(folder), await withModel(options), out)
   )
 
 program

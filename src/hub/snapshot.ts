@@ -9,6 +9,9 @@ import { DISK_RESERVE_BYTES, HUB_LIMITS } from './limits.js'
 import { type HubReference, isCommit, isInside, referenceText } from './reference.js'
 import { isIntact } from './verify.js'
 
+/** What an adapter is made of, where the repository has it. */
+const ADAPTER_FILES = ['adapter_config.json', 'adapter_model.safetensors', 'peertune.json', 'README.md'] as const
+
 /** What belongs to a model besides its graph and weights, where the repository has it: all small. */
 const SIDE_FILES = [
   'config.json',
@@ -48,8 +51,10 @@ export interface Snapshot {
   readonly path?: string
 }
 
-/** `model`: with its graph and weights; `files`: only the small files beside them, such as the tokenizer. */
-export type SnapshotKind = 'model' | 'files'
+/** `model`: with its graph and weights; `files`: only the small files beside them, such as the tokenizer; `adapter`. */
+export type SnapshotKind = 'model' | 'files' | 'adapter'
+
+const besides = (kind: SnapshotKind): readonly string[] => (kind === 'adapter' ? ADAPTER_FILES : SIDE_FILES)
 
 /**
  * A model of the hub as files of this machine. What the cache has is checked against its hash and used; the rest is
@@ -94,7 +99,8 @@ async function fromHub(reference: HubReference, kind: SnapshotKind, { cache, cli
   const sha = isCommit(revision) ? revision : await client.commitOf(repo, revision)
   const listed = new Map((await client.files(repo, sha)).map((file) => [file.path, file]))
   const file = kind === 'model' ? chosen(reference, [...listed.keys()]) : undefined
-  const sides = SIDE_FILES.flatMap((name) => listed.get(name) ?? [])
+  const sides = besides(kind).flatMap((name) => listed.get(name) ?? [])
+  if (kind === 'adapter') needed(listed, 'adapter_model.safetensors', reference)
   const fetch = (files: readonly RepoFile[], before = 0) =>
     fetchAll(files, { reference, sha, cache, client, options, before })
   const oversized = sides.find(({ hash }) => hash.size > HUB_LIMITS.smallFileBytes)
@@ -162,8 +168,10 @@ async function fromCache(reference: HubReference, kind: SnapshotKind, { cache, s
   const files = await cache.files(sha)
   const folder = cache.snapshot(sha)
   if (files.length === 0) throw notCached(reference, options.cacheDir, 'nothing of it')
-  const sides = SIDE_FILES.filter((name) => files.includes(name))
-  if (kind === 'files') {
+  const sides = besides(kind).filter((name) => files.includes(name))
+  if (kind !== 'model') {
+    if (kind === 'adapter' && !sides.includes('adapter_model.safetensors'))
+      throw notCached(reference, options.cacheDir, 'no adapter_model.safetensors')
     await Promise.all(sides.map((side) => requireIntact(join(folder, side))))
     return { sha, folder }
   }
@@ -204,10 +212,10 @@ async function weightsOf(path: string, file: string, { weightFiles }: SnapshotOp
 function needed(listed: ReadonlyMap<string, RepoFile>, path: string, reference: HubReference): RepoFile {
   const file = listed.get(path)
   if (file !== undefined) return file
-  const near = [...listed.keys()].filter((name) => name.endsWith('.onnx') || name.includes('.onnx_data'))
+  const near = [...listed.keys()].filter((name) => /\.onnx|adapter_model|\.safetensors$/.test(name))
   throw new PeertuneError('hub/missing-file', `${referenceText(reference)} has no file ${path}`, {
     facts: { repo: reference.repo, revision: reference.revision, file: path, found: near },
-    hint: near.length === 0 ? 'it holds no ONNX model' : `it has ${near.slice(0, 8).join(', ')}`
+    hint: near.length === 0 ? 'it holds no model' : `it has ${near.slice(0, 8).join(', ')}`
   })
 }
 

@@ -14,9 +14,11 @@ const DATA_PATHS = ['path', 'testPath', 'tokenizer', 'chatTemplate', 'images', '
 
 type ChangePath = (path: string, field: FieldPath) => string
 
-/** Fields that may name a model of the hub instead of a path. */
+/** Fields that may name a model or an adapter of the hub instead of a path. */
+const HUB_FIELDS: readonly unknown[] = ['model', 'startFrom', 'tokenizer']
+
 const isFromHub = (path: string, field: FieldPath): boolean =>
-  (field.at(-1) === 'model' || field.at(-1) === 'tokenizer') && parseHubReference(path) !== undefined
+  HUB_FIELDS.includes(field.at(-1)) && parseHubReference(path) !== undefined
 
 /**
  * Relative paths start at `folder`, and `~/` at the home directory. A model of the hub, `org/name`, stays as it is where

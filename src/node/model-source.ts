@@ -50,6 +50,12 @@ async function fileIn(folder: string): Promise<string> {
   })
 }
 
+/** Folder of the adapter that `reference` means: a folder of this machine, or `org/name[@revision]` of the hub. */
+export async function openAdapterPath(reference: string, options: SourceOptions): Promise<string> {
+  const hub = (await isHere(reference)) ? undefined : parseHubReference(reference)
+  return hub === undefined ? reference : (await fromHub(hub, 'adapter', options)).folder
+}
+
 /** A tokenizer is named by its file, its folder, or the model of the hub that it belongs to. */
 async function openTokenizerPath(reference: string, options: SourceOptions): Promise<string> {
   const hub = (await isHere(reference)) ? undefined : parseHubReference(reference)
@@ -68,7 +74,8 @@ const isHere = (path: string): Promise<boolean> =>
 export async function withLocalFiles(config: NodeConfig, options: SourceOptions): Promise<NodeConfig> {
   const model = await openModelFile(config.model, options)
   const data = (await withTokenizers(config.data, options)) as DataSpec
-  return { ...config, model, data }
+  const startFrom = config.startFrom === null ? null : await openAdapterPath(config.startFrom, options)
+  return { ...config, model, startFrom, data }
 }
 
 /** Data sources nest; wherever one names a tokenizer, it is a path afterwards. */

@@ -6,7 +6,7 @@ import { type ConfigFlags, checkConfigFiles, resolveConfig } from './config.js'
 import type { NodeConfig } from './config-schema.js'
 import { checkModel, createManifest, readManifest } from './manifest.js'
 import { maskOf } from './mask-of.js'
-import { openModelFile, type SourceOptions, withLocalFiles } from './model-source.js'
+import { openAdapterPath, openModelFile, type SourceOptions, withLocalFiles } from './model-source.js'
 import { type AdaptedModel, type LoadOptions, loadAdaptedModel } from './program.js'
 import { readNodeRecord, readTrained } from './trained.js'
 
@@ -46,7 +46,8 @@ export async function openTrained(
   taskOf: (modelPath: string) => Promise<TaskSpec>,
   options: SourceOptions & LoadOptions
 ): Promise<TrainedModel> {
-  const folder = flags.adapter === undefined ? undefined : await readAdapterFolder(flags.adapter)
+  const folder =
+    flags.adapter === undefined ? undefined : await readAdapterFolder(await openAdapterPath(flags.adapter, options))
   const source = await sourceOf(flags, taskOf, options)
   const { modelPath, task, config, manifest } = source
   const peft = folder === undefined ? source.plan : checkedPlan(folder.plan, source)

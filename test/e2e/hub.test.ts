@@ -59,7 +59,7 @@ async function startAndStop(env: Readonly<Record<string, string>>): Promise<{ co
 }
 
 describe('a node on a model of the hub', () => {
-  it('downloads it, says which commit, and starts without the hub the next time', { timeout: 60_000 }, async () => {
+  it('downloads it, says which commit, and starts without the hub the next time', { timeout: 120_000 }, async () => {
     const first = await startAndStop({ HF_ENDPOINT: mirror.url })
     expect(first.log).toContain(`"commit":"${SHA}"`)
     expect(first.code).toBe(130)
@@ -70,8 +70,5 @@ describe('a node on a model of the hub', () => {
     const dead = await startAndStop({ HF_ENDPOINT: 'http://127.0.0.1:1' })
     expect(dead.log).toContain('using the cached model')
     expect(dead.code).toBe(130)
-    const offline = await startAndStop({ HF_HUB_OFFLINE: '1', HF_ENDPOINT: 'http://127.0.0.1:1' })
-    expect(offline.log).not.toContain('using the cached model')
-    expect(offline.code).toBe(130)
   })
 })

@@ -1,11 +1,11 @@
-import { cp, mkdir, readFile, symlink } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { hubProgress } from '../../src/cli/hub-progress.js'
 import { resolveConfig } from '../../src/node/config.js'
 import { modelSha256 } from '../../src/node/model-hash.js'
-import { type HubObserver, openModelFile, withLocalFiles } from '../../src/node/model-source.js'
+import { type HubObserver, openAdapterPath, openModelFile, withLocalFiles } from '../../src/node/model-source.js'
 import { openLocalTrainer } from '../../src/node/open-trainer.js'
 import { writeWithExternalData } from '../conformance/external-weights.js'
 import { type Mirror, startMirror } from '../hub/mirror.js'
@@ -105,6 +105,29 @@ describe('a model with its weights apart, from the hub', () => {
   it('a wrong HF_ENDPOINT is the mistake it is', async () => {
     const wrong = openModelFile('org/bert', { env: { ...env, HF_ENDPOINT: 'mirror' }, observer: quiet })
     await expect(wrong).rejects.toMatchObject({ code: 'config/wrong-value' })
+  })
+})
+
+describe('an adapter from the hub', () => {
+  it('is a folder with what an adapter is made of', async () => {
+    const files = { 'adapter_config.json': '{}', 'adapter_model.safetensors': 'tensors', 'adapter_model.bin': 'no' }
+    mirror.put('org/adapter', {
+      sha: SHA,
+      files: { ...files, 'optimizer.pt': 'no' },
+      large: ['adapter_model.safetensors']
+    })
+    const path = await openAdapterPath('org/adapter', { env, observer: quiet })
+    expect((await readdir(path)).toSorted()).toEqual(['adapter_config.json', 'adapter_model.safetensors'])
+    expect(await openAdapterPath('org/adapter', { env: { ...env, HF_HUB_OFFLINE: '1' }, observer: quiet })).toBe(path)
+    expect(await openAdapterPath(folder.root, { env, observer: quiet })).toBe(folder.root)
+  })
+
+  it('must have its tensors as safetensors', async () => {
+    mirror.put('org/pickled', { sha: SHA, files: { 'adapter_config.json': '{}', 'adapter_model.bin': 'pickle' } })
+    await expect(openAdapterPath('org/pickled', { env, observer: quiet })).rejects.toMatchObject({
+      code: 'hub/missing-file',
+      hint: 'it has adapter_model.bin'
+    })
   })
 })
 

@@ -13,6 +13,7 @@ import { type AdapterFolder, parametersFrom, readAdapterFolder } from '../../pef
 import { type DatasetEvaluation, evaluateDataset } from '../../train/evaluate.js'
 import type { Trainer } from '../../train/trainer.js'
 import { hubProgress } from '../hub-progress.js'
+import { localAdapter } from '../local-model.js'
 import type { Output } from '../output.js'
 
 export interface EvalOptions extends ConfigFlags {
@@ -28,7 +29,8 @@ export async function evaluate(options: EvalOptions, env: Environment, out: Outp
   const config = await withLocalFiles(resolved.config, { env, observer: hubProgress() })
   const manifest = await readManifest(config.federation)
   await checkModel(manifest, config.model)
-  const folder = options.adapter === undefined ? undefined : await readAdapterFolder(options.adapter)
+  const folder =
+    options.adapter === undefined ? undefined : await readAdapterFolder(await localAdapter(options.adapter, env))
   const trainer = await open(config, manifest, folder === undefined ? manifest.peft : checkedPlan(folder, manifest))
   try {
     const { of, parameters } = await parametersOf(trainer, { config, manifest, folder })
