@@ -1,56 +1,128 @@
 import { PeertuneError } from '../src/base/errors.js'
-import { type AttackName, ATTACKS } from '../src/consensus/attacks.js'
-import { attackExperiment } from './attack-experiment.js'
+import { ATTACKS, dissensus, gradientAssembly } from '../src/consensus/attacks.js'
+import { SUGGESTED_CLIP } from '../src/consensus/radius.js'
+import { attackExperiment, type Defence, type ExperimentInit, type Lie } from './attack-experiment.js'
+import { ATTACK_TASKS, type AttackTaskName } from './attack-tasks.js'
 
 const PEERS = 16
 const ATTACKERS = 4
-/** Without a bound, and by so many median distances. */
-const CLIPS: readonly (number | undefined)[] = [undefined, 2, 1, 0.5]
 const SPLITS: readonly (number | undefined)[] = [undefined, 0.3]
 
-function seedsFrom(args: readonly string[]): readonly string[] {
-  const at = args.indexOf('--seeds')
-  const count = at < 0 ? 3 : Number(args[at + 1])
+const MEAN = 'mean'
+/** The default last, beside the plain mean; the others with `--rules`. */
+const DEFENCES: Readonly<Record<string, Defence>> = {
+  [MEAN]: {},
+  default: { clip: SUGGESTED_CLIP },
+  'trimmed mean': { robust: { rule: 'trimmed-mean', window: 5, liars: 2 } },
+  nnm: { robust: { rule: 'nnm', window: 5, liars: 2 } },
+  balance: { robust: { rule: 'balance', strictness: 1, decay: 1 } },
+  ubar: { robust: { rule: 'ubar', window: 5, share: 0.4 } },
+  'nnm + clip': { clip: SUGGESTED_CLIP, robust: { rule: 'nnm', window: 5, liars: 2 } }
+}
+
+/** int8 codes blocks of 256: a binary16 scale, then the codes. What the scale is decides what the block is. */
+const scaled = (pattern: number) => (honest: Uint8Array) => {
+  const lie = new Uint8Array(honest.length).fill(127)
+  const blocks = Math.ceil(honest.length / 258)
+  for (let block = 0; block < blocks; block++) lie.set([pattern & 255, pattern >> 8], 2 * block)
+  return lie
+}
+
+/** Everything of the issue, on every task; gradient assembly needs factors. */
+function liesOf(task: AttackTaskName): Readonly<Record<string, Lie | undefined>> {
+  const { pairs } = ATTACK_TASKS[task]('')
+  const claimed = Object.entries(ATTACKS).map(([name, claims]) => [name, { claims }] as const)
+  return {
+    none: undefined,
+    ...Object.fromEntries(claimed),
+    'label-flip': { flipsLabels: true },
+    nan: { payload: scaled(0x7e00) },
+    infinite: { payload: scaled(0x7c00) },
+    denormal: { payload: scaled(0x0001) },
+    'stale-replay': { staleAfter: 3 },
+    sybil: { claims: dissensus(), manyNames: true },
+    ...(pairs.length === 0 ? {} : { 'gradient-assembly': { claims: gradientAssembly(pairs) } })
+  }
+}
+
+interface Options {
+  readonly seeds: readonly string[]
+  readonly task: AttackTaskName
+  readonly rules: readonly string[]
+}
+
+function optionsFrom(args: readonly string[]): Options {
+  const flagValue = (flag: string): string | undefined => {
+    const at = args.indexOf(flag)
+    return at < 0 ? undefined : (args[at + 1] ?? '')
+  }
+  const count = Number(flagValue('--seeds') ?? 3)
   if (!(Number.isSafeInteger(count) && count > 0))
-    throw new PeertuneError('config/bad-flag', `--seeds needs a positive whole number, got ${args[at + 1]}`)
-  return Array.from({ length: count }, (_, i) => `bench-${i}`)
+    throw new PeertuneError('config/bad-flag', `--seeds needs a positive whole number, got ${flagValue('--seeds')}`)
+  const task = flagValue('--task') ?? 'clouds'
+  if (!Object.hasOwn(ATTACK_TASKS, task))
+    throw new PeertuneError('config/bad-flag', `--task is one of ${Object.keys(ATTACK_TASKS).join(', ')}, got ${task}`)
+  const prefix = args.includes('--held-out') ? 'held-out' : 'bench'
+  return {
+    seeds: Array.from({ length: count }, (_, i) => `${prefix}-${i}`),
+    task: task as AttackTaskName,
+    rules: args.includes('--rules') ? Object.keys(DEFENCES) : [MEAN, 'default']
+  }
 }
 
 const meanOf = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
-
 const percent = (value: number): string => (100 * value).toFixed(1).padStart(6)
 
-/** `npm run bench -- attack [--seeds N] [--json]`: accuracy of the honest of 16 peers, 4 of which lie. */
+interface Row {
+  readonly attack: string
+  readonly rule: string
+  readonly dirichlet: number | undefined
+  readonly accuracy: number
+  /** Below plain averaging without an attack, so that the rule's own price is in it. */
+  readonly lost: number
+  readonly clipRate: number
+  readonly refused: number
+}
+
+function measure(options: Options, attack: string, rule: string, dirichlet: number | undefined): Omit<Row, 'lost'> {
+  const lie = liesOf(options.task)[attack]
+  const results = options.seeds.map((seed) => {
+    const init: ExperimentInit = { task: options.task, peers: PEERS, attackers: ATTACKERS, seed, ...DEFENCES[rule] }
+    return attackExperiment({ ...init, ...(lie && { lie }), ...(dirichlet === undefined ? {} : { dirichlet }) })
+  })
+  return {
+    attack,
+    rule,
+    dirichlet,
+    accuracy: meanOf(results.map(({ accuracy }) => accuracy)),
+    clipRate: meanOf(results.map(({ clipRate }) => clipRate)),
+    refused: meanOf(results.map(({ refused }) => refused))
+  }
+}
+
+/**
+ * `npm run bench -- attack [--seeds N] [--held-out] [--task clouds|low-rank|words] [--rules] [--json]`: accuracy of the honest
+ * of 16 peers, 4 of which lie.
+ */
 export function run(args: readonly string[]): Promise<object> {
-  const seeds = seedsFrom(args)
-  const names: readonly (AttackName | 'none')[] = ['none', ...(Object.keys(ATTACKS) as AttackName[])]
-  const rows: object[] = []
+  const options = optionsFrom(args)
+  const rows: Row[] = []
   for (const dirichlet of SPLITS) {
     console.log(
-      `\n${dirichlet === undefined ? 'labels alike' : `labels split by Dirichlet ${dirichlet}`}: accuracy in %`
+      `\n${options.task}, ${dirichlet === undefined ? 'labels alike' : `labels by Dirichlet ${dirichlet}`}: accuracy in %, (lost)`
     )
-    console.log(
-      `${'attack'.padEnd(14)}${CLIPS.map((clip) => (clip === undefined ? 'mean' : `clip ${clip}`).padStart(10)).join('')}`
-    )
-    for (const name of names) {
-      const accuracies = CLIPS.map((clip) => {
-        const results = seeds.map((seed) =>
-          attackExperiment({
-            peers: PEERS,
-            attackers: ATTACKERS,
-            seed,
-            ...(name === 'none' ? {} : { attack: ATTACKS[name] }),
-            ...(dirichlet === undefined ? {} : { dirichlet }),
-            ...(clip === undefined ? {} : { clip })
-          })
-        )
-        const row = { attack: name, dirichlet, clip }
-        const accuracy = meanOf(results.map((result) => result.accuracy))
-        rows.push({ ...row, accuracy, clipRate: meanOf(results.map((result) => result.clipRate)) })
-        return accuracy
+    console.log(`${'attack'.padEnd(18)}${options.rules.map((rule) => rule.padStart(16)).join('')}`)
+    let baseline = 0
+    for (const attack of Object.keys(liesOf(options.task))) {
+      const cells = options.rules.map((rule) => {
+        const row = measure(options, attack, rule, dirichlet)
+        if (attack === 'none' && rule === MEAN) baseline = row.accuracy
+        rows.push({ ...row, lost: baseline - row.accuracy })
+        return `${percent(row.accuracy)} (${percent(baseline - row.accuracy)})`
       })
-      console.log(`${name.padEnd(14)}${accuracies.map((accuracy) => `    ${percent(accuracy)}`).join('')}`)
+      console.log(`${attack.padEnd(18)}${cells.map((cell) => cell.padStart(16)).join('')}`)
     }
   }
-  return Promise.resolve({ peers: PEERS, attackers: ATTACKERS, seeds, rows })
+  const worst = rows.filter(({ rule }) => rule === 'default').reduce((most, row) => (row.lost > most.lost ? row : most))
+  return Promise.resolve({ peers: PEERS, attackers: ATTACKERS, ...options, worst, rows })
 }

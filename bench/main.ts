@@ -23,6 +23,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   mixing: () => import('./mixing.js'),
   overlays: () => import('./overlays.js'),
   ranks: () => import('./ranks.js'),
+  rules: () => import('./rules.js'),
   scenarios: () => import('./scenarios.js'),
   simulate: () => import('./simulate.js'),
   quantised: () => import('./quantised.js'),

@@ -125,6 +125,12 @@ export const mimic =
   ({ honest, own }) =>
     honest[of % Math.max(1, honest.length)] ?? own
 
+/** Says something else to everybody: its own vector, each element off by up to `most`, drawn anew each time. */
+export const equivocation =
+  (most = 1): Attack =>
+  ({ own, rng }) =>
+    own.map((value) => value + most * (2 * rng.uniform() - 1))
+
 /**
  * Gradient assembly (https://arxiv.org/abs/2601.00566): each factor stays at the honest peers' mean distance from the start,
  * but all its slots point the same way, so that the product is as large as it can be.
@@ -155,7 +161,8 @@ export const ATTACKS = {
   'alie-10': alie(10),
   dissensus: dissensus(),
   gaussian: gaussianNoise(),
-  mimic: mimic()
+  mimic: mimic(),
+  equivocation: equivocation()
 } as const satisfies Readonly<Record<string, Attack>>
 
 export type AttackName = keyof typeof ATTACKS

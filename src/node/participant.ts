@@ -73,6 +73,8 @@ export interface ParticipantView {
   readonly caughtUp: CatchUpReport | undefined
   /** States given to others since the start. */
   readonly statesGiven: number
+  /** On the federation's overlay; undefined where partners are drawn at random. */
+  readonly neighbours: readonly PeerId[] | undefined
   /** Exchanges with a peer since the start. */
   exchangesWith(peer: PeerId): number
 }
@@ -103,6 +105,7 @@ interface Neighbourhood {
   readonly mixer: Mixer
   readonly reader: StateReader
   readonly catchUp: CatchUp
+  readonly neighbours: (() => readonly PeerId[]) | undefined
   readonly exchangesByPeer: ReadonlyMap<PeerId, number>
   /** Rejects when the exchange log cannot be written any more. */
   readonly logBroken: Promise<never>
@@ -147,6 +150,7 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
       membership: others.membership,
       caughtUp: others.catchUp.last(),
       statesGiven: others.reader.given(),
+      neighbours: others.neighbours?.(),
       exchangesWith: (peer) => others.exchangesByPeer.get(peer) ?? 0
     })
   }
@@ -253,7 +257,7 @@ function createNeighbourhood(
     rng,
     log
   })
-  return { membership, driver, mixer, reader, catchUp, exchangesByPeer, logBroken: logBroken.promise }
+  return { membership, driver, mixer, reader, catchUp, neighbours, exchangesByPeer, logBroken: logBroken.promise }
 }
 
 function placeOf(progress: Progress, { totalSteps }: RoundsConfig, degree: number | undefined) {

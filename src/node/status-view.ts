@@ -74,6 +74,7 @@ export function statusOf(sources: StatusSources): Status {
       inDoubt: participant?.driver.stats().inDoubt ?? 0
     },
     ...mixingOf(sources),
+    ...neighbourhoodOf(sources),
     refusals: refusalsOf(sources),
     bootstrap: sources.bootstrap.map(bootstrapStatus),
     trainer: { ...(trainer?.pid === undefined ? {} : { pid: trainer.pid }), restarts: trainer?.restarts ?? 0 },
@@ -129,6 +130,22 @@ function mixingOf({ participant }: StatusSources): Pick<Status, 'mixing'> {
   }
 }
 
+/** How near we keep to the others: nothing of it before the trainer is ready. */
+function neighbourhoodOf({
+  participant,
+  manifest
+}: StatusSources): Pick<Status, 'staleness' | 'neighbours' | 'caughtUp' | 'statesGiven'> {
+  if (participant === undefined) return {}
+  const { rounds, neighbours, caughtUp, statesGiven } = participant
+  const { isolationFactor, localSteps } = manifest.mixing
+  return {
+    staleness: { steps: rounds.step - rounds.lastExchangeStep, limit: isolationFactor * localSteps },
+    ...(neighbours === undefined ? {} : { neighbours }),
+    ...(caughtUp === undefined ? {} : { caughtUp }),
+    statesGiven
+  }
+}
+
 /** What we refused and what was refused to us, by code. */
 function refusalsOf({ participant, refusals }: StatusSources): Record<string, number> {
   const sum: Record<string, number> = {}
@@ -165,6 +182,7 @@ function peerStatus(sources: StatusSources, peerId: PeerId): PeerStatus {
   const label = announcement?.label ?? (hello !== undefined && 'card' in hello ? hello.card.name : undefined)
   const same = announcement !== undefined || hello?.state === 'member'
   const { bytesSent, bytesReceived } = traffic(peerId)
+  const refusedFor = sources.refusals.get(peerId)
   return {
     peerId,
     ...(label === undefined || label === '' ? {} : { label }),
@@ -180,7 +198,8 @@ function peerStatus(sources: StatusSources, peerId: PeerId): PeerStatus {
     exchanges: participant?.exchangesWith(peerId) ?? 0,
     bytesOut: bytesSent,
     bytesIn: bytesReceived,
-    refusals: Object.values(sources.refusals.get(peerId) ?? {}).reduce((sum, count) => sum + count, 0),
+    refusals: Object.values(refusedFor ?? {}).reduce((sum, count) => sum + count, 0),
+    ...(refusedFor === undefined ? {} : { refusedFor }),
     ...offenceOf(sources, peerId),
     ...observedOf(sources, peerId)
   }

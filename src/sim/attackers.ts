@@ -2,6 +2,7 @@ import { type Rng, seededRng } from '../base/rng.js'
 import type { ExchangeMessage } from '../codec/messages.js'
 import { payloadHeader } from '../codec/payload.js'
 import { encodeExchangeMessage } from '../codec/wire.js'
+import { type Attack as AttackFormula, equivocation, signFlip } from '../consensus/attacks.js'
 import type { Frame, PeerIndex } from './network.js'
 import type { Attack, Scenario } from './scenario.js'
 
@@ -23,8 +24,6 @@ export interface Tamper {
 const LARGE = 1e4
 /** Bytes of a garbage frame at most. */
 const MAX_GARBAGE_BYTES = 200
-/** Largest difference from the truth of an attacker that tells everybody something else. */
-const EQUIVOCATION = 1
 
 export const frameOf = (message: ExchangeMessage, payload: Uint8Array | undefined): Frame =>
   payload === undefined ? { bytes: encodeExchangeMessage(message) } : { bytes: encodeExchangeMessage(message), payload }
@@ -54,13 +53,14 @@ function garbage(rng: Rng): Uint8Array {
 /** `reference`: the common start, float32[size]. */
 export function createTamper(attack: Attack, scenario: Scenario, reference: Float32Array, peer: PeerIndex): Tamper {
   const rng = seededRng(scenario.seed, 'attacker', peer)
-  const mirrored = (factor: number) => (parameters: Float32Array) =>
-    parameters.map((value, i) => reference[i]! + factor * (value - reference[i]!))
+  // The formulas are those of consensus/attacks.ts; here a liar knows itself and the common start only.
+  const claiming = (lie: AttackFormula, by: Rng) => (own: Float32Array) =>
+    lie({ own, start: reference, victim: own, honest: [], liars: 1, rng: by })
   switch (attack) {
     case 'sign-flip':
-      return { ...HONEST, claims: mirrored(-1) }
+      return { ...HONEST, claims: claiming(signFlip(), rng) }
     case 'large-values':
-      return { ...HONEST, claims: mirrored(LARGE) }
+      return { ...HONEST, claims: claiming(signFlip(-LARGE), rng) }
     case 'nan-payload':
       return {
         ...HONEST,
@@ -77,7 +77,11 @@ export function createTamper(attack: Attack, scenario: Scenario, reference: Floa
     case 'stale-replay':
       return staleReplay()
     case 'equivocation':
-      return { ...HONEST, claims: (parameters, partner) => differently(parameters, scenario, peer, partner) }
+      return {
+        ...HONEST,
+        claims: (parameters, partner) =>
+          claiming(equivocation(), seededRng(scenario.seed, 'equivocation', peer, partner))(parameters)
+      }
     case 'free-ride':
       return { ...HONEST, applies: false }
   }
@@ -94,11 +98,6 @@ function staleReplay(): Tamper {
       return [frame, frame]
     }
   }
-}
-
-function differently(parameters: Float32Array, { seed }: Scenario, peer: PeerIndex, partner: PeerIndex): Float32Array {
-  const rng = seededRng(seed, 'equivocation', peer, partner)
-  return parameters.map((value) => value + EQUIVOCATION * (2 * rng.uniform() - 1))
 }
 
 /** Which peers attack, and how: the last ones, so that honest peers keep their numbers whoever attacks. */

@@ -34,6 +34,8 @@ export interface RunResult {
   readonly measurements: readonly Measurement[]
   /** Exchanges that both honest sides applied. */
   readonly exchanges: number
+  /** Exchanges of the honest peer that made most, and of the average one: equal where nobody is asked more than others. */
+  readonly load: { readonly max: number; readonly mean: number }
   /** Updates that honest peers have told the others, where peers broadcast. */
   readonly updates?: number
   /** Exchanges per honest peer, each counted at both, when the consensus error was first a hundredth of the start's. */
@@ -95,6 +97,7 @@ export async function runScenario(scenario: Scenario, options: RunOptions = {}):
     scenario,
     measurements: [...measurements, await measure(world, honest, { startDistance, last: true })],
     exchanges: observer.ledger.whole(),
+    load: loadOf(honest),
     ...(world.broadcast && { updates: world.broadcast.ledger.told() }),
     exchangesToShrink: measurements.find(({ error }) => error <= 1 / SHRINK)?.exchangesPerPeer,
     spectralGap: gaps ? spectralGap(metropolisHastings(overlay)) : undefined,
@@ -106,6 +109,11 @@ export async function runScenario(scenario: Scenario, options: RunOptions = {}):
     settledMs: clock.now(),
     traceHash: fingerprint(observer.traceHash(), peers)
   }
+}
+
+function loadOf(peers: readonly SimPeer[]): RunResult['load'] {
+  const made = peers.map((peer) => peer.rounds().exchanges)
+  return { max: Math.max(...made), mean: made.reduce((sum, count) => sum + count, 0) / made.length }
 }
 
 /** The trace and the last bit of every parameter. */

@@ -74,7 +74,18 @@ function addNode(registry: Registry, status: Status): void {
   gauge(registry, 'peertune_checkpoint_step', 'Local step of the last checkpoint', status.checkpoint?.step)
 }
 
-function addMixing(registry: Registry, { mixing }: Status): void {
+function addMixing(registry: Registry, { mixing, staleness, neighbours, caughtUp, statesGiven }: Status): void {
+  gauge(registry, 'peertune_staleness_steps', 'Local steps since the last exchange', staleness?.steps)
+  gauge(registry, 'peertune_staleness_limit_steps', 'Local steps after which it waits', staleness?.limit)
+  gauge(registry, 'peertune_overlay_neighbours', 'Neighbours on the overlay', neighbours?.length)
+  gauge(
+    registry,
+    'peertune_caught_up_timestamp_seconds',
+    'When it last went to the middle of several states',
+    caughtUp === undefined ? undefined : [[{ reason: caughtUp.reason }, caughtUp.atMs / 1000]]
+  )
+  if (statesGiven !== undefined)
+    counter(registry, 'peertune_states_given_total', 'States given to others to read', statesGiven)
   gauge(registry, 'peertune_mixing_distance', 'Distance to the partner before mixing, of late', mixing?.distance)
   gauge(registry, 'peertune_mixing_cross_term', 'What averaging factors leaves out of products', mixing?.crossTerm)
   gauge(registry, 'peertune_mixing_clip_ratio', 'Share of exchanges that were clipped', mixing?.clipRate)
@@ -145,5 +156,13 @@ function addPeers(registry: Registry, { peers }: Status): void {
     'peertune_peer_refusals_total',
     'Refused from the peer',
     each(({ refusals }) => refusals)
+  )
+  counter(
+    registry,
+    'peertune_peer_refusals_by_reason_total',
+    'Refused from the peer, by reason',
+    recent.flatMap(({ peerId, refusedFor = {} }) =>
+      Object.entries(refusedFor).map(([reason, count]) => [{ peer: peerId, reason }, count] as const)
+    )
   )
 }

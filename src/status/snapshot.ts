@@ -18,6 +18,8 @@ export interface PeerStatus {
   readonly bytesIn: number
   /** How often something it sent was refused. */
   readonly refusals: number
+  /** The same by the verdict's code; absent where nothing was. */
+  readonly refusedFor?: Readonly<Record<string, number>>
   /** What is held against it: the rule it last broke, and until when it is turned away for it, if it is. */
   readonly offence?: {
     readonly code: string
@@ -109,6 +111,21 @@ export interface Status {
     /** Bytes of the exchange protocol in both directions for each exchange that was made. */
     readonly bytesPerExchange: number
   }
+  /** Local steps since parameters of others last entered ours, and how many there may be before this node waits. */
+  readonly staleness?: { readonly steps: number; readonly limit: number }
+  /** Neighbours on the federation's overlay; absent where partners are drawn at random. */
+  readonly neighbours?: readonly string[]
+  /** The last time this node had fallen behind and went to the middle of several peers' states. */
+  readonly caughtUp?: {
+    readonly reason: string
+    readonly atMs: number
+    readonly sources: number
+    /** From where it was to that middle, and the share of that way that it kept. */
+    readonly distance: number
+    readonly kept: number
+  }
+  /** States given to others to read, since the start. */
+  readonly statesGiven?: number
   /** In doubt: the answer that settles it has not come yet. */
   readonly exchanges: {
     readonly completed: number

@@ -15,12 +15,25 @@ describe('a fifth of liars', () => {
     expect(attackExperiment({ ...scene, clip }).accuracy).toBeGreaterThan(honest.accuracy - 0.03)
   })
 
+  /** What is learned where they are refused whatever they send: their data are missing, and nothing else happens. */
+  const without = attackExperiment({ ...scene, clip, lie: { payload: (bytes) => bytes.map(() => 0x7e) } })
+
+  it('are refused where they send no numbers', () => {
+    expect(without.refused).toBeGreaterThan(100)
+    expect(without.accuracy).toBeGreaterThan(honest.accuracy - 0.08)
+  })
+
   it.each(['sign-flip', 'alie-10', 'dissensus'] as const)(
-    '%s ruins the mean and hardly hurts with clipping',
+    '%s ruins the mean and costs little with clipping',
     (name) => {
-      const attack = ATTACKS[name]
-      expect(attackExperiment({ ...scene, attack }).accuracy).toBeLessThan(honest.accuracy - 0.2)
-      expect(attackExperiment({ ...scene, attack, clip }).accuracy).toBeGreaterThan(honest.accuracy - 0.1)
+      const lie = { claims: ATTACKS[name] }
+      expect(attackExperiment({ ...scene, lie }).accuracy).toBeLessThan(honest.accuracy - 0.2)
+      expect(attackExperiment({ ...scene, lie, clip }).accuracy).toBeGreaterThan(without.accuracy - 0.05)
     }
   )
+
+  it('with a new name every time has no say in how far others are followed', () => {
+    const lie = { claims: ATTACKS.dissensus, manyNames: true }
+    expect(attackExperiment({ ...scene, lie, clip }).accuracy).toBeGreaterThan(without.accuracy - 0.05)
+  })
 })

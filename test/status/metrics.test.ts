@@ -92,8 +92,12 @@ describe('prometheusText', () => {
     const [bob, carol] = status().peers
     const scraped = await scrape({
       mixing: { distance: 3.5, crossTerm: 0.25, clipRate: 0.125, bytesPerExchange: 9000 },
+      staleness: { steps: 7, limit: 100 },
+      neighbours: ['a', 'b', 'c'],
+      caughtUp: { reason: 'newcomer', atMs: 61_500, sources: 5, distance: 8.5, kept: 0 },
+      statesGiven: 6,
       peers: [
-        { ...bob!, distance: 4.5 },
+        { ...bob!, distance: 4.5, refusedFor: { 'codec/truncated': 2, 'state/rate-limited': 1 } },
         { ...carol!, offence: { code: 'codec/malformed', atMs: 5, bannedUntilMs: 7 } }
       ]
     })
@@ -101,6 +105,15 @@ describe('prometheusText', () => {
     expect(values(scraped, 'peertune_mixing_cross_term')).toEqual([[{}, 0.25]])
     expect(values(scraped, 'peertune_mixing_clip_ratio')).toEqual([[{}, 0.125]])
     expect(values(scraped, 'peertune_mixing_exchange_bytes')).toEqual([[{}, 9000]])
+    expect(values(scraped, 'peertune_staleness_steps')).toEqual([[{}, 7]])
+    expect(values(scraped, 'peertune_staleness_limit_steps')).toEqual([[{}, 100]])
+    expect(values(scraped, 'peertune_overlay_neighbours')).toEqual([[{}, 3]])
+    expect(values(scraped, 'peertune_caught_up_timestamp_seconds')).toEqual([[{ reason: 'newcomer' }, 61.5]])
+    expect(values(scraped, 'peertune_states_given_total')).toEqual([[{}, 6]])
+    expect(values(scraped, 'peertune_peer_refusals_by_reason_total')).toEqual([
+      [{ peer: bob!.peerId, reason: 'codec/truncated' }, 2],
+      [{ peer: bob!.peerId, reason: 'state/rate-limited' }, 1]
+    ])
     expect(values(scraped, 'peertune_peer_distance')).toEqual([[{ peer: bob!.peerId }, 4.5]])
     expect(values(scraped, 'peertune_peer_banned')).toEqual([[{ peer: carol!.peerId }, 1]])
   })
