@@ -20,19 +20,9 @@ import { decodeHello, encodeHello } from '../src/gossip/hello.js'
 import { streamChannel } from '../src/gossip/libp2p-channel.js'
 import { readMessage } from '../src/node/exchange-channel.js'
 import { createSchema } from '../src/tensor/schema.js'
+import { BROADCAST_TARGETS } from './fuzz-broadcast.js'
 import { MAX_FUZZ_BYTES } from './fuzz-frames.js'
-
-/** A decoder that strangers reach. */
-export interface FuzzTarget {
-  readonly name: string
-  /** Well-formed frames, to be changed. */
-  readonly seeds: readonly Uint8Array[]
-  /** Bytes that one frame, whatever is in it, may make the decoder ask for. */
-  readonly mostBytes: number
-  /** A verdict or a value. Throwing, and what `flaw` finds in a value, is a bug. */
-  decode(frame: Uint8Array): Decoded<unknown> | Promise<Decoded<unknown>>
-  flaw?(value: unknown): string | undefined
-}
+import { type FuzzTarget, MESSAGE_BYTES, sameAgain } from './fuzz-target.js'
 
 /** Two pairs of factors of unequal shapes, a matrix and a bias: 297 elements, more than one block. */
 const SCHEMA = createSchema([
@@ -97,19 +87,9 @@ const ANNOUNCEMENT: Announcement = {
   label: 'Käthe'
 }
 
-/** What can be read can be written, and reads the same again. */
-const sameAgain =
-  <T>(encode: (value: T) => Uint8Array, decode: (bytes: Uint8Array) => Decoded<T>) =>
-  (value: unknown): string | undefined => {
-    const again = decode(encode(value as T))
-    return again.ok && JSON.stringify(again.value) === JSON.stringify(value) ? undefined : 'does not survive the wire'
-  }
-
 const onlyFinite = (value: unknown): string | undefined =>
   (value as Float32Array).every(Number.isFinite) ? undefined : 'a number that is not finite'
 
-/** Small frames: fields of a message are copied out of it a few times at most. */
-const MESSAGE_BYTES = 4 * MAX_FUZZ_BYTES
 /** Scales, indices, values and the vector itself, each at most one float64 an element. */
 const VECTOR_BYTES = 8 * 8 * SCHEMA.size + 4 * MAX_FUZZ_BYTES
 
@@ -234,5 +214,6 @@ const streamTarget: FuzzTarget = {
 export const FUZZ_TARGETS: readonly FuzzTarget[] = [
   streamTarget,
   ...messageTargets,
+  ...BROADCAST_TARGETS,
   ...CODEC_NAMES.flatMap((name) => codecTargets(codecByName(name, { schema: SCHEMA })))
 ]

@@ -5,7 +5,8 @@ import { seededRng } from '../src/base/rng.js'
 import type { Decoded } from '../src/base/verdict.js'
 import { meterAllocations } from './allocation-meter.js'
 import { fuzzedFrame } from './fuzz-frames.js'
-import { FUZZ_TARGETS, type FuzzTarget } from './fuzz-targets.js'
+import type { FuzzTarget } from './fuzz-target.js'
+import { FUZZ_TARGETS } from './fuzz-targets.js'
 import { wholeFlag } from './flags.js'
 
 /** Failures kept and printed for each target. */
