@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -44,6 +44,51 @@ describe('testnet', () => {
       expect(report.bytesRatio).toBeGreaterThan(0.25)
       expect(report.bytesRatio).toBeLessThan(0.6)
       expect(report.merged).toBeGreaterThan(report.start)
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
+  })
+
+  it('comes through a kill, a latecomer and a split, and accounts for every refusal', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'peertune-testnet-test-'))
+    try {
+      const file = join(folder, 'report.json')
+      const scenario = join(folder, 'churn.yaml')
+      await writeFile(
+        scenario,
+        'late: { peers: [2], at: 0.1 }\nkill: { peers: [1], at: 0.3, downSeconds: 0.5 }\nsplit: { from: 0.5, to: 0.84 }\n'
+      )
+      const flags = ['--peers', '3', '--steps', '45', '--no-central', '--no-local-only', '--no-undisturbed']
+      const { code, stderr } = await testnet(...flags, '--scenario', scenario, '--report', file)
+      expect(stderr).toBe('')
+      expect(code).toBe(0)
+      const report = JSON.parse(await readFile(file, 'utf8')) as TestnetReport
+      const what = report.timeline.map((entry) => entry.what).join('\n')
+      for (const one of [/peer 2 started/, /peer 1 killed with SIGKILL/, /peer 1 started/, /split/, /may meet again/])
+        expect(what).toMatch(one)
+      expect(report.refusals.filter(({ reason }) => reason === undefined)).toEqual([])
+      for (const peer of report.peers) {
+        expect(peer.steps).toBe(45)
+        expect(peer.exchanges).toBeGreaterThanOrEqual(12)
+        // Of both halves, the latecomer too: none is left with the letters it holds alone.
+        expect(peer.mixed).toBeGreaterThan(report.start + 0.2)
+      }
+      expect(report.merged).toBeGreaterThan(report.start + 0.3)
+    } finally {
+      await rm(folder, { recursive: true, force: true })
+    }
+  }, 240_000)
+
+  it('names a scenario that cannot be, with its line', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'peertune-testnet-test-'))
+    try {
+      const scenario = join(folder, 'churn.yaml')
+      await writeFile(scenario, 'kill: { peers: [9], at: 0.3 }\n')
+      expect((await testnet('--peers', '4', '--scenario', scenario)).stderr).toMatch(/churn\.yaml.*peers 0 to 3, got 9/)
+      await writeFile(scenario, 'kill: { peers: [1], at: 3 }\n')
+      const { code, stderr } = await testnet('--peers', '4', '--scenario', scenario)
+      expect(code).toBe(2)
+      expect(stderr).toMatch(/churn\.yaml:1/)
     } finally {
       await rm(folder, { recursive: true, force: true })
     }
