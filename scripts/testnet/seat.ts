@@ -49,8 +49,9 @@ export interface Seat {
   deny(peerIds: readonly string[]): Promise<void>
 }
 
-export function createSeat(index: number, files: PeerFiles): Seat {
-  const stalls = createStallWatch()
+/** `localSteps`: between two exchanges of the federation. */
+export function createSeat(index: number, files: PeerFiles, localSteps: number): Seat {
+  const stalls = createStallWatch(localSteps)
   /** Last words of the lives before this one. */
   const past: Status[] = []
   let node: NodeProcess | undefined

@@ -2,7 +2,7 @@ import type { Status } from '../../src/status/snapshot.js'
 
 /** The longest that one peer stood still, in milliseconds; as far as polls of its status can tell. */
 export interface Stalls {
-  /** Between two completed exchanges while it trained and somebody else who trained was connected. */
+  /** For an exchange that was due, while it trained and somebody else who trained was connected. */
   readonly exchangeMs: number
   /** Between two local steps while it trained. */
   readonly stepMs: number
@@ -29,15 +29,35 @@ function hasPartner(status: Status, others: readonly (Status | undefined)[]): bo
   return status.peers.some((peer) => peer.connected && peer.sameFederation === true && training.has(peer.peerId))
 }
 
-export function createStallWatch(): StallWatch {
+/** `localSteps`: after so many local steps an exchange is due. */
+export function createStallWatch(localSteps: number): StallWatch {
   let exchangeMs = 0
   let stepMs = 0
-  /** Since when an exchange, or a step, is waited for; absent while none is to be expected. */
-  let exchangeSince: number | undefined
-  let stepSince: { readonly done: number; readonly ms: number } | undefined
+  let waited: { readonly done: number; readonly ms: number } | undefined
+  /** The last exchange that was seen, and the steps taken by then. */
+  let last = { atMs: 0, done: 0 }
+  /** Since when one is due and could be had. */
+  let dueSince: number | undefined
   const down = (): void => {
-    exchangeSince = undefined
-    stepSince = undefined
+    dueSince = undefined
+    waited = undefined
+  }
+
+  function lookAtSteps(done: number, nowMs: number): void {
+    if (waited !== undefined) stepMs = Math.max(stepMs, nowMs - waited.ms)
+    if (waited === undefined || done !== waited.done) waited = { done, ms: nowMs }
+  }
+  function lookAtExchanges(newest: number, done: number, nowMs: number, partner: boolean): void {
+    // A restarted peer may have fewer steps than before.
+    if (done < last.done) last = { ...last, done }
+    if (newest > last.atMs) {
+      if (dueSince !== undefined) exchangeMs = Math.max(exchangeMs, newest - dueSince)
+      last = { atMs: newest, done }
+      dueSince = undefined
+    }
+    if (done - last.done < localSteps || !partner) dueSince = undefined
+    else dueSince ??= nowMs
+    if (dueSince !== undefined) exchangeMs = Math.max(exchangeMs, nowMs - dueSince)
   }
   return {
     down,
@@ -47,18 +67,8 @@ export function createStallWatch(): StallWatch {
       if (status === undefined) return
       if (status.phase !== 'training') return down()
       const { done } = status.steps
-      if (stepSince !== undefined) stepMs = Math.max(stepMs, nowMs - stepSince.ms)
-      if (stepSince === undefined || done !== stepSince.done) stepSince = { done, ms: nowMs }
-      if (!hasPartner(status, others)) {
-        exchangeSince = undefined
-        return
-      }
-      const newest = newestExchange(status)
-      const since = exchangeSince
-      exchangeSince = Math.max(since ?? nowMs, newest)
-      if (since === undefined) return
-      // Either one was made meanwhile, or it is still waited for.
-      exchangeMs = Math.max(exchangeMs, (newest > since ? newest : nowMs) - since)
+      lookAtSteps(done, nowMs)
+      lookAtExchanges(newestExchange(status), done, nowMs, hasPartner(status, others))
     }
   }
 }

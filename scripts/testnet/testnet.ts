@@ -48,7 +48,9 @@ export async function runTestnet(
   try {
     await mkdir(folder, { recursive: true })
     const files = await writeConfigs(folder, scenario, options)
-    const { peers, timeline } = await runNetwork(files, disturbances, options, signal)
+    const { localSteps } = scenario.manifest.mixing
+    const seats = files.map((one, index) => createSeat(index, one, localSteps))
+    const { peers, timeline } = await runNetwork(seats, disturbances, options, signal)
     const verdicts = await judge(scenario, peers, options, signal)
     return { ...verdicts, timeline, seconds: (systemClock.now() - startedAt) / 1000 }
   } finally {
@@ -96,12 +98,11 @@ async function writeConfigs(folder: string, scenario: Scenario, options: Testnet
 
 /** Starts every node, watches until all are done, and stops them; whatever happens, no process is left behind. */
 async function runNetwork(
-  files: readonly PeerFiles[],
+  seats: readonly Seat[],
   disturbances: Disturbances,
   options: TestnetOptions,
   signal: AbortSignal
 ): Promise<FinishedNetwork> {
-  const seats = files.map((one, index) => createSeat(index, one))
   const founders = seats.filter(({ index }) => !disturbances.late?.peers.includes(index))
   try {
     const director = createDirector({ seats, disturbances, clock: systemClock })
