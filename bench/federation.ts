@@ -67,7 +67,8 @@ export function alone(training: Training, steps: number, peers: readonly number[
         trainer,
         batches: datasets[peer]!.batches(batchSize),
         parameters,
-        options: { ...training.optimiser, schedule: { kind: 'cosine', totalSteps: steps } }
+        options: { ...training.optimiser, schedule: { kind: 'cosine', totalSteps: steps } },
+        turns: training.turns
       })
       for (let step = 0; step < steps; step++) await optimiser.step()
       return evaluateDataset(trainer, parameters, datasets[0]!.evaluation(batchSize))

@@ -36,7 +36,8 @@ export async function lockstep(training: Training, options: LockstepOptions): Pr
       trainer: masked(trainer, masks?.[peer]),
       batches: dataset.batches(batchSize),
       parameters: peers[peer]!,
-      options: { ...training.optimiser, schedule: { kind: 'cosine', totalSteps: steps } }
+      options: { ...training.optimiser, schedule: { kind: 'cosine', totalSteps: steps } },
+      turns: training.turns
     })
   )
   const rng = seededRng(seed, 'lockstep')

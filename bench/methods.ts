@@ -20,6 +20,7 @@ const lowRank = { rank: 8, alpha: 16, targets: LLAMA_LINEARS, ...common }
 /** Every method on all linear layers where it takes layers, at a size that is usual for it. */
 const ROWS: Readonly<Record<string, Row>> = {
   lora: { peft: { method: 'lora', ...lowRank }, learningRate: 3e-3 },
+  'lora-alternate': { peft: { method: 'lora', ...lowRank, alternate: { every: 5 } }, learningRate: 3e-3 },
   rslora: { peft: { method: 'rslora', ...lowRank, alpha: 5.657 }, learningRate: 3e-3 },
   dora: { peft: { method: 'dora', ...lowRank }, learningRate: 3e-3 },
   'ffa-lora': { peft: { method: 'ffa-lora', ...lowRank }, learningRate: 1e-2 },

@@ -1,6 +1,9 @@
 import { parseArgs } from 'node:util'
+import { mixProducts, type Sized } from '../src/consensus/nested-mixing.js'
 import { factorsOf } from '../src/tensor/factors.js'
+import { addInto } from '../src/tensor/linear.js'
 import type { ParameterSchema } from '../src/tensor/schema.js'
+import { nestedPart, withSlots } from '../src/tensor/slots.js'
 import { evaluateDataset } from '../src/train/evaluate.js'
 import { meanOf } from './federation.js'
 import { lockstep, pairsOf } from './lockstep.js'
@@ -23,16 +26,17 @@ const OPTIONS = {
  * All peers have vectors of rank 16 over one common start of A, and the same scale. One of rank 4 trains its first four
  * rank slots; the others of its vector it neither trains nor owns.
  */
-type Rule = 'all-16' | 'slots' | 'zero-padding'
+type Rule = 'all-16' | 'slots' | 'product' | 'zero-padding'
 
 /**
  * `npm run bench -- ranks [--steps N] [--batch N] [--only slots,zero-padding] [--json]`: two peers of rank 4 and six of
- * rank 16, LoRA on a play. Slots: a slot is mixed among those who own it. Zero-padding (HetLoRA, Cho et al. 2024,
+ * rank 16, LoRA on a play. Slots: a slot is mixed among those who own it (peerRanks: nested). Product: between peers of two
+ * ranks, the mean of both products is cut to each rank (peerRanks: product). Zero-padding (HetLoRA, Cho et al. 2024,
  * https://arxiv.org/abs/2401.06432): who does not own a slot counts as zero in it. Beside them: everybody at rank 16.
  */
 export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({ args: [...args], options: OPTIONS })
-  const rules = (values.only?.split(',') ?? ['all-16', 'slots', 'zero-padding']) as Rule[]
+  const rules = (values.only?.split(',') ?? ['all-16', 'slots', 'product', 'zero-padding']) as Rule[]
   const [steps, batchSize] = [Number(values.steps), Number(values.batch)]
   const play = await openPlay({
     ...values,
@@ -70,7 +74,8 @@ async function outcome(play: Play, rule: Rule, steps: number) {
       for (const [a, b] of pairsOf(vectors.length, rng))
         mixPair(
           [a, b].map((peer) => ({ x: vectors[peer]!, owns: owned[peer], weight: weights[peer]! })),
-          rule
+          rule,
+          schema
         )
     }
   })
@@ -102,8 +107,9 @@ interface Member {
 }
 
 /** Both to the weighted mean of what they own in common; with zero-padding, of what either owns. */
-function mixPair(pair: readonly Member[], rule: Rule): void {
+function mixPair(pair: readonly Member[], rule: Rule, schema: ParameterSchema): void {
   const [one, other] = pair as [Member, Member]
+  if (rule === 'product' && one.owns !== other.owns) return mixProductsOf(one, other, schema)
   for (let i = 0; i < one.x.length; i++) {
     const [left, right] = [one.owns?.[i] !== 0, other.owns?.[i] !== 0]
     if (!(left && right) && !(rule === 'zero-padding' && (left || right))) continue
@@ -111,6 +117,23 @@ function mixPair(pair: readonly Member[], rule: Rule): void {
     const mean = ((left ? one.weight * one.x[i]! : 0) + (right ? other.weight * other.x[i]! : 0)) / total
     if (left) one.x[i] = mean
     if (right) other.x[i] = mean
+  }
+}
+
+/** As the daemon does it between peers of two ranks. */
+function mixProductsOf(one: Member, other: Member, schema: ParameterSchema): void {
+  const part = nestedPart(schema, withSlots(schema, SMALL_RANK))
+  const sized = ({ x, owns }: Member): Sized =>
+    owns === undefined ? { vector: x.slice(), schema } : { vector: part.take(x), schema: part.schema }
+  const [a, b] = [sized(one), sized(other)]
+  const total = one.weight + other.weight
+  for (const [member, own, partner, rho] of [
+    [one, a, b, other.weight / total],
+    [other, b, a, one.weight / total]
+  ] as const) {
+    const { increment } = mixProducts(own, partner, rho)
+    if (member.owns === undefined) addInto(increment, member.x)
+    else part.addInto(increment, member.x)
   }
 }
 

@@ -8,6 +8,7 @@ import { createDataset } from '../src/data/dataset.js'
 import { speakersOfPeer, splitSpeakers } from '../src/data/speakers.js'
 import { packTokens } from '../src/data/text.js'
 import { openTokenizer } from '../src/data/tokenizer.js'
+import { trainingTurns } from '../src/node/training-turns.js'
 import type { Training } from '../src/sim/trained.js'
 import type { Trainer } from '../src/train/trainer.js'
 import { openTrainerPool } from './trainer-pool.js'
@@ -51,10 +52,12 @@ export interface PlayOptions extends PlayFiles {
   readonly peft: PeftPlan
   readonly learningRate: number
   readonly seed: string
+  /** Between exchanges, for factors that train in turn. Default 10, as a manifest's. */
+  readonly localSteps?: number
 }
 
 export async function openPlay(options: PlayOptions): Promise<Play> {
-  const { model, data, peers, batchSize, peft, learningRate, seed } = options
+  const { model, data, peers, batchSize, peft, learningRate, seed, localSteps = 10 } = options
   const modelPath = await requireFile(join(model, 'model.onnx'), 'give its folder with --model DIR')
   const speakers = await readSpeakers(data, model)
   const task = { kind: 'causal-lm' } as const
@@ -71,6 +74,7 @@ export async function openPlay(options: PlayOptions): Promise<Play> {
     datasets: Array.from({ length: peers }, (_, peer) => datasetOf(peer)),
     batchSize,
     optimiser: { learningRate, weightDecay: 0 },
+    turns: trainingTurns(peft, trainer.description.schema, localSteps),
     close: () => trainer.close()
   }
 }

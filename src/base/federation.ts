@@ -52,6 +52,9 @@ export const MIXING_CODECS = [
 
 export type MixingCodec = (typeof MIXING_CODECS)[number]
 
+/** How peers of different ranks mix. */
+export type PeerRanks = 'nested' | 'product'
+
 /** How peers mix. */
 export interface MixingSpec {
   /** Local optimiser steps between exchanges (H of algorithms with local steps). */
@@ -72,6 +75,11 @@ export interface MixingSpec {
   readonly robust?: RobustSpec
   /** Absent: none. */
   readonly momentum?: MomentumSpec
+  /**
+   * The cross term, as a share of the mean product, above which a pair averages the products of its factors in place of the
+   * factors: for federations of many local steps. Absent: never.
+   */
+  readonly productAbove?: number
   /** Gossip-only exchanges per peer after the last local step, learning rate 0. */
   readonly settleExchanges: number
   /** Local steps a peer may take since its last exchange, as a multiple of `localSteps`; it waits beyond that. */
@@ -93,6 +101,11 @@ export interface FederationManifest {
   readonly startFrom?: { readonly sha256: string }
   /** Patterns of parameter names that are exchanged, e.g. `lora_A`; the others never leave the node. All without it. */
   readonly share?: readonly string[]
+  /**
+   * Peers may have fewer rank slots than `peft` says (heads, in RAVAN), each as many as its own configuration says: then
+   * `nested` averages each slot over those that have it, `product` what all slots together do. Absent: all have as many.
+   */
+  readonly peerRanks?: PeerRanks
   readonly mixing: MixingSpec
 }
 

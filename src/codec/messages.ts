@@ -59,6 +59,8 @@ export interface HelloMessage {
   readonly radius?: number
   /** Neighbours of the sender on the federation's overlay; absent where partners are drawn at random. */
   readonly degree?: number
+  /** Rank slots of the sender, where peers of the federation may differ in that; `schema` is of so many. */
+  readonly slots?: number
 }
 
 /** Responder to initiator: yes, and this is my side. */
@@ -72,6 +74,7 @@ export interface AcceptMessage {
   readonly reference?: EdgeReference
   readonly radius?: number
   readonly degree?: number
+  readonly slots?: number
 }
 
 /** Either to the other: no, or no longer. From a responder it is final: the exchange is undone. */

@@ -46,6 +46,9 @@ export const CODEC_NAMES = Object.keys(CODECS) as readonly CodecName[]
 /** Made for a schema, and no use without one. */
 export const needsSchema = (name: CodecName): boolean => name === 'powergossip' || name.startsWith('rank-slots')
 
+/** Codes against what a partner was told before. */
+export const hasMemory = (name: CodecName): boolean => name === 'powergossip' || name.endsWith('-edge')
+
 /** Sends a share of the elements, `CodecContext.fraction`. */
 export const isSparse = (name: CodecName): boolean => name.startsWith('topk') || name.startsWith('rank-slots')
 

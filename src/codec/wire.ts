@@ -137,6 +137,9 @@ function edgeFromWire({
   }
 }
 
+/** The same on both sides; what a number may be is the federation's business. */
+const slotsOf = ({ slots }: { readonly slots?: number | undefined }) => (slots === undefined ? {} : { slots })
+
 type WireBody = NonNullable<MessageInitShape<typeof ExchangeFrameSchema>['body']>
 
 /** The wire form of a message's own fields; one case per message type, mirrored by `bodyFromWire`. */
@@ -152,14 +155,21 @@ function bodyToWire(message: ExchangeMessage): WireBody {
           weight: message.weight,
           codec: message.codec,
           gamma: message.gamma,
-          ...edgeToWire(message)
+          ...edgeToWire(message),
+          ...slotsOf(message)
         }
       }
     case 'accept': {
       const { phase, weight, payload } = message
       return {
         case: 'accept',
-        value: { phase: phases.code(phase), weight, payload: payloadToWire(payload), ...edgeToWire(message) }
+        value: {
+          phase: phases.code(phase),
+          weight,
+          payload: payloadToWire(payload),
+          ...edgeToWire(message),
+          ...slotsOf(message)
+        }
       }
     }
     case 'refuse':
@@ -189,14 +199,15 @@ function bodyFromWire(exchangeId: string, body: ExchangeFrame['body']): Exchange
         weight,
         codec,
         gamma: finiteField(gamma, 'gamma'),
-        ...edgeFromWire(body.value)
+        ...edgeFromWire(body.value),
+        ...slotsOf(body.value)
       }
     }
     case 'accept': {
       const phase = requireField(phases.name(body.value.phase), 'phase')
       const payload = payloadFromWire(body.value.payload)
       const { weight } = body.value
-      return { type: 'accept', exchangeId, phase, weight, payload, ...edgeFromWire(body.value) }
+      return { type: 'accept', exchangeId, phase, weight, payload, ...edgeFromWire(body.value), ...slotsOf(body.value) }
     }
     case 'refuse':
       return { type: 'refuse', exchangeId, code: refusals.name(body.value.code) ?? 'unspecified' }

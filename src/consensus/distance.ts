@@ -9,6 +9,8 @@ export interface Apart {
   readonly distance: number
   /** ||mean(BA) - mean(B) mean(A)||_F over the factor pairs; absent where there are none. */
   readonly crossTerm?: number
+  /** It as a share of ||mean(BA)||_F. */
+  readonly crossShare?: number
 }
 
 /** Symmetric: both ends of an exchange measure the same pair and must come to the same number. */
@@ -100,17 +102,30 @@ function contractTransposed(x: Gram, y: Gram, rank: number): number {
   return sum
 }
 
-/** ||B_1 A_1 - B_2 A_2||^2 and ||(B_1 - B_2)(A_1 - A_2)||^2 without forming a product. */
-function pairApart(pair: FactorPair, a: Float32Array, b: Float32Array): { product: number; cross: number } {
+/** Squared norms: of B_1 A_1 - B_2 A_2, of (B_1 - B_2)(A_1 - A_2), and of mean(BA); without forming a product. */
+function pairApart(
+  pair: FactorPair,
+  a: Float32Array,
+  b: Float32Array
+): { product: number; cross: number; mean: number } {
   const forA = gramsOf(layoutA(pair), a, b)
   const forB = gramsOf(layoutB(pair), a, b)
   const product =
     contract(forB.change, forA.middle) +
     contract(forB.middle, forA.change) +
     2 * contractTransposed(forB.mixed, forA.mixed, pair.rank)
+  const cross = Math.max(0, contract(forB.change, forA.change))
+  // mean(BA) = B~ A~ + dB dA / 4
+  const mean = contract(forB.middle, forA.middle) + contract(forB.mixed, forA.mixed) / 2 + cross / 16
   // Rounding may leave a hair below zero where the products are equal.
-  return { product: Math.max(0, product), cross: Math.max(0, contract(forB.change, forA.change)) }
+  return { product: Math.max(0, product), cross, mean: Math.max(0, mean) }
 }
+
+/** What a cross term may come to of a mean product of next to nothing: finite, for it goes into files and messages. */
+const MAX_SHARE = 1e6
+
+/** 0 of nothing: two peers that have both not moved leave nothing out. */
+const shareOf = (part: number, whole: number): number => (part === 0 ? 0 : Math.min(MAX_SHARE, part / whole))
 
 function plainApart(entries: readonly ParameterEntry[], a: Float32Array, b: Float32Array): number {
   let sum = 0
@@ -136,13 +151,16 @@ export function productDistance(schema: ParameterSchema, scaleOf: (rank: number)
   return (a, b) => {
     let products = plainApart(others, a, b)
     let crosses = 0
+    let means = 0
     for (const pair of pairs) {
-      const { product, cross } = pairApart(pair, a, b)
+      const { product, cross, mean } = pairApart(pair, a, b)
       const scale2 = scaleOf(pair.rank) ** 2
       products += scale2 * product
       crosses += scale2 * cross
+      means += scale2 * mean
     }
     const cross = Math.sqrt(crosses)
-    return { distance: Math.sqrt(products) + cross / 2, crossTerm: cross / 4 }
+    const crossTerm = cross / 4
+    return { distance: Math.sqrt(products) + cross / 2, crossTerm, crossShare: shareOf(crossTerm, Math.sqrt(means)) }
   }
 }

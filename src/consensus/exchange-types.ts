@@ -6,6 +6,7 @@ import type { DistanceMeasure } from './distance.js'
 import type { LogEntry } from './exchange-log.js'
 import type { Edge, Edges } from './edges.js'
 import type { ExchangeRole, Journal, Observation, PeerId } from './journal.js'
+import type { Layouts } from './layouts.js'
 import type { MixingRule } from './mixing.js'
 import type { OuterMomentum, OuterState } from './outer-momentum.js'
 import type { Distances } from './radius.js'
@@ -51,6 +52,8 @@ export interface ExchangeConfig {
   readonly robust?: RobustSpec
   /** Momentum on what the exchange has come to. Absent: none. */
   readonly outer?: OuterMomentum
+  /** Where peers may differ in rank; absent: all have our schema. */
+  readonly layouts?: Layouts
 }
 
 /** What the machine may look at while it takes one step; `parameters` is read, not kept. */

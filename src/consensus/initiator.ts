@@ -17,7 +17,7 @@ import {
   unexpected,
   withEffects
 } from './session.js'
-import { isSaneWeight, nextExchangeId } from './sides.js'
+import { fittingEdge, isSaneWeight, nextExchangeId, slotsField } from './sides.js'
 import { ask, type Working } from './tasks.js'
 import { termsOf } from './terms.js'
 
@@ -49,6 +49,7 @@ export function* greet(turn: Turn, state: ExchangeState): Working<Step> {
     weight: config.weight,
     codec: config.codec.name,
     gamma: config.gamma,
+    ...slotsField(config),
     ...(edge === undefined ? {} : { reference: edge.reference }),
     ...terms
   }
@@ -62,7 +63,7 @@ export function* onAccept(
   message: AcceptMessage,
   payload?: Uint8Array
 ): Working<Step> {
-  const { view, link, peer } = turn
+  const { config, view, link, peer } = turn
   const { exchangeId } = message
   const session = sessionOf(turn, state, exchangeId)
   if (session?.stage !== 'greeting') return unexpected(turn, state, message)
@@ -71,14 +72,18 @@ export function* onAccept(
       refuse(turn, state, exchangeId, 'absurd-weight'),
       penalise(turn, reject('exchange/absurd-weight', String(message.weight)))
     )
-  const edge = message.reference === undefined ? undefined : session.edge
+  const { slots } = message
+  if (config.layouts !== undefined && config.layouts.pairWith(slots ?? 0) === undefined)
+    return refuseSide(turn, state, exchangeId, reject('codec/malformed', `${slots} slots`))
+  const edge = message.reference === undefined ? undefined : fittingEdge(config, session.edge, slots)
   if (!sameReference(message.reference, edge?.reference))
     return refuseSide(turn, state, exchangeId, reject('codec/malformed', 'an edge that we have not offered'))
-  const partner = yield* ask({ task: 'partner-side', edge, header: message.payload, payload })
+  const partner = yield* ask({ task: 'partner-side', slots, edge, header: message.payload, payload })
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
-  const own = yield* ask({ task: 'own-side', edge, parameters: view.parameters, exchangeId })
+  const own = yield* ask({ task: 'own-side', slots, edge, parameters: view.parameters, exchangeId })
   const mixed = yield* ask({
     task: 'mix',
+    slots,
     own: own.vector,
     partner: partner.value.vector,
     partnerWeight: message.weight,
@@ -91,6 +96,7 @@ export function* onAccept(
   const { increment, observed, leaves } = mixed.value
   const kept = { exchangeId, peer, partnerPhase: message.phase, increment, observed }
   const after = yield* edgeNow(turn, edge, {
+    slots,
     exchangeId,
     initiatorSha256: own.sha256,
     responderSha256: partner.value.sha256,

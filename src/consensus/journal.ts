@@ -30,6 +30,8 @@ export interface Observation {
   readonly distance: number
   /** Of LoRA factors, ||mean(BA) - mean(B) mean(A)||_F over the pair. */
   readonly crossTerm?: number
+  /** It as a share of ||mean(BA)||_F. */
+  readonly crossShare?: number
   /** Share of the difference that was followed: 1 where nothing was clipped. */
   readonly scale: number
   /** The partner was ready to follow us much less far than we are from it, and than we were ready to follow it. */

@@ -21,7 +21,7 @@ import {
   withEffects,
   withExchange
 } from './session.js'
-import { helloRefusal } from './sides.js'
+import { fittingEdge, helloRefusal, slotsField } from './sides.js'
 import { ask, type Working } from './tasks.js'
 import { termsOf } from './terms.js'
 
@@ -73,10 +73,10 @@ function makeWay(turn: Turn, state: ExchangeState): Step | undefined {
 
 export function* accept(turn: Turn, state: ExchangeState, hello: HelloMessage): Working<Step> {
   const { config, view, link, peer } = turn
-  const { exchangeId } = hello
-  const known = config.codec.edge === undefined ? undefined : state.edges.get(peer)
+  const { exchangeId, slots } = hello
+  const known = config.codec.edge === undefined ? undefined : fittingEdge(config, state.edges.get(peer), slots)
   const edge = sameReference(known?.reference, hello.reference) ? known : undefined
-  const own = yield* ask({ task: 'own-side', edge, parameters: view.parameters, exchangeId })
+  const own = yield* ask({ task: 'own-side', slots, edge, parameters: view.parameters, exchangeId })
   const terms = yield* termsNow(turn, state)
   const active: Session = { stage: 'accepted', link, peer, exchangeId, hello, edge, terms, own }
   const journal = noteAccepted(state.journal, peer, exchangeId)
@@ -86,6 +86,7 @@ export function* accept(turn: Turn, state: ExchangeState, hello: HelloMessage): 
     phase: view.phase,
     weight: config.weight,
     payload: { sizeBytes: own.payload.length, sha256: own.sha256 },
+    ...slotsField(config),
     ...(edge === undefined ? {} : { reference: edge.reference }),
     ...terms
   }
@@ -103,10 +104,12 @@ export function* onCommit(
   const session = sessionOf(turn, state, exchangeId)
   if (session?.stage !== 'accepted') return onStrayCommit(turn, state, exchangeId)
   const { edge, own, hello } = session
-  const partner = yield* ask({ task: 'partner-side', edge, header: message.payload, payload })
+  const { slots } = hello
+  const partner = yield* ask({ task: 'partner-side', slots, edge, header: message.payload, payload })
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
   const mixed = yield* ask({
     task: 'mix',
+    slots,
     own: own.vector,
     partner: partner.value.vector,
     partnerWeight: hello.weight,
@@ -119,6 +122,7 @@ export function* onCommit(
   const { increment, observed, leaves } = mixed.value
   const made = { peer, exchangeId, partnerPhase: hello.phase, increment }
   const after = yield* edgeNow(turn, edge, {
+    slots,
     exchangeId,
     initiatorSha256: partner.value.sha256,
     responderSha256: own.sha256,

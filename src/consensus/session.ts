@@ -95,8 +95,12 @@ export const sceneOf = ({ config, view, peer }: Turn, { recent, ownLoss, outer }
 })
 
 /** The edge as it will be once the exchange is committed; absent for codecs without memory. */
-export function* edgeNow({ config }: Turn, edge: Edge | undefined, step: EdgeStep): Working<Edge | undefined> {
-  return config.codec.edge === undefined ? undefined : yield* ask({ task: 'edge', edge, step })
+export function* edgeNow(
+  { config }: Turn,
+  edge: Edge | undefined,
+  { slots, ...step }: EdgeStep & { readonly slots: number | undefined }
+): Working<Edge | undefined> {
+  return config.codec.edge === undefined ? undefined : yield* ask({ task: 'edge', slots, edge, step })
 }
 
 /** The active session, if this message belongs to it. */

@@ -142,10 +142,28 @@ function robustIncrement(
   return { increment: target.map((value, i) => gamma * scale * (value - own[i]!)), scale }
 }
 
+/** What the partner's schema must hash to; undefined for slots that the federation does not have. */
+const schemaOf = ({ schema, layouts }: ExchangeConfig, { slots }: HelloMessage): string | undefined =>
+  layouts === undefined ? schema.hash : layouts.schemaHash(slots ?? 0)
+
+/** What is announced of our slots; nothing where all peers have as many. */
+export const slotsField = ({ layouts }: ExchangeConfig): Pick<HelloMessage, 'slots'> =>
+  layouts === undefined ? {} : { slots: layouts.slots }
+
+/** An edge that is of the pair's size, and not of one that the partner's earlier life was part of. */
+export function fittingEdge(
+  { schema, layouts }: ExchangeConfig,
+  edge: Edge | undefined,
+  slots: number | undefined
+): Edge | undefined {
+  const pair = slots === undefined ? undefined : layouts?.pairWith(slots)
+  return edge?.memory.own.length === (pair?.own.schema ?? schema).size ? edge : undefined
+}
+
 /** The sender of `hello`, seen as a peer: may it mix with us at all? */
 export function helloRefusal(config: ExchangeConfig, hello: HelloMessage): RefusalCode | undefined {
   if (hello.federation !== config.federation) return 'other-federation'
-  if (hello.schema !== config.schema.hash) return 'other-schema'
+  if (hello.schema !== schemaOf(config, hello)) return 'other-schema'
   if (hello.codec !== config.codec.name) return 'other-codec'
   if (hello.gamma !== config.gamma) return 'other-gamma'
   return isSaneWeight(hello.weight) ? undefined : 'absurd-weight'

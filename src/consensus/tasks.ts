@@ -1,16 +1,19 @@
-import type { Decoded } from '../base/verdict.js'
+import { type Decoded, decoded } from '../base/verdict.js'
 import type { ExchangeId, PayloadHeader } from '../codec/messages.js'
 import { euclidean } from './distance.js'
 import { type Edge, edgeAfter, type EdgeStep } from './edges.js'
 import type { ExchangeConfig, Side } from './exchange-types.js'
+import type { PairLayout } from './layouts.js'
 import { type MixedSides, mixSides, type MixTask, ownSide, partnerSide, type SideCode } from './sides.js'
 
 /**
  * The parts of an exchange that take time in proportion to the parameters: what the machine asks for instead of doing it.
  * Plain data and vectors, so that another thread may do it; the answer is the same wherever it is done.
  */
-export type ExchangeTask =
-  /** How far we are from the common start. */
+export type ExchangeTask = {
+  /** Of the partner, where peers differ in that (layouts.ts). */
+  readonly slots?: number | undefined
+} /** How far we are from the common start. */ & (
   | { readonly task: 'travelled'; readonly parameters: Float32Array }
   | {
       readonly task: 'own-side'
@@ -26,6 +29,7 @@ export type ExchangeTask =
     }
   | (MixTask & { readonly task: 'mix' })
   | { readonly task: 'edge'; readonly edge: Edge | undefined; readonly step: EdgeStep }
+)
 
 /** What each of them gives. */
 export interface TaskResults {
@@ -48,18 +52,34 @@ export function* ask<Kind extends keyof TaskResults>(
 
 /** Does one task here and now. Throws `codec/*` and `consensus/*` as `ownSide` does. */
 export function perform(config: ExchangeConfig, task: ExchangeTask): TaskResults[keyof TaskResults] {
+  const pair = task.slots === undefined ? undefined : config.layouts?.pairWith(task.slots)
   switch (task.task) {
     case 'travelled':
       return (config.measure ?? euclidean)(task.parameters, config.reference).distance
-    case 'own-side':
-      return ownSide(config, task.edge, task.parameters, task.exchangeId)
+    case 'own-side': {
+      const { edge, parameters, exchangeId } = task
+      return ownSide({ ...config, ...pair?.own }, edge, pair?.take(parameters) ?? parameters, exchangeId)
+    }
     case 'partner-side':
-      return partnerSide(config, task.edge, task.header, task.payload)
+      return partnerSide({ ...config, ...pair?.partner }, task.edge, task.header, task.payload)
     case 'mix':
-      return mixSides(config, task)
+      return pair === undefined ? mixSides(config, task) : mixPair(config, pair, task)
     case 'edge':
-      return edgeAfter(config, task.edge, task.step)
+      return edgeAfter({ ...config, ...pair?.own }, task.edge, task.step)
   }
+}
+
+/**
+ * As the pair lies, for our parameters as they lie. By pairs only: rules over several states and momentum would need all of
+ * them to be of one size.
+ */
+function mixPair(
+  { robust: _robust, outer: _outer, ...config }: ExchangeConfig,
+  { own, measure, mix, expand }: PairLayout,
+  task: MixTask
+): Decoded<MixedSides, 'codec/not-finite'> {
+  const mixed = mixSides({ ...config, ...own, measure, ...(mix && { mix }) }, task)
+  return mixed.ok ? decoded({ ...mixed.value, increment: expand(mixed.value.increment) }) : mixed
 }
 
 /** Runs a computation to its end, every task here and now. */

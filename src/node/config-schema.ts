@@ -56,6 +56,8 @@ export interface NodeConfig {
   readonly startFrom: string | null
   /** The mask file of the federation's sparse method, where its mask stands in one. */
   readonly maskFile: string | null
+  /** Rank slots (heads, in RAVAN) that this peer trains, where its federation allows for fewer than its rank; null: all. */
+  readonly slots: number | null
   readonly dataDir: string
   /** Shown to other peers beside the peer id; empty: none. */
   readonly label: string
@@ -87,6 +89,8 @@ export interface NodeConfig {
 /** Sockets to open; one for each network of the machine. */
 const MAX_LISTEN_ADDRESSES = 16
 const MAX_THREADS = 1024
+/** The largest rank that a manifest may ask for. */
+const MAX_SLOTS = 1024
 /** Four terabytes: beyond any machine, below what a number of bytes loses digits at. */
 const MAX_MEMORY_MB = 4 * 2 ** 20
 const MAX_PORT = 65_535
@@ -134,6 +138,7 @@ export const configSchema = (defaults: { readonly dataDir: string; readonly thre
     federation: f.path('the federation file'),
     model: f.path('the base model (.onnx)'),
     startFrom: f.nullable(f.path('an adapter folder')).default(null),
+    slots: f.nullable(f.wholeNumber(1, MAX_SLOTS)).default(null),
     maskFile: f.nullable(f.path('a mask file (.safetensors)')).default(null),
     dataDir: f.path('the data directory').default(defaults.dataDir),
     label: f.text('a name of at most 64 characters', { min: 0, max: 64 }).default(''),

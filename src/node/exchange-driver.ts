@@ -70,7 +70,7 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
   const { clock, transport } = components
   const { config, frameTimeoutMs = FRAME_TIMEOUT_MS } = init
   const tallies = createTallies()
-  const payload = payloadBound(config.codec, config.schema.size)
+  const payload = config.layouts?.payload ?? payloadBound(config.codec, config.schema.size)
   const budget = createPeerBudget(clock, { ...init, payloadBytes: payload.bytes })
   const links = createLinks({
     clock,

@@ -20,14 +20,15 @@ const averaged = (average: number | undefined, value: number): number =>
 
 function withObservation(
   sum: ObservedExchanges,
-  { distance, crossTerm, scale, turns }: Observation
+  { distance, crossTerm, crossShare, scale, turns }: Observation
 ): ObservedExchanges {
   return {
     exchanges: sum.exchanges + 1,
     clipped: sum.clipped + (scale < 1 ? 1 : 0),
     onEdge: sum.onEdge + (turns > 0 ? 1 : 0),
     distance: averaged(sum.distance, distance),
-    ...(crossTerm === undefined ? {} : { crossTerm: averaged(sum.crossTerm, crossTerm) })
+    ...(crossTerm === undefined ? {} : { crossTerm: averaged(sum.crossTerm, crossTerm) }),
+    ...(crossShare === undefined ? {} : { crossShare: averaged(sum.crossShare, crossShare) })
   }
 }
 

@@ -31,7 +31,7 @@ export interface ExchangeTasksInit {
 export const taskConfig = ({ config, manifest, schema }: ExchangeTasksInit): ExchangeConfig => ({
   ...config,
   schema,
-  ...mixingConfig(manifest.mixing, manifest.peft, schema)
+  ...mixingConfig(manifest, { schema, reference: config.reference })
 })
 
 /** The vector itself where threads share it already, or a copy that they do. */

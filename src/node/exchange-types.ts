@@ -93,6 +93,8 @@ export interface ObservedExchanges {
   readonly distance?: number
   /** ||mean(BA) - mean(B) mean(A)|| of the factors with the partner, likewise; absent without factors. */
   readonly crossTerm?: number
+  /** It as a share of ||mean(BA)||, likewise. */
+  readonly crossShare?: number
 }
 
 /** The exchange machine at work on a transport. */

@@ -1,13 +1,14 @@
 import { type FederationManifest, MIXING_CODECS } from '../base/federation.js'
 import { PeertuneError } from '../base/errors.js'
 import { OVERLAY_NAMES } from '../base/mixing-rules.js'
-import { defaultGamma, isSparse } from '../codec/registry.js'
+import { defaultGamma, hasMemory, isSparse } from '../codec/registry.js'
 import { DEFAULT_DEGREE } from '../consensus/overlay.js'
 import { SUGGESTED_CLIP } from '../consensus/radius.js'
 import { MAX_RECENT_STATES } from '../consensus/robust-rule.js'
 import * as f from './config-fields.js'
 import { fieldName } from './config.js'
 import { modelSha256 } from './model-hash.js'
+import { mostSlots } from './own-plan.js'
 import { peftMethod } from './peft-fields.js'
 import { sharePatterns } from './shared-part.js'
 import { type YamlFile, printYaml, readYamlFile } from './yaml-file.js'
@@ -73,6 +74,7 @@ const mixingFields = f.section({
   overlay: overlay.exactOptional(),
   robust: robust.exactOptional(),
   momentum: momentum.exactOptional(),
+  productAbove: f.number({ min: 0, max: 1000 }).exactOptional(),
   settleExchanges: f.wholeNumber(0, 10_000).default(12),
   isolationFactor: f.number({ min: 1, max: 1_000_000 }).default(10)
 })
@@ -89,7 +91,7 @@ const mixing = mixingFields
   })
   .transform((fields) => ({ ...fields, gamma: fields.gamma ?? defaultGamma(fields.codec, fields.fraction) }))
 
-const manifestSchema = f.section({
+const fields = f.section({
   peertune: f.exactly(1),
   name: f.matching(/^[a-z0-9][a-z0-9._-]{0,63}$/, 'a name of 1 to 64 small letters, digits, dots and dashes'),
   model: f.section({
@@ -107,8 +109,31 @@ const manifestSchema = f.section({
     })
     .transform(sharePatterns)
     .exactOptional(),
+  peerRanks: f.oneOf(['nested', 'product']).exactOptional(),
   mixing: mixing.prefault({})
 })
+
+const manifestSchema = fields
+  .refine(({ peft, peerRanks }) => peerRanks === undefined || mostSlots(peft) !== undefined, {
+    path: ['peerRanks'],
+    error: 'nothing, unless all shared low-rank methods have one rank, without ranks by layer and start: svd'
+  })
+  .refine(({ peerRanks, mixing }) => peerRanks === undefined || mixing.productAbove === undefined, {
+    path: ['mixing', 'productAbove'],
+    error: 'nothing where peers may differ in rank'
+  })
+  .refine(({ peerRanks, mixing }) => peerRanks === undefined || mixing.robust === undefined, {
+    path: ['mixing', 'robust'],
+    error: 'nothing where peers may differ in rank'
+  })
+  .refine(({ peerRanks, mixing }) => peerRanks === undefined || mixing.momentum?.kind !== 'outer', {
+    path: ['mixing', 'momentum'],
+    error: 'no outer momentum where peers may differ in rank'
+  })
+  .refine(({ peerRanks, mixing }) => peerRanks !== 'product' || !hasMemory(mixing.codec), {
+    path: ['mixing', 'codec'],
+    error: 'a codec without a memory, such as int8, for peerRanks: product'
+  })
 
 /** Throws `config/*` errors that name file, line and field, what was expected and what was got. */
 export const readManifest = async (file: string): Promise<FederationManifest> => checkManifest(await readYamlFile(file))

@@ -29,6 +29,7 @@ import { maskOf } from './mask-of.js'
 import { createNodeData } from './node-data.js'
 import { readNetworkKey } from './network-key.js'
 import { loggingObserver, withLocalFiles } from './model-source.js'
+import { ownPlan } from './own-plan.js'
 import { createParticipant, type Participant } from './participant.js'
 import { withPartnerBook } from './partners.js'
 import { createRefusalBook, type RefusalBook } from './refusal-book.js'
@@ -194,7 +195,8 @@ const cardOf = ({ federation, version, config }: Wiring) => ({ federation, versi
 
 async function startTrainer({ config, manifest, clock, log }: Wiring): Promise<ChildTrainer> {
   const { model: modelPath, device, threads, memory, arithmetic } = config
-  const { task, peft } = manifest
+  const { task } = manifest
+  const peft = ownPlan(manifest, config.slots)
   const trainer = await spawnTrainer({
     entry: entryUrl('node/trainer-main.js'),
     spec: { modelPath, task, peft, device, threads, arithmetic, ...maskOf(config), ...memoryBounds(memory) },
@@ -261,7 +263,8 @@ async function saveAdapter(
 ): Promise<void> {
   const folder = join(dataDir.root, 'adapter')
   await mkdir(folder, { recursive: true, mode: 0o700 })
-  const { task, peft } = manifest
+  const { task } = manifest
+  const peft = ownPlan(manifest, config.slots)
   // Brings the runtime along, which a node needs for nothing else: a tenth of the time of a start.
   const { exportAdapter } = await import('./export-adapter.js')
   await exportAdapter(folder, { modelPath: config.model, task, peft, ...maskOf(config), schema, parameters })

@@ -19,7 +19,7 @@ import type { Selection } from '../tensor/selection.js'
 import type { Trainer } from '../train/trainer.js'
 import { type CatchUp, type CatchUpReport, createCatchUp } from './catch-up.js'
 import type { NodeConfig } from './config-schema.js'
-import { mixingConfig } from './exchange-config.js'
+import { mixingConfig, type SharedStart } from './exchange-config.js'
 import { createExchangeDriver } from './exchange-driver.js'
 import { type ExchangeTasks, type ExchangeTasksInit, MIN_OFFLOADED_PARAMETERS } from './exchange-tasks.js'
 import type { ExchangeDriver } from './exchange-types.js'
@@ -300,11 +300,15 @@ const exchangeConfig = (
 ): ExchangeConfig => ({
   self: transport.self,
   federation,
-  schema: shared.schema,
-  reference: shared.take(trainer.description.initial),
-  ...mixingConfig(manifest.mixing, manifest.peft, shared.schema),
+  ...sharedStart(trainer, shared),
+  ...mixingConfig(manifest, sharedStart(trainer, shared)),
   weight: dataset.size,
   incarnation: randomUUID()
+})
+
+const sharedStart = ({ description }: Trainer, { schema, take }: Selection): SharedStart => ({
+  schema,
+  reference: take(description.initial)
 })
 
 function newsOf({ transport, config, dataset, software }: ParticipantParts, progress: Progress) {

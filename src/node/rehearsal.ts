@@ -1,17 +1,21 @@
 import { dirname, resolve } from 'node:path'
 import { PeertuneError } from '../base/errors.js'
-import { federationHash } from '../base/federation.js'
+import { type FederationManifest, federationHash } from '../base/federation.js'
+import { isPrivate, specsOf } from '../base/peft-spec.js'
 import type { Dataset } from '../data/batch.js'
 import { openDataset } from '../data/source.js'
 import type { DataSpec } from '../data/spec.js'
 import type { AdamWOptions } from '../train/adamw.js'
+import type { LocalOptimiserParts } from '../train/local-optimiser.js'
 import type { Trainer } from '../train/trainer.js'
 import * as f from './config-fields.js'
 import { checkConfigFiles, resolveConfig } from './config.js'
 import { checkModel, readManifest } from './manifest.js'
 import { maskOf } from './mask-of.js'
+import { ownPlan } from './own-plan.js'
 import { openLocalTrainer } from './open-trainer.js'
 import { withCommonStart } from './start-from.js'
+import { trainingTurns } from './training-turns.js'
 
 /** Configurations of one rehearsal; each file is read. */
 const MAX_CONFIGS = 1024
@@ -27,6 +31,7 @@ export interface Rehearsal {
   readonly datasets: readonly Dataset[]
   readonly batchSize: number
   readonly optimiser: AdamWOptions
+  readonly turns: LocalOptimiserParts['turns']
   close(): Promise<void>
 }
 
@@ -51,8 +56,16 @@ export async function openRehearsal({ section, file, origin, peers }: RehearsalO
   if (first === undefined || new Set(read.map(({ hash }) => hash)).size > 1)
     throw new PeertuneError('config/bad-scenario', `${origin(['configs'])}: configurations of several federations`)
   const { config, manifest } = first
+  requireAllShared(manifest)
   const { device, model: modelPath, threads, training } = config
-  const spec = { modelPath, task: manifest.task, peft: manifest.peft, ...maskOf(config), device, threads }
+  const spec = {
+    modelPath,
+    task: manifest.task,
+    peft: ownPlan(manifest, config.slots),
+    ...maskOf(config),
+    device,
+    threads
+  }
   const trainer = await withCommonStart(await openLocalTrainer(spec), manifest, config)
   const open = (peer: number) => {
     const { data } = read[peer % read.length]!.config
@@ -64,8 +77,17 @@ export async function openRehearsal({ section, file, origin, peers }: RehearsalO
     datasets: await Promise.all(Array.from({ length: peers }, (_, peer) => open(peer))),
     batchSize,
     optimiser: { learningRate, weightDecay, beta1, beta2, epsilon },
+    turns: trainingTurns(manifest.peft, trainer.description.schema, manifest.mixing.localSteps),
     close: () => trainer.close()
   }
+}
+
+/** In a rehearsal all peers have the same parameters and exchange all of them. */
+function requireAllShared({ share, peft, peerRanks }: FederationManifest): void {
+  if (share === undefined && peerRanks === undefined && !specsOf(peft).some(isPrivate)) return
+  throw new PeertuneError('config/bad-scenario', 'training.configs: share, private and peerRanks cannot be rehearsed', {
+    hint: 'npm run testnet runs such a federation with real nodes on this machine'
+  })
 }
 
 async function readConfig(file: string) {

@@ -2,8 +2,13 @@ import { sha256Hex } from '../base/bytes.js'
 import { PeertuneError } from '../base/errors.js'
 import type { FederationManifest } from '../base/federation.js'
 import { parametersFrom, readAdapterFolder } from '../peft/adapter-format.js'
-import type { Trainer } from '../train/trainer.js'
+import { isPrivateName } from '../peft/private.js'
+import type { SafetensorsEntry } from '../tensor/safetensors.js'
+import { createSchema, type ParameterEntry, viewOf } from '../tensor/schema.js'
+import { nestedPart, withSlots } from '../tensor/slots.js'
+import type { Trainer, TrainerDescription } from '../train/trainer.js'
 import type { NodeConfig } from './config-schema.js'
+import { mostSlots } from './own-plan.js'
 
 /**
  * The trainer with the common start that the manifest asks for: the seeded one, or that of an adapter folder, which must
@@ -11,7 +16,7 @@ import type { NodeConfig } from './config-schema.js'
  */
 export async function withCommonStart<T extends Trainer>(
   trainer: T,
-  { startFrom }: Pick<FederationManifest, 'startFrom'>,
+  { startFrom, peft, peerRanks }: Partial<Pick<FederationManifest, 'startFrom' | 'peft' | 'peerRanks'>>,
   config: Pick<NodeConfig, 'startFrom'>
 ): Promise<Trainer> {
   if (startFrom === undefined && config.startFrom === null) return trainer
@@ -37,11 +42,29 @@ export async function withCommonStart<T extends Trainer>(
       hint: 'all peers must start from the same file: get the one with this SHA-256'
     })
   const { description } = trainer
-  const initial = parametersFrom(tensors, description.schema)
+  const most = peerRanks === undefined || peft === undefined ? undefined : mostSlots(peft)
+  const initial = ownPart(tensors, description, most)
   return {
     description: { ...description, initial },
     step: (parameters, batch) => trainer.step(parameters, batch),
     evaluate: (parameters, batch) => trainer.evaluate(parameters, batch),
     close: () => trainer.close()
   }
+}
+
+/** A start of the federation's rank, as far as our slots go; what is private starts from the seed. */
+function ownPart(
+  tensors: ReadonlyMap<string, SafetensorsEntry>,
+  { schema, initial }: Pick<TrainerDescription, 'schema' | 'initial'>,
+  most: number | undefined
+): Float32Array {
+  const open = schema.entries.filter(({ name }) => !isPrivateName(name))
+  const part = open.length === schema.entries.length ? schema : createSchema(open)
+  const whole = most === undefined ? part : withSlots(part, most)
+  const start = nestedPart(whole, part).take(parametersFrom(tensors, whole))
+  if (part === schema) return start
+  const result = initial.slice()
+  for (const [index, entry] of part.entries.entries())
+    viewOf(result, open[index] as ParameterEntry).set(viewOf(start, entry))
+  return result
 }

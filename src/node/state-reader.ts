@@ -87,7 +87,9 @@ export function createStateReader(parts: StateReaderParts): StateReader {
       return 'malformed'
     }
     if (request.value.federation !== parts.config.federation) return 'other-federation'
-    if (request.value.schema !== parts.config.schema.hash) return 'other-schema'
+    // Where peers differ in rank they can tell each other how far they are, but not start from each other's states.
+    const anyRank = request.value.placeOnly && parts.config.layouts !== undefined
+    if (request.value.schema !== parts.config.schema.hash && !anyRank) return 'other-schema'
     if (request.value.placeOnly ? placePasses(peer) : passes(peer) && underWay < MAX_STATES_AT_ONCE) return undefined
     onVerdict(peer, ignore('state/rate-limited'))
     return 'rate-limited'

@@ -119,11 +119,12 @@ function bytesOf({ participant, traffic, trainer }: StatusSources): Status['byte
 function mixingOf({ participant }: StatusSources): Pick<Status, 'mixing'> {
   const stats = participant?.driver.stats()
   if (stats?.observed.distance === undefined) return {}
-  const { exchanges, clipped, distance, crossTerm } = stats.observed
+  const { exchanges, clipped, distance, crossTerm, crossShare } = stats.observed
   return {
     mixing: {
       distance,
       ...(crossTerm === undefined ? {} : { crossTerm }),
+      ...(crossShare === undefined ? {} : { crossShare }),
       clipRate: clipped / exchanges,
       bytesPerExchange: (stats.bytesSent + stats.bytesReceived) / stats.committed
     }

@@ -7,11 +7,11 @@ import { readExchangeLog } from '../checkpoint/file-exchange-log.js'
 import { createFileStore } from '../checkpoint/file-store.js'
 import type { NodeState } from '../checkpoint/state.js'
 import type { ParameterSchema } from '../tensor/schema.js'
-import { selectTensors } from '../tensor/selection.js'
 import type { NodeConfig } from './config-schema.js'
 import { dataDirPaths } from './data-dir.js'
 import { writePrivateFile } from './private-file.js'
 import { recover } from './recovery.js'
+import { sharedPart } from './shared-part.js'
 
 /** What a data directory remembers of the node it belongs to, so that its checkpoints can be read without the rest. */
 export interface NodeRecord {
@@ -49,7 +49,7 @@ export async function readTrained(
   const { checkpoints: directory } = dataDirPaths(dataDir)
   const hashes = { federationHash: federationHash(manifest), schemaHash: schema.hash }
   const saved = await createFileStore({ directory, log: silentLogger }).load(hashes)
-  const shared = selectTensors(schema, manifest.share)
+  const shared = sharedPart(manifest, schema)
   const identity = { ...hashes, size: shared.schema.size }
   const load = (after: number) => readExchangeLog({ directory, identity, log: silentLogger }, after)
   const [, made] = await recover({ saved, shared, exchangeLog: { load } })

@@ -9,8 +9,8 @@ import { emitBase, int, type LinearUse, real, rewriteLinears, withTensors } from
 export interface CoreOptions {
   /** The rank is that of one core. */
   readonly modules: readonly LowRankModule[]
-  /** Cores side by side. */
-  readonly heads: number
+  /** Cores side by side; undefined: one, without an axis for it. */
+  readonly heads: number | undefined
   /** Every peer that has it draws the same bases. */
   readonly seed: string
 }
@@ -27,11 +27,13 @@ export interface CoreOptions {
  * Linear in its parameters: mixing is exact, for rank^2 numbers a module whatever its width. PEFT loads it as LoRA of
  * rank heads * rank with B_h R_h for B.
  */
-export function createCore({ modules, heads, seed }: CoreOptions): Adapter {
-  const wide = modules.map((module) => ({ ...module, heads, total: module.rank * heads }))
+export function createCore({ modules, heads: sideBySide, seed }: CoreOptions): Adapter {
+  const heads = sideBySide ?? 1
+  const isHeaded = sideBySide !== undefined
+  const wide = modules.map((module) => ({ ...module, heads, isHeaded, total: module.rank * heads }))
   const tensors = wide.map(({ path, rank }) => ({
     name: nameR(path),
-    shape: heads === 1 ? [rank, rank] : [heads, rank, rank],
+    shape: isHeaded ? [heads, rank, rank] : [rank, rank],
     initial: new Float32Array(heads * rank * rank)
   }))
   const frozen = wide.flatMap((module) => {
@@ -62,6 +64,8 @@ export function createCore({ modules, heads, seed }: CoreOptions): Adapter {
 
 interface CoreModule extends LowRankModule {
   readonly heads: number
+  /** The core has an axis of heads. */
+  readonly isHeaded: boolean
   /** heads * rank */
   readonly total: number
 }
@@ -73,15 +77,14 @@ const nameBaseB = (path: string): string => `${path}.core_B.weight`
 /** low = x A^T; mid_h = low_h R_h^T; y = mid B^T * scale + base. */
 function emitCore(use: LinearUse<CoreModule>, context: RewriteContext): void {
   const { module, x, y, rows } = use
-  const { path, total, heads, scale, outFeatures } = module
+  const { path, total, isHeaded, scale, outFeatures } = module
   const transB = int(1)
   const base = emitBase(use, context)
   const shape = [rows, total]
   const low = context.emit({ op: 'Gemm', inputs: [x, nameBaseA(path)], attributes: { transB }, shape })
-  const mid =
-    heads === 1
-      ? context.emit({ op: 'Gemm', inputs: [low, nameR(path)], attributes: { transB }, shape })
-      : emitHeads(low, use, context)
+  const mid = isHeaded
+    ? emitHeads(low, use, context)
+    : context.emit({ op: 'Gemm', inputs: [low, nameR(path)], attributes: { transB }, shape })
   context.emit({
     op: 'Gemm',
     inputs: [mid, nameBaseB(path), base],

@@ -58,11 +58,11 @@ const lora = <Name extends 'lora' | 'rslora' | 'ffa-lora'>(linear: boolean, free
   }
 })
 
-const core = <Name extends 'lora-xs' | 'ravan'>(): MethodEntry<Name> => ({
+const core = <Name extends 'lora-xs' | 'ravan'>(headed: boolean): MethodEntry<Name> => ({
   family: 'reparameterized',
   linear: true,
   create: (spec: CoreSpec, { linears }) => [
-    createCore({ modules: rankedModules(spec, linears), heads: spec.heads, seed: spec.seed })
+    createCore({ modules: rankedModules(spec, linears), heads: headed ? spec.heads : undefined, seed: spec.seed })
   ]
 })
 
@@ -78,8 +78,8 @@ export const METHODS: Table = {
     linear: false,
     create: (spec, { base, linears }) => [createDora({ modules: rankedModules(spec, linears), base, seed: spec.seed })]
   },
-  'lora-xs': core(),
-  ravan: core(),
+  'lora-xs': core(false),
+  ravan: core(true),
   ia3: {
     family: 'additive',
     linear: true,

@@ -1,6 +1,7 @@
 import type { Rng } from '../base/rng.js'
 import type { LinearView } from './merge-target.js'
-import { orthonormalise } from './orthonormal.js'
+import { inner, orthogonaliseRows } from '../tensor/jacobi.js'
+import { orthonormalise } from '../tensor/orthonormal.js'
 
 export interface SingularTriplets {
   /** float64[rank], falling. */
@@ -22,8 +23,6 @@ export interface SvdOptions {
 const OVERSAMPLING = 8
 /** Products with W and its transpose; more change the subspace by less than training does in a step. */
 const ITERATIONS = 8
-/** Jacobi sweeps; quadratic convergence needs half as many. */
-const MAX_SWEEPS = 30
 
 /**
  * The largest singular values and vectors of a matrix, by subspace iteration from a seeded start (Halko, Martinsson &
@@ -45,7 +44,7 @@ export function topSingular({ values: w, outStride, inStride }: LinearView, opti
     if (iteration < ITERATIONS - 1) orthonormalise(right, width, inFeatures)
   }
   // W ~ left^T right with orthonormal rows of `left`: rotate both until the rows of `right` are orthogonal, too.
-  jacobi(right, inFeatures, left, outFeatures, width)
+  orthogonaliseRows({ values: right, columns: inFeatures }, { values: left, columns: outFeatures }, width)
   return largestFirst(right, inFeatures, left, outFeatures, { width, rank })
 }
 
@@ -69,44 +68,6 @@ function multiply(m: Float32Array, layout: Layout, vectors: Float64Array, count:
   return result
 }
 
-/** One-sided Jacobi: plane rotations of the rows of `a`, and of those of `companion` with them. */
-function jacobi(a: Float64Array, columns: number, companion: Float64Array, others: number, rows: number): void {
-  for (let sweep = 0; sweep < MAX_SWEEPS; sweep++) {
-    let rotated = false
-    for (let p = 0; p < rows - 1; p++)
-      for (let q = p + 1; q < rows; q++) {
-        const [alpha, beta, gamma] = [inner(a, p, p, columns), inner(a, q, q, columns), inner(a, p, q, columns)]
-        if (Math.abs(gamma) <= 1e-15 * Math.sqrt(alpha * beta)) continue
-        rotated = true
-        const zeta = (beta - alpha) / (2 * gamma)
-        const t = (zeta < 0 ? -1 : 1) / (Math.abs(zeta) + Math.sqrt(1 + zeta * zeta))
-        const cosine = 1 / Math.sqrt(1 + t * t)
-        rotate(a, [p, q], columns, [cosine, cosine * t])
-        rotate(companion, [p, q], others, [cosine, cosine * t])
-      }
-    if (!rotated) return
-  }
-}
-
-function inner(a: Float64Array, p: number, q: number, columns: number): number {
-  let sum = 0
-  for (let i = 0; i < columns; i++) sum += a[p * columns + i]! * a[q * columns + i]!
-  return sum
-}
-
-function rotate(
-  a: Float64Array,
-  [p, q]: readonly [number, number],
-  columns: number,
-  [cosine, sine]: readonly [number, number]
-): void {
-  for (let i = 0; i < columns; i++) {
-    const [x, y] = [a[p * columns + i]!, a[q * columns + i]!]
-    a[p * columns + i] = cosine * x - sine * y
-    a[q * columns + i] = sine * x + cosine * y
-  }
-}
-
 function largestFirst(
   right: Float64Array,
   columns: number,
@@ -114,7 +75,7 @@ function largestFirst(
   rows: number,
   { width, rank }: { readonly width: number; readonly rank: number }
 ): SingularTriplets {
-  const norms = Array.from({ length: width }, (_, k) => Math.sqrt(inner(right, k, k, columns)))
+  const norms = Array.from({ length: width }, (_, k) => Math.sqrt(inner({ values: right, columns }, k, k)))
   const order = norms.map((_, k) => k).sort((a, b) => norms[b]! - norms[a]! || a - b)
   const kept = order.slice(0, rank)
   const pick = (a: Float64Array, size: number, scale: (k: number) => number): Float64Array => {

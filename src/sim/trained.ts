@@ -2,7 +2,7 @@ import { PeertuneError } from '../base/errors.js'
 import type { Dataset } from '../data/batch.js'
 import type { AdamWOptions, AdamWState } from '../train/adamw.js'
 import { type DatasetEvaluation, evaluateDataset } from '../train/evaluate.js'
-import { createLocalOptimiser } from '../train/local-optimiser.js'
+import { createLocalOptimiser, type LocalOptimiserParts } from '../train/local-optimiser.js'
 import type { Schedule } from '../train/schedule.js'
 import type { Trainer } from '../train/trainer.js'
 import type { Scenario } from './scenario.js'
@@ -16,6 +16,8 @@ export interface Training {
   readonly batchSize: number
   /** AdamW with its peak learning rate; it falls to 0 along a cosine over the scenario's `totalSteps`, or stays without them. */
   readonly optimiser: AdamWOptions
+  /** What each local step updates, as `LocalOptimiserParts.turns`; everything without it. */
+  readonly turns?: LocalOptimiserParts['turns']
 }
 
 /**
@@ -59,12 +61,13 @@ interface LearnerParts {
 }
 
 function createLearner({ peer, parameters, saved, training, schedule }: LearnerParts): Learner {
-  const { trainer, datasets, batchSize, optimiser: options } = training
+  const { trainer, datasets, batchSize, optimiser: options, turns } = training
   const optimiser = createLocalOptimiser({
     trainer,
     batches: datasets[peer]!.batches(batchSize, saved?.cursor),
     parameters,
     options: { ...options, schedule },
+    turns,
     ...(saved && { state: copyOf(saved.optimiser) })
   })
   return {

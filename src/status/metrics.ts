@@ -88,6 +88,7 @@ function addMixing(registry: Registry, { mixing, staleness, neighbours, caughtUp
     counter(registry, 'peertune_states_given_total', 'States given to others to read', statesGiven)
   gauge(registry, 'peertune_mixing_distance', 'Distance to the partner before mixing, of late', mixing?.distance)
   gauge(registry, 'peertune_mixing_cross_term', 'What averaging factors leaves out of products', mixing?.crossTerm)
+  gauge(registry, 'peertune_mixing_cross_share', 'The cross term over the mean product', mixing?.crossShare)
   gauge(registry, 'peertune_mixing_clip_ratio', 'Share of exchanges that were clipped', mixing?.clipRate)
   gauge(registry, 'peertune_mixing_exchange_bytes', 'Bytes for each exchange made', mixing?.bytesPerExchange)
 }

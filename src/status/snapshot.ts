@@ -106,6 +106,8 @@ export interface Status {
     /** Distance to the partner before mixing, over about the last ten exchanges. */
     readonly distance: number
     readonly crossTerm?: number
+    /** It as a share of the mean product; above a few hundredths, shorter rounds or `mixing.productAbove` help. */
+    readonly crossShare?: number
     /** Share of the exchanges that followed the partner less than all the way. */
     readonly clipRate: number
     /** Bytes of the exchange protocol in both directions for each exchange that was made. */

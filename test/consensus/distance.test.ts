@@ -64,7 +64,7 @@ describe('the distance in product space', () => {
       fc.property(fc.string(), (seed) => {
         const [x, y] = [gaussian(schema.size, seed, 'x'), gaussian(schema.size, seed, 'y')]
         expect(measure(x, y)).toEqual(measure(y, x))
-        expect(measure(x, x)).toEqual({ distance: 0, crossTerm: 0 })
+        expect(measure(x, x)).toEqual({ distance: 0, crossTerm: 0, crossShare: 0 })
       }),
       { numRuns: 20 }
     )

@@ -11,6 +11,7 @@ import type {
   LinkId,
   LocalView
 } from '../../src/consensus/exchange-types.js'
+import type { Layouts } from '../../src/consensus/layouts.js'
 import { addInto } from '../../src/tensor/linear.js'
 
 type Item = { readonly kind: 'send'; readonly effect: ExchangeEffect & { type: 'send' } } | { readonly kind: 'end' }
@@ -33,6 +34,8 @@ export interface MachineOptions {
   readonly clip?: number
   readonly measure?: DistanceMeasure
   readonly more?: Partial<ExchangeConfig>
+  /** Peers that differ in more than weight and name. */
+  readonly layouts?: readonly (Layouts & Pick<ExchangeConfig, 'schema' | 'reference'>)[]
 }
 
 export const machineConfig = (index: number, options: MachineOptions): ExchangeConfig => ({
@@ -44,10 +47,14 @@ export const machineConfig = (index: number, options: MachineOptions): ExchangeC
   gamma: options.gamma ?? 1,
   weight: options.weights[index]!,
   incarnation: `life-${index}`,
+  ...layoutFields(options.layouts?.[index]),
   ...(options.clip === undefined ? {} : { clip: options.clip }),
   ...(options.measure === undefined ? {} : { measure: options.measure }),
   ...options.more
 })
+
+const layoutFields = (layouts: (Layouts & Pick<ExchangeConfig, 'schema' | 'reference'>) | undefined) =>
+  layouts === undefined ? {} : { layouts, schema: layouts.schema, reference: layouts.reference }
 
 /**
  * Pure machines joined by links that deliver in any order between links, in order on a link, can be cut anywhere and
@@ -118,6 +125,9 @@ export function machineNetwork(options: MachineOptions) {
     },
 
     deliver,
+
+    /** Everything that was delivered to a machine, in order. */
+    carried,
 
     /** What is on its way to one end of a link. */
     queued: (linkId: LinkId, side: 0 | 1): readonly Item[] => [...links.get(linkId)!.queues[side]],

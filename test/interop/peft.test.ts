@@ -66,6 +66,7 @@ async function plansOf(modelPath: string, task: TaskSpec): Promise<Record<string
     ...Object.fromEntries(METHODS.map((method) => [method, usual(method) as PeftPlan])),
     ravan: { ...usual('ravan'), heads: 2 } as PeftPlan,
     'lora-from-svd': { ...lora, start: 'svd' },
+    'lora-shared-and-private': [lora, { ...lora, rank: 2, alpha: 5, head: [], private: true }],
     'lora-ranks': { ...lora, ranks: { 'layers.1': 2, 'layer.1': 2, 'h.1': 2 } },
     ...(task === classify ? {} : { prefix: usual('prefix') as PeftPlan })
   }

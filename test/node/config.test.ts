@@ -44,6 +44,7 @@ describe('resolveConfig', () => {
       bootstrap: [],
       startFrom: null,
       maskFile: null,
+      slots: null,
       networkKey: null,
       denyList: null,
       http: { host: '127.0.0.1', port: 0, expose: false },

@@ -91,7 +91,7 @@ describe('prometheusText', () => {
   it('shows what exchanges have shown, and who is turned away', async () => {
     const [bob, carol] = status().peers
     const scraped = await scrape({
-      mixing: { distance: 3.5, crossTerm: 0.25, clipRate: 0.125, bytesPerExchange: 9000 },
+      mixing: { distance: 3.5, crossTerm: 0.25, crossShare: 0.04, clipRate: 0.125, bytesPerExchange: 9000 },
       staleness: { steps: 7, limit: 100 },
       neighbours: ['a', 'b', 'c'],
       caughtUp: { reason: 'newcomer', atMs: 61_500, sources: 5, distance: 8.5, kept: 0 },

@@ -7,6 +7,7 @@ import { checkModel, createManifest, readManifest } from '../../node/manifest.js
 import { maskOf } from '../../node/mask-of.js'
 import { withLocalFiles } from '../../node/model-source.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
+import { ownPlan } from '../../node/own-plan.js'
 import { withCommonStart } from '../../node/start-from.js'
 import { readTrained } from '../../node/trained.js'
 import { type AdapterFolder, parametersFrom, readAdapterFolder } from '../../peft/adapter-format.js'
@@ -31,7 +32,7 @@ export async function evaluate(options: EvalOptions, env: Environment, out: Outp
   await checkModel(manifest, config.model)
   const folder =
     options.adapter === undefined ? undefined : await readAdapterFolder(await localAdapter(options.adapter, env))
-  const trainer = await open(config, manifest, folder === undefined ? manifest.peft : checkedPlan(folder, manifest))
+  const trainer = await open(config, manifest, planOf(config, manifest, folder))
   try {
     const { of, parameters } = await parametersOf(trainer, { config, manifest, folder })
     const dataset = await openDataset(config.data, manifest.task, trainer.description)
@@ -48,6 +49,9 @@ const measuresOf = ({ loss, accuracy, correlation }: DatasetEvaluation): string 
   correlation === undefined
     ? `loss ${loss.toFixed(4)} nats, accuracy ${(100 * accuracy).toFixed(2)} %`
     : `mean squared error ${loss.toFixed(4)}, correlation ${correlation.toFixed(4)}`
+
+const planOf = (config: NodeConfig, manifest: FederationManifest, folder: AdapterFolder | undefined): PeftPlan =>
+  folder === undefined ? ownPlan(manifest, config.slots) : checkedPlan(folder, manifest)
 
 /** The plan of a folder is somebody else's file: checked as a manifest's would be. */
 const checkedPlan = ({ plan }: AdapterFolder, manifest: FederationManifest): PeftPlan =>

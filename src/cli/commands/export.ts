@@ -10,6 +10,7 @@ import { writeMergedModel } from '../../node/merged-model.js'
 import { modelCard } from '../../node/model-card.js'
 import { maskOf } from '../../node/mask-of.js'
 import { openLocalTrainer } from '../../node/open-trainer.js'
+import { ownPlan } from '../../node/own-plan.js'
 import { loadAdaptedModel } from '../../node/program.js'
 import { readPartners } from '../../node/partners.js'
 import { type NodeRecord, readTrained, readNodeRecord } from '../../node/trained.js'
@@ -32,7 +33,8 @@ export interface ExportOptions {
 export async function exportTrained(options: ExportOptions, out: Output): Promise<void> {
   const record = await readNodeRecord(options.dataDir)
   const { config, manifest } = record
-  const { task, peft } = manifest
+  const { task } = manifest
+  const peft = ownPlan(manifest, config.slots)
   const spec = { modelPath: config.model, task, peft, ...maskOf(config) }
   await checkModel(manifest, config.model)
   const adapted = await loadAdaptedModel(spec)
@@ -72,7 +74,8 @@ function partNamed(name = 'all'): AdapterPart {
 
 async function measure({ config, manifest }: NodeRecord, parameters: Float32Array) {
   const { model: modelPath, device, threads } = config
-  const { task, peft } = manifest
+  const { task } = manifest
+  const peft = ownPlan(manifest, config.slots)
   const trainer = await openLocalTrainer({ modelPath, task, peft, ...maskOf(config), device, threads })
   try {
     const dataset = await openDataset(config.data, manifest.task, trainer.description)
