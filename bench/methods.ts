@@ -26,7 +26,7 @@ const ROWS: Readonly<Record<string, Row>> = {
   'ffa-lora': { peft: { method: 'ffa-lora', ...lowRank }, learningRate: 1e-2 },
   'lora-svd': { peft: { method: 'lora', ...lowRank, start: 'svd' }, learningRate: 3e-3 },
   'lora-xs': { peft: { method: 'lora-xs', ...lowRank, rank: 16, alpha: 16, heads: 1 }, learningRate: 1e-2 },
-  ravan: { peft: { method: 'ravan', ...lowRank, rank: 16, alpha: 16, heads: 4 }, learningRate: 1e-2 },
+  ravan: { peft: { method: 'ravan', ...lowRank, alpha: 8, heads: 4 }, learningRate: 1e-2 },
   bottleneck: {
     peft: { method: 'bottleneck', placement: 'pfeiffer', targets: [], width: 16, activation: 'gelu', ...common },
     learningRate: 3e-3
