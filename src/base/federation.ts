@@ -55,8 +55,34 @@ export type MixingCodec = (typeof MIXING_CODECS)[number]
 /** How peers of different ranks mix. */
 export type PeerRanks = 'nested' | 'product'
 
+/** What is broadcast, with `mode: broadcast`. */
+export const BROADCAST_CODECS = ['int8', 'int4', 'topk', 'topk-int4'] as const
+
+/** Updates to everybody, for small federations with thin uplinks. */
+export interface BroadcastSpec {
+  readonly codec: (typeof BROADCAST_CODECS)[number]
+  /** Share of the elements that a sparse codec sends. */
+  readonly fraction: number
+  /** What the weighted mean of all pseudo-gradients is multiplied by. */
+  readonly outerStep: number
+  /** What is left, from one update to the next, of what the codec left out. */
+  readonly decay: number
+  /** The most that one update may move one parameter, in (0, 1]. */
+  readonly maxStep: number
+  /** Pseudo-gradients of a larger Euclidean norm are scaled down to it. Absent: none are. */
+  readonly maxNorm?: number
+  /** Authors whose updates count; beyond it newcomers are refused. */
+  readonly maxAuthors: number
+  /** Peer ids of the only authors there are. Absent: whoever comes. */
+  readonly authors?: readonly string[]
+}
+
 /** How peers mix. */
 export interface MixingSpec {
+  /** Absent: `pairwise`, exchanges of two. */
+  readonly mode?: 'pairwise' | 'broadcast'
+  /** With `mode: broadcast` and only then; `codec` to `isolationFactor` below are of exchanges, save `localSteps`. */
+  readonly broadcast?: BroadcastSpec
   /** Local optimiser steps between exchanges (H of algorithms with local steps). */
   readonly localSteps: number
   readonly codec: MixingCodec

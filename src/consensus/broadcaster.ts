@@ -68,6 +68,8 @@ export interface Broadcaster {
   replay(entries: Iterable<BroadcastEntry>): void
   /** Forgets what was learned and not told. */
   onReplica(): void
+  /** What the last life had learned and not told, float32[size] each: on top of the replica, and in the next update. */
+  restore(untold: { readonly progress: Float32Array; readonly residual: Float32Array }): void
   /** SHA-256 of the sum. */
   hash(): string
   saved(): SavedBroadcast
@@ -120,6 +122,10 @@ export function createBroadcaster(parts: BroadcasterParts): Broadcaster {
       onReplica()
     },
     onReplica,
+    restore(untold) {
+      residual = untold.residual.slice()
+      for (let i = 0; i < live.length; i++) live[i] = replica.parameters[i]! + untold.progress[i]!
+    },
     hash: replica.hash,
     saved: () => ({ state, units: replica.units(), residual }),
     snapshot() {

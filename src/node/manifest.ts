@@ -1,4 +1,5 @@
-import { type FederationManifest, MIXING_CODECS } from '../base/federation.js'
+import { BROADCAST_CODECS, type FederationManifest, MIXING_CODECS } from '../base/federation.js'
+import { MAX_AUTHORS } from '../consensus/fixed-point.js'
 import { PeertuneError } from '../base/errors.js'
 import { OVERLAY_NAMES } from '../base/mixing-rules.js'
 import { defaultGamma, hasMemory, isSparse } from '../codec/registry.js'
@@ -65,7 +66,27 @@ const momentum = f.variants('kind', [
   f.section({ kind: f.exactly('quasi-global'), decay: f.number({ min: 0, below: 1 }).default(0.9) })
 ])
 
+const broadcastFields = f.section({
+  codec: f.oneOf(BROADCAST_CODECS).default('topk-int4'),
+  fraction: f.number({ above: 0, max: 0.5 }).default(0.02),
+  outerStep: f.number({ above: 0, max: 100 }).default(3),
+  decay: f.number({ min: 0, max: 1 }).default(0.95),
+  maxStep: f.number({ above: 0, max: 1 }).default(1),
+  maxNorm: f.number({ above: 0, max: 1_000_000 }).exactOptional(),
+  maxAuthors: f.wholeNumber(1, MAX_AUTHORS).default(64),
+  authors: f
+    .list(f.matching(/^[1-9A-HJ-NP-Za-km-z]{40,64}$/, 'a peer id'), {
+      of: 'peer ids',
+      min: 1,
+      max: MAX_AUTHORS,
+      distinct: true
+    })
+    .exactOptional()
+})
+
 const mixingFields = f.section({
+  mode: f.oneOf(['pairwise', 'broadcast']).exactOptional(),
+  broadcast: broadcastFields.exactOptional(),
   localSteps: f.wholeNumber(1, 1_000_000).default(10),
   codec: f.oneOf(MIXING_CODECS).default('int8'),
   fraction: f.number({ above: 0, max: 0.5 }).exactOptional(),
@@ -89,7 +110,15 @@ const mixing = mixingFields
     path: ['clip'],
     error: 'nothing, since BALANCE sets the radius'
   })
-  .transform((fields) => ({ ...fields, gamma: fields.gamma ?? defaultGamma(fields.codec, fields.fraction) }))
+  .refine(({ mode, broadcast }) => broadcast === undefined || mode === 'broadcast', {
+    path: ['broadcast'],
+    error: 'nothing, unless mode is broadcast'
+  })
+  .transform((fields) => ({
+    ...fields,
+    ...(fields.mode === 'broadcast' && { broadcast: fields.broadcast ?? broadcastFields.parse({}) }),
+    gamma: fields.gamma ?? defaultGamma(fields.codec, fields.fraction)
+  }))
 
 const fields = f.section({
   peertune: f.exactly(1),

@@ -8,17 +8,20 @@ import { type FederationManifest, federationHash } from '../base/federation.js'
 import { type Logger, silentLogger } from '../base/log.js'
 import { seededRng } from '../base/rng.js'
 import type { Verdict } from '../base/verdict.js'
+import { createFileBroadcastLog } from '../checkpoint/file-broadcast-log.js'
 import { createFileExchangeLog } from '../checkpoint/file-exchange-log.js'
 import { createFileStore } from '../checkpoint/file-store.js'
 import type { PeerTable } from '../consensus/peers.js'
 import type { Dataset } from '../data/batch.js'
 import { type Hello, startHello } from '../gossip/hello.js'
+import { createSigner, verifySignature } from '../gossip/libp2p-signature.js'
 import { createLibp2pTransport, type Libp2pTransport } from '../gossip/libp2p.js'
 import { federationTopics } from '../gossip/topics.js'
 import type { PeerId } from '../gossip/transport.js'
 import { startStatusServer, type StatusServer } from '../status/server.js'
 import type { ParameterSchema } from '../tensor/schema.js'
 import { type ChildTrainer, spawnTrainer } from '../train/child-trainer.js'
+import { createBroadcastParticipant } from './broadcast-participant.js'
 import type { NodeConfig } from './config-schema.js'
 import { type DataDir, openDataDir } from './data-dir.js'
 import { readDenyList, watchDenyList } from './deny-list.js'
@@ -234,24 +237,36 @@ async function openParticipant(
   const trainer = await withCommonStart(child, manifest, config)
   const dataset = await openData(trainer.description)
   const { schema } = trainer.description
-  return createParticipant({
+  const logOf = {
+    directory: dataDir.checkpoints,
+    identity: {
+      federationHash: wiring.federation,
+      schemaHash: schema.hash,
+      size: sharedPart(manifest, schema).schema.size
+    },
+    log
+  }
+  const parts = {
     ...wiring,
     trainer,
     dataset,
-    store: withPartnerBook(createFileStore({ directory: dataDir.checkpoints, log }), { dataDir: dataDir.root, table }),
-    exchangeLog: createFileExchangeLog({
-      directory: dataDir.checkpoints,
-      identity: {
-        federationHash: wiring.federation,
-        schemaHash: schema.hash,
-        size: sharedPart(manifest, schema).schema.size
-      },
-      log
-    }),
-    exchangeTasks: (init) => startExchangeTasks(entryUrl('node/exchange-tasks-main.js'), init),
+    store: createFileStore({ directory: dataDir.checkpoints, log }),
     software: `peertune/${version}`,
     onVerdict: (peer: PeerId, verdict: Verdict) => refusals.note(peer, verdict),
-    onDone: (parameters) => saveAdapter(wiring, trainer.description.schema, parameters)
+    onDone: (parameters: Float32Array) => saveAdapter(wiring, trainer.description.schema, parameters)
+  }
+  if (manifest.mixing.mode !== 'broadcast')
+    return createParticipant({
+      ...parts,
+      store: withPartnerBook(parts.store, { dataDir: dataDir.root, table }),
+      exchangeLog: createFileExchangeLog(logOf),
+      exchangeTasks: (init) => startExchangeTasks(entryUrl('node/exchange-tasks-main.js'), init)
+    })
+  return createBroadcastParticipant({
+    ...parts,
+    broadcastLog: createFileBroadcastLog(logOf),
+    sign: createSigner(wiring.identity.key),
+    verify: verifySignature
   })
 }
 

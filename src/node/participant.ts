@@ -17,6 +17,7 @@ import { type DatasetEvaluation, evaluateDataset } from '../train/evaluate.js'
 import { createLocalOptimiser, type LocalOptimiser, type LocalOptimiserOptions } from '../train/local-optimiser.js'
 import type { Selection } from '../tensor/selection.js'
 import type { Trainer } from '../train/trainer.js'
+import type { BroadcastStats } from './broadcast-view.js'
 import { type CatchUp, type CatchUpReport, createCatchUp } from './catch-up.js'
 import type { NodeConfig } from './config-schema.js'
 import { mixingConfig, type SharedStart } from './exchange-config.js'
@@ -67,7 +68,10 @@ export interface ParticipantView {
   readonly bytesBefore: { readonly sent: number; readonly received: number }
   /** Attempts to mix that failed since the start, by code. */
   readonly failures: Readonly<Record<string, number>>
-  readonly driver: ExchangeDriver
+  /** Absent where peers broadcast. */
+  readonly driver?: ExchangeDriver
+  /** Where peers broadcast. */
+  readonly broadcast?: BroadcastStats
   readonly membership: Membership
   /** The last look at several peers' states; absent where none was needed. */
   readonly caughtUp: CatchUpReport | undefined
@@ -86,7 +90,7 @@ export interface Participant {
 }
 
 /** What this peer has learned so far, and its means to learn more. */
-interface Learner {
+export interface Learner {
   /** float32[schema.size], live: steps and exchanges change it in place. */
   readonly parameters: Float32Array
   readonly optimiser: LocalOptimiser
@@ -129,12 +133,7 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
 
   const finish = async (): Promise<void> => {
     await others.membership.announce()
-    const heldOut = parts.dataset.evaluation(parts.config.training.batchSize)
-    const result = await evaluateDataset(trainer, learner.parameters, heldOut)
-    await keeper.save()
-    await parts.onDone?.(learner.parameters)
-    evaluation = { ...result, atStep: learner.progress.rounds().step }
-    log.info({ ...evaluation }, 'done: from now on only answering others')
+    evaluation = await conclude(parts, learner, keeper.save)
   }
   return {
     run: (signal) => live(parts, learner, others, keeper, finish, signal),
@@ -156,7 +155,22 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
   }
 }
 
-function createLearner(parts: ParticipantParts, saved: NodeState | undefined): Learner {
+/** Measures, saves and hands out what was learned. */
+export async function conclude(
+  parts: Pick<ParticipantParts, 'config' | 'dataset' | 'trainer' | 'onDone' | 'log'>,
+  { parameters, progress }: Learner,
+  save: () => Promise<void>
+): Promise<NonNullable<ParticipantView['evaluation']>> {
+  const heldOut = parts.dataset.evaluation(parts.config.training.batchSize)
+  const result = await evaluateDataset(parts.trainer, parameters, heldOut)
+  await save()
+  await parts.onDone?.(parameters)
+  const evaluation = { ...result, atStep: progress.rounds().step }
+  parts.log.info({ ...evaluation }, 'done: from now on only answering others')
+  return evaluation
+}
+
+export function createLearner(parts: ParticipantParts, saved: NodeState | undefined): Learner {
   const { config, manifest, trainer, dataset, transport, clock } = parts
   const { seed, batchSize, steps } = config.training
   const parameters = (saved?.parameters ?? trainer.description.initial).slice()
@@ -311,7 +325,7 @@ const sharedStart = ({ description }: Trainer, { schema, take }: Selection): Sha
   reference: take(description.initial)
 })
 
-function newsOf({ transport, config, dataset, software }: ParticipantParts, progress: Progress) {
+export function newsOf({ transport, config, dataset, software }: ParticipantParts, progress: Progress) {
   const { step, phase, exchanges } = progress.rounds()
   const { smoothed } = progress.loss()
   return {

@@ -71,10 +71,11 @@ export function statusOf(sources: StatusSources): Status {
       completed: rounds?.exchanges ?? 0,
       failed: Object.values(participant?.failures ?? {}).reduce((sum, count) => sum + count, 0),
       failures: participant?.failures ?? {},
-      inDoubt: participant?.driver.stats().inDoubt ?? 0
+      inDoubt: participant?.driver?.stats().inDoubt ?? 0
     },
     ...mixingOf(sources),
     ...neighbourhoodOf(sources),
+    ...broadcastOf(sources),
     refusals: refusalsOf(sources),
     bootstrap: sources.bootstrap.map(bootstrapStatus),
     trainer: { ...(trainer?.pid === undefined ? {} : { pid: trainer.pid }), restarts: trainer?.restarts ?? 0 },
@@ -117,7 +118,7 @@ function bytesOf({ participant, traffic, trainer }: StatusSources): Status['byte
 }
 
 function mixingOf({ participant }: StatusSources): Pick<Status, 'mixing'> {
-  const stats = participant?.driver.stats()
+  const stats = participant?.driver?.stats()
   if (stats?.observed.distance === undefined) return {}
   const { exchanges, clipped, distance, crossTerm, crossShare } = stats.observed
   return {
@@ -147,6 +148,18 @@ function neighbourhoodOf({
   }
 }
 
+function broadcastOf({ participant }: StatusSources): Pick<Status, 'broadcast'> {
+  const stats = participant?.broadcast
+  if (stats === undefined) return {}
+  const { heads, verdicts: _, ...rest } = stats
+  const authors = heads.map(({ author, sequence, stop }) => ({
+    author,
+    sequence,
+    ...(stop === undefined ? {} : { stoppedAt: stop.sequence })
+  }))
+  return { broadcast: { ...rest, authors } }
+}
+
 /** What we refused and what was refused to us, by code. */
 function refusalsOf({ participant, refusals }: StatusSources): Record<string, number> {
   const sum: Record<string, number> = {}
@@ -154,7 +167,8 @@ function refusalsOf({ participant, refusals }: StatusSources): Record<string, nu
     for (const [code, count] of Object.entries(counts)) sum[prefix + code] = (sum[prefix + code] ?? 0) + (count ?? 0)
   }
   for (const counts of refusals.values()) add(counts)
-  const stats = participant?.driver.stats()
+  add(participant?.broadcast?.verdicts ?? {}, 'judged/')
+  const stats = participant?.driver?.stats()
   if (stats === undefined) return sum
   add(stats.refusedByUs, 'told/')
   add(stats.refusedByOthers, 'heard/')
@@ -214,7 +228,7 @@ function offenceOf({ offences, nowMs }: StatusSources, peer: PeerId): Pick<PeerS
 }
 
 function observedOf({ participant }: StatusSources, peer: PeerId): Pick<PeerStatus, 'distance' | 'crossTerm'> {
-  const observed = participant?.driver.lastExchange(peer)?.observed
+  const observed = participant?.driver?.lastExchange(peer)?.observed
   if (observed === undefined) return {}
   const { distance, crossTerm } = observed
   return { distance, ...(crossTerm === undefined ? {} : { crossTerm }) }

@@ -15,6 +15,7 @@ export function prometheusText(status: Status): Promise<string> {
   addNode(registry, status)
   addTraffic(registry, status)
   addMixing(registry, status)
+  addBroadcast(registry, status)
   addPeers(registry, status)
   return registry.metrics()
 }
@@ -91,6 +92,30 @@ function addMixing(registry: Registry, { mixing, staleness, neighbours, caughtUp
   gauge(registry, 'peertune_mixing_cross_share', 'The cross term over the mean product', mixing?.crossShare)
   gauge(registry, 'peertune_mixing_clip_ratio', 'Share of exchanges that were clipped', mixing?.clipRate)
   gauge(registry, 'peertune_mixing_exchange_bytes', 'Bytes for each exchange made', mixing?.bytesPerExchange)
+}
+
+function addBroadcast(registry: Registry, { broadcast }: Status): void {
+  if (broadcast === undefined) return
+  const authors = broadcast.authors.slice(0, MAX_PEER_SERIES)
+  counter(registry, 'peertune_broadcast_published_total', 'Updates of our own told to all', broadcast.published)
+  counter(registry, 'peertune_broadcast_counted_total', 'Updates taken in', broadcast.counted)
+  counter(
+    registry,
+    'peertune_broadcast_caught_total',
+    'Times an author wrote two updates with one number',
+    broadcast.caught
+  )
+  counter(registry, 'peertune_broadcast_sent_bytes_total', 'Bytes of updates and sync streams sent', broadcast.sent)
+  counter(registry, 'peertune_broadcast_received_bytes_total', 'Bytes of sync streams received', broadcast.received)
+  gauge(registry, 'peertune_broadcast_held', 'Updates kept one by one', broadcast.held)
+  gauge(registry, 'peertune_broadcast_waiting', 'Updates that wait for one before them', broadcast.waiting)
+  gauge(registry, 'peertune_broadcast_peers_ahead', 'Peers with updates that we lack', broadcast.peersAhead)
+  gauge(
+    registry,
+    'peertune_broadcast_sequence',
+    'Number of the last update counted, by author',
+    authors.map(({ author, sequence }) => [{ author }, sequence] as const)
+  )
 }
 
 function addTraffic(registry: Registry, { bytes, exchanges, refusals }: Status): void {

@@ -128,6 +128,32 @@ export interface Status {
   }
   /** States given to others to read, since the start. */
   readonly statesGiven?: number
+  /** Where peers broadcast: what was told and heard since the start, and what is counted. */
+  readonly broadcast?: {
+    /** Updates of our own that were told; taken in, of everybody. */
+    readonly published: number
+    readonly counted: number
+    /** The version vector: by author, the number of the last update counted. */
+    readonly authors: readonly {
+      readonly author: string
+      readonly sequence: number
+      /** The number with which the author has signed two updates; nothing of it counts behind that. */
+      readonly stoppedAt?: number
+    }[]
+    /** Updates kept one by one, and those that wait for one before them. */
+    readonly held: number
+    readonly waiting: number
+    /** Peers that have said they have something we lack. */
+    readonly peersAhead: number
+    /** Times an author was caught, and sums of old updates taken over. */
+    readonly caught: number
+    readonly snapshots: number
+    /** Bytes published and said on sync streams, and heard there. */
+    readonly sent: number
+    readonly received: number
+    /** SHA-256 of the sum of all updates: equal at peers that have counted the same. */
+    readonly replicaHash: string
+  }
   /** In doubt: the answer that settles it has not come yet. */
   readonly exchanges: {
     readonly completed: number

@@ -10,6 +10,8 @@ export interface Selection {
   take(whole: Float32Array): Float32Array
   /** float32[selected] -> float32[whole], zeros elsewhere; the vector itself where everything is selected. */
   expand(selected: Float32Array): Float32Array
+  /** Writes float32[selected] into its place in float32[whole]. */
+  put(selected: Float32Array, whole: Float32Array): void
   /** whole <- whole + selected, in place. */
   addInto(selected: Float32Array, whole: Float32Array): void
 }
@@ -50,6 +52,9 @@ export function selectTensors(
   return {
     schema: selected,
     take,
+    put(vector, whole) {
+      for (const { from, at } of pairs) whole.set(vector.subarray(at, at + from.size), from.offset)
+    },
     addInto,
     expand(vector) {
       const whole = new Float32Array(schema.size)
@@ -63,6 +68,7 @@ const everything = (schema: ParameterSchema): Selection => ({
   schema,
   take: (whole) => whole,
   expand: (selected) => selected,
+  put: (selected, whole) => whole.set(selected),
   addInto(selected, whole) {
     for (let i = 0; i < whole.length; i++) whole[i]! += selected[i]!
   }

@@ -38,7 +38,7 @@ export const withSlots = (schema: ParameterSchema, slots: number): ParameterSche
  * or larger. Throws `tensor/not-nested` for schemas that do not lie in one another.
  */
 export function nestedPart(outer: ParameterSchema, inner: ParameterSchema): Selection {
-  if (outer.hash === inner.hash) return { schema: inner, take: same, expand: same, addInto: addAll }
+  if (outer.hash === inner.hash) return { schema: inner, take: same, expand: same, put: setAll, addInto: addAll }
   requireNested(outer, inner)
   const places = new Uint32Array(inner.size)
   for (const [index, entry] of inner.entries.entries()) placesOf(outer.entries[index] as ParameterEntry, entry, places)
@@ -48,6 +48,9 @@ export function nestedPart(outer: ParameterSchema, inner: ParameterSchema): Sele
   return {
     schema: inner,
     take: (whole) => Float32Array.from(places, (place) => whole[place] as number),
+    put(part, whole) {
+      for (let i = 0; i < places.length; i++) whole[places[i]!] = part[i]!
+    },
     addInto,
     expand(part) {
       const whole = new Float32Array(outer.size)
@@ -58,6 +61,8 @@ export function nestedPart(outer: ParameterSchema, inner: ParameterSchema): Sele
 }
 
 const same = (vector: Float32Array): Float32Array => vector
+
+const setAll = (part: Float32Array, whole: Float32Array): void => whole.set(part)
 
 function addAll(part: Float32Array, whole: Float32Array): void {
   for (let i = 0; i < whole.length; i++) whole[i] = whole[i]! + part[i]!

@@ -172,7 +172,7 @@ describe('participant', () => {
     const leave = new AbortController()
     const lives = peers.map(({ participant }) => participant.run(leave.signal))
     await until(() => peers.every(({ participant }) => isDone(participant)))
-    const stats = peers.map(({ participant }) => participant.view().driver.stats())
+    const stats = peers.map(({ participant }) => participant.view().driver!.stats())
     leave.abort()
     await Promise.all(lives)
 

@@ -1,0 +1,28 @@
+import type { BroadcastEntry, BroadcastState } from '../consensus/broadcast-types.js'
+
+/** What the log begins with: everything whose bodies are gone, added up. */
+export interface BroadcastBase {
+  /** Nothing held or waiting: `base` and `baseHash` of every author. */
+  readonly state: BroadcastState
+  /** float64[size], integers. */
+  readonly units: Float64Array
+}
+
+/** All that has been counted, on disk before anybody is told of it: a sum, and the updates behind it. */
+export interface BroadcastLog {
+  /**
+   * What is kept, as far as it is whole. Called once, before anything is appended. Rejects with
+   * `checkpoint/other-federation` and `checkpoint/other-schema`.
+   */
+  load(): Promise<{ readonly base: BroadcastBase | undefined; readonly entries: readonly BroadcastEntry[] }>
+  append(entry: BroadcastEntry): void
+  /** Resolves when everything appended so far is safe from a crash. Rejects once the disk has failed, and from then on. */
+  synced(): Promise<void>
+  /**
+   * Begins anew with a sum and what is left behind it, both as they are when it is their turn; what was before is forgotten
+   * once the new one is safe.
+   */
+  rebase(now: () => { readonly base: BroadcastBase; readonly entries: readonly BroadcastEntry[] }): Promise<void>
+  /** Writes what is left. Idempotent. */
+  close(): Promise<void>
+}
