@@ -114,6 +114,10 @@ const mixing = mixingFields
     path: ['broadcast'],
     error: 'nothing, unless mode is broadcast'
   })
+  .refine(({ mode, ...of }) => mode !== 'broadcast' || !(of.clip ?? of.overlay ?? of.robust ?? of.momentum), {
+    path: ['mode'],
+    error: 'pairwise, where there is a clip, overlay, robust rule or momentum of exchanges'
+  })
   .transform((fields) => ({
     ...fields,
     ...(fields.mode === 'broadcast' && { broadcast: fields.broadcast ?? broadcastFields.parse({}) }),
@@ -178,8 +182,9 @@ export function checkManifest(yaml: YamlFile): FederationManifest {
  * says nothing of it goes on following everybody all the way, since its peers agreed on that.
  */
 export function createManifest(parts: Readonly<Record<string, unknown>>, where: f.Origin): FederationManifest {
-  const mixing = typeof parts.mixing === 'object' ? parts.mixing : {}
-  return f.checkFields(manifestSchema, { ...parts, mixing: { clip: SUGGESTED_CLIP, ...mixing } }, where)
+  const mixing: object = parts.mixing !== null && typeof parts.mixing === 'object' ? parts.mixing : {}
+  const clipped = 'mode' in mixing && mixing.mode === 'broadcast' ? {} : { clip: SUGGESTED_CLIP }
+  return f.checkFields(manifestSchema, { ...parts, mixing: { ...clipped, ...mixing } }, where)
 }
 
 /** The complete manifest as YAML, every default written out. */

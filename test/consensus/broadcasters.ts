@@ -25,7 +25,7 @@ export const configOf = (self: string, changes: Partial<BroadcastConfig> = {}): 
 })
 
 /** No signature, but as long as one and different for every body; who checks signatures is not under test here. */
-export const fakeSign = (body: Uint8Array): Uint8Array => createHash('sha512').update(body).digest()
+export const fakeSign = (body: Uint8Array): Uint8Array => Uint8Array.from(createHash('sha512').update(body).digest())
 
 export const reference = Float32Array.from({ length: SIZE }, (_, i) => Math.sin(i))
 

@@ -51,6 +51,31 @@ describe('readManifest', () => {
     await expect(mixing('  clip: 0\n')).rejects.toMatchObject({ code: 'config/wrong-value' })
   })
 
+  it('reads what is broadcast, defaults written out, and nothing of it where peers exchange in pairs', async () => {
+    const mixing = async (text: string) => (await read(`${MANIFEST}mixing:\n${text}`)).mixing
+    const defaults = { codec: 'topk-int4', fraction: 0.02, outerStep: 3, decay: 0.95, maxStep: 1, maxAuthors: 64 }
+    expect(await mixing('  mode: broadcast\n')).toMatchObject({ mode: 'broadcast', broadcast: defaults })
+    expect((await mixing('  mode: broadcast\n  broadcast: { codec: int8, maxNorm: 5 }\n')).broadcast).toEqual({
+      ...defaults,
+      codec: 'int8',
+      maxNorm: 5
+    })
+    expect(Object.keys(await mixing('  codec: int8\n'))).not.toContain('broadcast')
+    for (const wrong of [
+      '  broadcast: {}\n',
+      '  mode: pairwise\n  broadcast: {}\n',
+      '  mode: broadcast\n  clip: 2\n',
+      '  mode: broadcast\n  overlay: { kind: ring }\n',
+      '  mode: broadcast\n  broadcast: { maxAuthors: 257 }\n',
+      '  mode: broadcast\n  broadcast: { authors: [anna] }\n',
+      '  mode: broadcast\n  broadcast: { maxStep: 2 }\n'
+    ])
+      await expect(mixing(wrong), wrong).rejects.toMatchObject({ code: 'config/wrong-value' })
+    const { mixing: made } = createManifest({ ...(await read(MANIFEST)), mixing: { mode: 'broadcast' } }, String)
+    expect(made.clip).toBeUndefined()
+    expect(made.broadcast).toEqual(defaults)
+  })
+
   it('reads overlay, robust rule and momentum, defaults written out, and leaves them out where nobody asks', async () => {
     const mixing = async (text: string) => (await read(`${MANIFEST}mixing:\n${text}`)).mixing
     expect(Object.keys(await mixing('  codec: int8\n'))).not.toEqual(
