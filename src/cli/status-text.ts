@@ -14,6 +14,7 @@ export function statusText(status: Status): string[] {
     ['loss', loss.smoothed === undefined ? undefined : `${loss.smoothed.toFixed(4)} nats`],
     ['data', dataText(status.data)],
     ['exchanges', `${exchanges.completed} completed, ${exchanges.failed} failed, ${exchanges.inDoubt} in doubt`],
+    ['mixing', mixingText(status.mixing)],
     ['bytes', `${readableBytes(bytes.sent)} sent, ${readableBytes(bytes.received)} received`],
     ['checkpoint', status.checkpoint === undefined ? 'none yet' : `step ${status.checkpoint.step}`],
     ...status.addresses.map((address) => ['address', address] as const),
@@ -22,6 +23,14 @@ export function statusText(status: Status): string[] {
   ]
   const lines = facts.flatMap(([name, value]) => (value === undefined ? [] : [`${name.padEnd(11)} ${value}`]))
   return [...lines, ...peerLines(status.peers)]
+}
+
+/** What the exchanges of late have shown. */
+function mixingText(mixing: Status['mixing']): string | undefined {
+  if (mixing === undefined) return undefined
+  const { distance, crossShare } = mixing
+  const cross = crossShare === undefined ? '' : `, cross term ${(100 * crossShare).toFixed(1)} % of the products`
+  return `partners ${distance.toPrecision(3)} away${cross}`
 }
 
 function dataText(data: Status['data']): string | undefined {

@@ -46,6 +46,12 @@ describe('statusText', () => {
       expect(text).toContain(part)
   })
 
+  it('shows what exchanges have shown, where there were any', () => {
+    expect(statusText(status()).join('\n')).not.toContain('mixing')
+    const mixing = { distance: 3.456, crossTerm: 0.25, crossShare: 0.0421, clipRate: 0, bytesPerExchange: 9000 }
+    expect(statusText(status({ mixing }))).toContain('mixing      partners 3.46 away, cross term 4.2 % of the products')
+  })
+
   it('says that there are no peers yet', () => {
     expect(statusText(status({ peers: [] })).at(-1)).toBe('peers       none yet')
   })

@@ -103,6 +103,7 @@ describe('prometheusText', () => {
     })
     expect(values(scraped, 'peertune_mixing_distance')).toEqual([[{}, 3.5]])
     expect(values(scraped, 'peertune_mixing_cross_term')).toEqual([[{}, 0.25]])
+    expect(values(scraped, 'peertune_mixing_cross_share')).toEqual([[{}, 0.04]])
     expect(values(scraped, 'peertune_mixing_clip_ratio')).toEqual([[{}, 0.125]])
     expect(values(scraped, 'peertune_mixing_exchange_bytes')).toEqual([[{}, 9000]])
     expect(values(scraped, 'peertune_staleness_steps')).toEqual([[{}, 7]])
