@@ -27,7 +27,7 @@ def bytelevel():
     t = Tokenizer(models.BPE())
     t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     t.decoder = decoders.ByteLevel()
-    t.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=340, special_tokens=["<|im_start|>", "<|im_end|>"],
+    t.train_from_iterator(TEXT, trainers.BpeTrainer(vocab_size=318, special_tokens=["<|im_start|>", "<|im_end|>"],
                           initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
     return PreTrainedTokenizerFast(tokenizer_object=t, eos_token="<|im_end|>", pad_token="<|im_end|>")
 
