@@ -67,6 +67,8 @@ export interface BroadcastSpec {
   readonly outerStep: number
   /** What is left, from one update to the next, of what the codec left out. */
   readonly decay: number
+  /** Where a peer trains on once it has told: at the replica, or there and what it has left out itself. */
+  readonly resumeAt: 'replica' | 'own'
   /** The most that one update may move one parameter, in (0, 1]. */
   readonly maxStep: number
   /** Pseudo-gradients of a larger Euclidean norm are scaled down to it. Absent: none are. */

@@ -12,7 +12,8 @@ import type {
   BroadcastState
 } from './broadcast-types.js'
 import { type Contribution, contributionOf, createReplica, type Replica } from './fixed-point.js'
-import { pseudoGradient } from './pseudo-gradient.js'
+import { pseudoGradient, type ResumeAt } from './pseudo-gradient.js'
+import { axpy } from '../tensor/linear.js'
 import { headHashOf, headOf } from './update-chain.js'
 
 /** Signs bytes as the author `config.self`. */
@@ -33,6 +34,8 @@ export interface BroadcasterParts {
   readonly live: Float32Array
   /** What is left of a residual from one update to the next. */
   readonly decay: number
+  /** Default `replica`. */
+  readonly resumeAt?: ResumeAt
   readonly sign: SignBody
   readonly rng: Rng
   /** As it was saved; default: nothing has happened yet. `live` is then the caller's to restore, `onReplica` otherwise. */
@@ -61,7 +64,7 @@ export interface Broadcaster {
   dispatch(event: BroadcastEvent): readonly OpenEffect[]
   /**
    * Tells what was learned since the last time: makes, signs and counts the next update of ours. From here on `live` is
-   * the replica. Throws `consensus/own-row-stopped` where somebody else has written with our key.
+   * where training goes on. Throws `consensus/own-row-stopped` where somebody else has written with our key.
    */
   publish(weighing: Weighing): readonly OpenEffect[]
   /** Entries of the log behind the saved state, before anything else. Own updates among them: the residual is gone. */
@@ -102,13 +105,14 @@ export function createBroadcaster(parts: BroadcasterParts): Broadcaster {
     state: () => state,
     dispatch,
     publish(weighing) {
-      const { decay, rng } = parts
+      const { decay, rng, resumeAt = 'replica' } = parts
       const { codec } = config.rule
-      const told = pseudoGradient({ live, replica: replica.parameters, residual, decay, codec, rng })
+      const told = pseudoGradient({ live, replica: replica.parameters, residual, decay, resumeAt, codec, rng })
       const update = signedUpdate(parts, state, told.payload, weighing)
       const effects = dispatch({ type: 'own', update })
       residual = told.residual
       onReplica()
+      if (resumeAt === 'own') axpy(decay, residual, live)
       return effects
     },
     replay(entries) {

@@ -175,6 +175,7 @@ async function recovered(
     reference: learner.shared.take(trainer.description.initial),
     live: shared,
     decay: manifest.mixing.broadcast!.decay,
+    resumeAt: manifest.mixing.broadcast!.resumeAt,
     sign,
     rng: seededRng(training.seed, transport.self, 'rounding'),
     ...(base && { saved: { ...base, residual: new Float32Array(shared.length) } })
@@ -309,6 +310,7 @@ async function train(running: Running, stop: AbortSignal): Promise<void> {
       greeted = true
       tell(running, step)
     }
+    if (step >= roundsConfig.totalSteps) tellTheRest(running, step)
     // Told before the phase changes: who hears of it may ask for our last update at once.
     progress.stepped(loss)
     if (running.published >= parts.config.checkpointEvery) {
@@ -316,6 +318,16 @@ async function train(running: Running, stop: AbortSignal): Promise<void> {
       save(running).catch((error) => failure.abort(error))
     }
   }
+}
+
+/**
+ * What updates have left out is told in some more of them, as settling exchanges are made in pairs; then there is nothing
+ * of our own any more, and the parameters are the replica, to the last bit.
+ */
+function tellTheRest(running: Running, step: number): void {
+  const { learner, broadcaster, withLive } = running
+  for (let n = 0; n < learner.roundsConfig.settleExchanges; n++) tell(running, step)
+  withLive(() => broadcaster.onReplica())
 }
 
 function tell(running: Running, step: number): void {
@@ -364,6 +376,6 @@ async function settle(running: Running, stop: AbortSignal): Promise<void> {
       if (members.every((peer) => driver.agreesWith(peer))) progress.setRounds({ ...progress.rounds(), phase: 'done' })
     }
     progress.setRounds(waited(progress.rounds(), around, onlyTime))
-    if (progress.rounds().phase === 'settling') await nap(running, 4 * IDLE_MS, stop)
+    if (progress.rounds().phase === 'settling') await nap(running, 20 * IDLE_MS, stop)
   }
 }

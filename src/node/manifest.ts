@@ -68,8 +68,9 @@ const momentum = f.variants('kind', [
 
 const broadcastFields = f.section({
   codec: f.oneOf(BROADCAST_CODECS).default('topk-int4'),
-  fraction: f.number({ above: 0, max: 0.5 }).default(0.02),
-  outerStep: f.number({ above: 0, max: 100 }).default(3),
+  fraction: f.number({ above: 0, max: 0.5 }).default(0.025),
+  outerStep: f.number({ above: 0, max: 100 }).default(2),
+  resumeAt: f.oneOf(['replica', 'own']).default('own'),
   decay: f.number({ min: 0, max: 1 }).default(0.95),
   maxStep: f.number({ above: 0, max: 1 }).default(1),
   maxNorm: f.number({ above: 0, max: 1_000_000 }).exactOptional(),
@@ -147,6 +148,10 @@ const fields = f.section({
 })
 
 const manifestSchema = fields
+  .refine(({ peerRanks, mixing }) => peerRanks === undefined || mixing.mode !== 'broadcast', {
+    path: ['peerRanks'],
+    error: 'nothing, where peers broadcast: all add up updates of one shape'
+  })
   .refine(({ peft, peerRanks }) => peerRanks === undefined || mostSlots(peft) !== undefined, {
     path: ['peerRanks'],
     error: 'nothing, unless all shared low-rank methods have one rank, without ranks by layer and start: svd'

@@ -322,6 +322,23 @@ describe('our own updates', () => {
     expect(next.update.previous).toBe(published.update.hash)
   })
 
+  it('may go on at their own: at the replica and the decayed rest, which the next one tells once and not twice', () => {
+    const broadcaster = broadcasterOf('p0', { resumeAt: 'own' })
+    const learned = Float64Array.from({ length: SIZE }, (_, i) => Math.cos(3 * i) / 7)
+    for (let i = 0; i < SIZE; i++) broadcaster.live[i] = broadcaster.live[i]! + learned[i]!
+    broadcaster.publish({ samples: 1, totalSamples: 3 })
+    const { residual } = broadcaster.saved()
+    for (let i = 0; i < SIZE; i++)
+      expect(broadcaster.live[i]! - broadcaster.replica[i]!).toBeCloseTo(0.95 * residual[i]!, 6)
+    for (let i = 0; i < SIZE; i++) broadcaster.live[i] = broadcaster.live[i]! + 0.01
+    const [, next] = broadcaster.publish({ samples: 1, totalSamples: 3 })
+    if (next?.type !== 'publish') throw new Error('nothing published')
+    const told = configOf('p0').rule.codec.decode(next.update.payload, SIZE)
+    const left = broadcaster.saved().residual
+    if (!told.ok) throw new Error('unreadable')
+    for (let i = 0; i < SIZE; i++) expect(told.value[i]! + left[i]!).toBeCloseTo(0.95 * residual[i]! + 0.01, 6)
+  })
+
   it('leave local progress alone when those of others come in between', () => {
     const broadcaster = broadcasterOf('p0')
     for (let i = 0; i < SIZE; i++) broadcaster.live[i] = broadcaster.live[i]! + 0.25

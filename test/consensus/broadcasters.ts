@@ -6,6 +6,7 @@ import { encodeUpdateBody, readUpdate } from '../../src/codec/wire-update.js'
 import { mostUpdateBytes } from '../../src/consensus/broadcast.js'
 import type { BroadcastConfig } from '../../src/consensus/broadcast-types.js'
 import { type Broadcaster, createBroadcaster, type SavedBroadcast } from '../../src/consensus/broadcaster.js'
+import type { ResumeAt } from '../../src/consensus/pseudo-gradient.js'
 import { answerTo, digestOf } from '../../src/consensus/broadcast-sync.js'
 
 export const SIZE = 40
@@ -31,10 +32,25 @@ export const reference = Float32Array.from({ length: SIZE }, (_, i) => Math.sin(
 
 export function broadcasterOf(
   self: string,
-  { saved, ...changes }: Partial<BroadcastConfig> & { readonly saved?: SavedBroadcast } = {}
+  {
+    saved,
+    resumeAt,
+    ...changes
+  }: Partial<BroadcastConfig> & {
+    readonly saved?: SavedBroadcast
+    readonly resumeAt?: ResumeAt
+  } = {}
 ): Broadcaster & { readonly live: Float32Array } {
   const live = reference.slice()
-  const parts = { reference, live, decay: 0.95, sign: fakeSign, rng: seededRng('test', self), ...(saved && { saved }) }
+  const parts = {
+    reference,
+    live,
+    decay: 0.95,
+    sign: fakeSign,
+    rng: seededRng('test', self),
+    ...(saved && { saved }),
+    ...(resumeAt && { resumeAt })
+  }
   const broadcaster = createBroadcaster({ config: configOf(self, changes), ...parts })
   broadcaster.onReplica()
   return { ...broadcaster, live }

@@ -39,7 +39,7 @@ async function writeFederation(): Promise<string> {
       model: { sha256: await modelSha256(MODEL) },
       task: { kind: 'image-classification', labels: LETTERS },
       peft: { method: 'lora', rank: 4, alpha: 8, targets: ['query', 'value'], head: ['classifier'], seed: 'e2e' },
-      mixing: { mode: 'broadcast', localSteps: 3, broadcast: { fraction: 0.1, outerStep: 1 } }
+      mixing: { mode: 'broadcast', localSteps: 3, settleExchanges: 2, broadcast: { fraction: 0.1, outerStep: 1 } }
     },
     () => 'manifest'
   )

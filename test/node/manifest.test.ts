@@ -53,7 +53,15 @@ describe('readManifest', () => {
 
   it('reads what is broadcast, defaults written out, and nothing of it where peers exchange in pairs', async () => {
     const mixing = async (text: string) => (await read(`${MANIFEST}mixing:\n${text}`)).mixing
-    const defaults = { codec: 'topk-int4', fraction: 0.02, outerStep: 3, decay: 0.95, maxStep: 1, maxAuthors: 64 }
+    const defaults = {
+      codec: 'topk-int4',
+      fraction: 0.025,
+      outerStep: 2,
+      decay: 0.95,
+      resumeAt: 'own',
+      maxStep: 1,
+      maxAuthors: 64
+    }
     expect(await mixing('  mode: broadcast\n')).toMatchObject({ mode: 'broadcast', broadcast: defaults })
     expect((await mixing('  mode: broadcast\n  broadcast: { codec: int8, maxNorm: 5 }\n')).broadcast).toEqual({
       ...defaults,
@@ -64,6 +72,7 @@ describe('readManifest', () => {
     for (const wrong of [
       '  broadcast: {}\n',
       '  mode: pairwise\n  broadcast: {}\n',
+      '  mode: broadcast\npeerRanks: nested\n',
       '  mode: broadcast\n  clip: 2\n',
       '  mode: broadcast\n  overlay: { kind: ring }\n',
       '  mode: broadcast\n  broadcast: { maxAuthors: 257 }\n',
