@@ -84,11 +84,12 @@ def export(model: nn.Module, inputs: dict[str, torch.Tensor], path: Path, export
 
 def freeze_folded(model: nn.Module, path: Path) -> None:
     """A parameter that the exporter made part of another constant (Gemma's 1 + weight) is none that the graph has."""
-    held = {bytes(onnx.numpy_helper.to_array(tensor).tobytes()) for tensor in onnx.load(path).graph.initializer}
+    constants = (onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer)
+    held = {(value.shape, value.tobytes()) for value in constants}
     for parameter in model.parameters():
-        value = parameter.detach()
-        views = [value, value.T] if value.dim() == 2 else [value]
-        parameter.requires_grad &= any(view.contiguous().numpy().tobytes() in held for view in views)
+        value = parameter.detach().numpy()
+        views = [value, value.T] if value.ndim == 2 else [value]
+        parameter.requires_grad &= any((view.shape, view.tobytes()) in held for view in views)
 
 
 def write_case(folder: Path, family: Family, exporter: str, opset: int, methods: list[str]) -> None:

@@ -1,7 +1,7 @@
 import type { Shape } from '../tensor/schema.js'
 import { dropCache } from './cache.js'
 import { fusePatterns } from './fuse.js'
-import type { Graph } from './graph.js'
+import type { Graph, Node } from './graph.js'
 import { hoistScales } from './hoist-scale.js'
 import { canonicalLinears } from './linear.js'
 import { lowerOperators } from './lower.js'
@@ -27,7 +27,19 @@ export function nameModel(exported: Graph): NamedWeights {
   const graph = correctModules(lowerMatMulNBits(upgradeOpset(plain)))
   const quantised = dequantisedUses(graph).map(({ module }) => module)
   const prefix = wrapperPrefix([...new Set([...weightModules(graph), ...quantised])])
-  return nameDequantised(nameWeights(graph, prefix), prefix)
+  const named = nameDequantised(nameWeights(graph, prefix), prefix)
+  return { ...named, graph: withoutPrefix(named.graph, prefix) }
+}
+
+/** Nodes under the same names as weights, so that a model written from this graph reads as what it was. */
+function withoutPrefix(graph: Graph, prefix: string): Graph {
+  if (prefix === '') return graph
+  const nodes = graph.nodes.map((node): Node => {
+    const { module } = node
+    if (module === undefined || !`${module}.`.startsWith(prefix)) return node
+    return { ...node, module: module.slice(prefix.length) }
+  })
+  return { ...graph, nodes }
 }
 
 /**

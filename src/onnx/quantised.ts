@@ -1,6 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
 import type { Graph, Initializer, Node } from './graph.js'
 import { intOf, unsupported } from './lowering.js'
+import { sameTensor } from './same-tensor.js'
 import type { NamedWeights, Weight } from './weight.js'
 
 /** First opset whose DequantizeLinear knows blocks and four bits. */
@@ -143,8 +144,12 @@ export function nameDequantised({ graph, weights }: NamedWeights, prefix: string
   for (const { value, outFirst, shape, initializer, ...use } of dequantisedUses(graph)) {
     const module = use.module.slice(prefix.length)
     const name = `${module}.weight`
-    if (renamed.has(value) || weights.has(name) || found.has(name)) continue
+    const known = found.get(name)
+    if (renamed.has(value) || weights.has(name)) continue
+    // A layer that is called again has the same weight, written out once more.
+    if (known !== undefined && !sameTensor(known.initializer, initializer)) continue
     renamed.set(value, name)
+    if (known !== undefined) continue
     const [first = 0, second = 0] = shape
     const [inFeatures, outFeatures] = outFirst ? [second, first] : [first, second]
     const linear = { inFeatures, outFeatures, outFirst }
@@ -152,11 +157,13 @@ export function nameDequantised({ graph, weights }: NamedWeights, prefix: string
   }
   if (found.size === 0) return { graph, weights }
   const rename = (value: string): string => renamed.get(value) ?? value
-  const nodes = graph.nodes.map((node) => ({
-    ...node,
-    inputs: node.inputs.map(rename),
-    outputs: node.outputs.map(rename)
-  }))
+  const made = new Set<string>()
+  const nodes = graph.nodes.flatMap((node) => {
+    const outputs = node.outputs.map(rename)
+    if (outputs.some((output) => made.has(output))) return []
+    for (const output of outputs) if (found.has(output)) made.add(output)
+    return { ...node, inputs: node.inputs.map(rename), outputs }
+  })
   return { graph: { ...graph, nodes }, weights: new Map([...weights, ...found]) }
 }
 
@@ -193,6 +200,33 @@ export const isDequantised = (node: Node | undefined, isConstant: (value: string
   node?.op === 'DequantizeLinear' &&
   node.domain === '' &&
   node.inputs.every((input) => input === '' || isConstant(input))
+
+/**
+ * Makes one again of the copies of a DequantizeLinear that the runtime gives to every reader of a weight, under the name
+ * that is in `names`.
+ */
+export function shareDequantised(graph: Graph, names: ReadonlySet<string>): Graph {
+  const isConstant = (value: string): boolean => graph.initializers.has(value)
+  const chosen = new Map<string, string>()
+  const keyOf = ({ inputs, attributes }: Node): string => JSON.stringify([inputs, attributes])
+  for (const node of graph.nodes) {
+    const [output = ''] = node.outputs
+    const key = keyOf(node)
+    if (isDequantised(node, isConstant) && (names.has(output) || !chosen.has(key))) chosen.set(key, output)
+  }
+  if (chosen.size === 0) return graph
+  const replaced = new Map<string, string>()
+  const made = new Set<string>()
+  const nodes = graph.nodes.flatMap((node): Node[] => {
+    const name = isDequantised(node, isConstant) ? chosen.get(keyOf(node)) : undefined
+    if (name === undefined) return [{ ...node, inputs: node.inputs.map((input) => replaced.get(input) ?? input) }]
+    replaced.set(node.outputs[0] as string, name)
+    if (made.has(name)) return []
+    made.add(name)
+    return [{ ...node, outputs: [name] }]
+  })
+  return { ...graph, nodes }
+}
 
 /**
  * Gives every reader of a dequantised weight its own DequantizeLinear: shared, the float matrices of the whole model would

@@ -5,6 +5,7 @@ import { isPeertuneError, PeertuneError } from '../base/errors.js'
 import { type Shape, shapeSize } from '../tensor/schema.js'
 import { bytesOfElements } from './element-type.js'
 import type { Graph, Initializer, Node, ValueInfo } from './graph.js'
+import { shareDequantised } from './quantised.js'
 import { parseModel } from './read.js'
 import { pruneGraph, staticShape } from './rewrite.js'
 import { createSession } from './session.js'
@@ -31,7 +32,7 @@ export async function specialise(
 ): Promise<Graph> {
   const held = Array.from(graph.initializers.values()).filter((initializer) => isHeld(initializer, weights))
   const skeleton = detach({ ...graph, inputs: graph.inputs.map((input) => concrete(input, inputs)) }, held)
-  const folded = withModules(await foldByRuntime(skeleton), graph)
+  const folded = withModules(shareDequantised(await foldByRuntime(skeleton), weights), graph)
   return attachHeld(await inferTypes(folded), graph, held)
 }
 

@@ -6,6 +6,8 @@ import type { Batch, BatchTensor } from '../../src/data/batch.js'
 import { openLocalTrainer } from '../../src/node/open-trainer.js'
 import { quantiseModel } from '../../src/node/quantise-model.js'
 import { adamw, createAdamW } from '../../src/train/adamw.js'
+import { canonicalise, nameModel } from '../../src/onnx/canonicalise.js'
+import { readModel } from '../../src/onnx/read.js'
 import { temporaryFolder } from './folder.js'
 
 const golden = fileURLToPath(new URL('../golden/conformance', import.meta.url))
@@ -55,6 +57,25 @@ describe('a quantised base', () => {
     expect(Math.abs((quantised[0] ?? 0) - (float[0] ?? 0))).toBeLessThan(bound)
     expect(quantised.at(-1)).toBeLessThan(0.95 * (quantised[0] ?? 0))
     expect(Math.abs((quantised.at(-1) ?? 0) - (float.at(-1) ?? 0))).toBeLessThan(bound)
+  })
+
+  it.each([
+    ['mistral-dynamo-18', 'model.layers.1.self_attn.q_proj'],
+    ['albert-torchscript-17', 'albert.encoder.albert_layer_groups.0.albert_layers.0.attention.query']
+  ])('of %s keeps the names of an export in a wrapper, and a layer that is called again', async (name, path) => {
+    const out = folder.at(`${name}.onnx`)
+    await quantiseModel(join(golden, name, 'model.onnx'), { bits: 8, blockSize: 16, out, weightsDir: folder.root })
+    const linears = async (file: string) =>
+      [...nameModel(await readModel(file)).weights.values()].flatMap(({ name, linear }) => (linear ? name : [])).sort()
+    const [before, after] = [await linears(join(golden, name, 'model.onnx')), await linears(out)]
+    expect(after).toEqual(before)
+    const named = nameModel(await readModel(out))
+    const { nodes } = await canonicalise(
+      named,
+      Object.fromEntries(named.graph.inputs.map((input) => [input.name, [2, 5]]))
+    )
+    const uses = nodes.filter(({ op, inputs }) => op === 'Gemm' && inputs.includes(`${path}.weight`))
+    expect(uses).toHaveLength(name.startsWith('albert') ? 2 : 1)
   })
 
   it('is refused where a file is in the way, or nothing is left to quantise', async () => {
