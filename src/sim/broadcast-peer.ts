@@ -127,6 +127,7 @@ function restart(inner: Inner): void {
     reference: workload.reference,
     live: parameters,
     decay: scenario.broadcast.decay,
+    resumeAt: scenario.broadcast.resumeAt,
     sign: (body) => simSign(self, body),
     rng,
     ...(checkpoint.saved && { saved: checkpoint.saved })
@@ -180,7 +181,10 @@ function localStep(inner: Inner, life: Life, end: ReturnType<Learner['begin']>):
 
 function stepped(inner: Inner, life: Life): void {
   life.step++
-  if (life.step % inner.world.scenario.mixing.localSteps === 0) publish(inner, life)
+  const { localSteps, totalSteps, settleExchanges } = inner.world.scenario.mixing
+  if (life.step % localSteps === 0 || life.step === totalSteps) publish(inner, life)
+  // As in the daemon: in the end, what updates have left out.
+  if (life.step === totalSteps) for (let n = 0; n < settleExchanges; n++) publish(inner, life)
   move(inner, life)
 }
 

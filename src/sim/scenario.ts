@@ -136,6 +136,8 @@ const SCENARIO = section({
     outerStep: real(1, 0.001, 100),
     /** What is left of a residual from one update to the next. */
     decay: real(0.95, 0, 1),
+    /** Where a peer trains on once it has told. */
+    resumeAt: oneOf('replica', ['replica', 'own']),
     /** The most an update may move one parameter. */
     maxStep: real(1, 0.000_001, 1),
     /** Milliseconds between two conversations in which a peer tells another what it lacks. */
