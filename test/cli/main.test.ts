@@ -126,10 +126,10 @@ describe('mistakes of the operator', () => {
     expect(stderr).toMatch(/^error: none\.yaml.*\nPeertuneError: [\s\S]*\n {4}at [\s\S]*caused by Error: ENOENT/)
   })
 
-  it('a model that is no ONNX file: one sentence, exit code 1', async () => {
+  it('a model that is no ONNX file: one sentence, exit code 2', async () => {
     const args = ['federation', 'create', '--model', 'text.onnx', '--name', 'n', '--task', 'causal-lm', '--seed', 's']
     const { code, stderr } = await peertune(args)
-    expect(code).toBe(1)
+    expect(code).toBe(2)
     expect(stderr).toMatch(/^error: .*text\.onnx is no ONNX model: .*\n$/)
   })
 })

@@ -90,6 +90,9 @@ const doubles = ({ shape, data, type }: BatchTensor): Tensor => ({
   whole: type === 'int64'
 })
 
+const LANGUAGE = { kind: 'causal-lm' } as const
+const CLASSES = { kind: 'sequence-classification', labels: ['a', 'b', 'c'] } as const
+
 /** Mean cross entropy over the labels that are not -100. */
 function crossEntropy({ shape, data }: Tensor, labels: ArrayLike<number>): number {
   const classes = shape.at(-1) as number
@@ -121,7 +124,7 @@ async function check({ make, targets }: Family, name: string) {
   const modelPath = join(folder, `${name.replaceAll(/\W/g, '')}.onnx`)
   await writeFile(modelPath, writeModel(exported.graph))
   const peft = { method: 'lora', rank: RANK, alpha: ALPHA, targets, head: [], seed: 'family' } as const
-  const task = { kind: 'sequence-classification', labels: ['a', 'b', 'c'] } as const
+  const task = isLanguageModel(exported) ? LANGUAGE : CLASSES
   const model = await loadTrainableModel({ modelPath, task, peft }, { weightsDir: folder })
   const parameters = Float32Array.from(random('parameters', model.schema.size, 0.5))
   const plain = batchOf(exported)
@@ -191,7 +194,7 @@ it('a model that cannot be trained is refused by node, op and module (the highes
   const modelPath = join(folder, 'blocked.onnx')
   await writeFile(modelPath, writeModel({ ...exported.graph, nodes }))
   const peft = { method: 'lora', rank: RANK, alpha: ALPHA, targets: ['q_lin'], head: [], seed: 'family' } as const
-  const task = { kind: 'sequence-classification', labels: ['a', 'b', 'c'] } as const
+  const task = CLASSES
   const { buildProgram } = await loadTrainableModel({ modelPath, task, peft }, { weightsDir: folder })
   const shapes = { input_ids: [2, 5], attention_mask: [2, 5], labels: [2] }
   await expect(buildProgram('train', shapes)).rejects.toMatchObject({

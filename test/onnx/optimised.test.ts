@@ -2,6 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import type { TaskSpec } from '../../src/base/federation.js'
 import { seededRng } from '../../src/base/rng.js'
 import type { Batch } from '../../src/data/batch.js'
 import { loadTrainableModel } from '../../src/node/program.js'
@@ -44,7 +45,8 @@ async function step(graph: Graph, name: string, { labels, targets }: StepOptions
   const modelPath = join(folder, `${name}.onnx`)
   await writeFile(modelPath, writeModel(graph))
   const peft = { method: 'lora', rank: RANK, alpha: ALPHA, targets, head: [], seed: 'optimised' } as const
-  const task = { kind: 'sequence-classification', labels: ['a', 'b', 'c'] } as const
+  const task: TaskSpec =
+    labels.shape.length === 1 ? { kind: 'sequence-classification', labels: ['a', 'b', 'c'] } : { kind: 'causal-lm' }
   const model = await loadTrainableModel({ modelPath, task, peft }, { weightsDir: folder })
   const parameters = random('parameters', model.schema.size)
   const { buildProgram, ...facts } = model
