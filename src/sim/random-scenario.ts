@@ -24,6 +24,8 @@ export function randomScenario(seed: string): Scenario {
   const durationMs = 10_000 + rng.integer(20_000)
   const trains = rng.integer(2) === 0
   const codec = oneOf(rng, CODECS)
+  // From a source of its own, so that what else a seed draws stays what it was.
+  const rules = seededRng(seed, 'random-rules')
   return readScenario({
     name: 'random',
     seed,
@@ -37,7 +39,10 @@ export function randomScenario(seed: string): Scenario {
       gamma: defaultGamma(codec) * oneOf(rng, [1, 0.5]),
       localSteps: 1 + rng.integer(6),
       totalSteps: trains && rng.integer(2) === 0 ? 20 + rng.integer(60) : 0,
-      settleExchanges: 1 + rng.integer(6)
+      settleExchanges: 1 + rng.integer(6),
+      // Every rule that promises to keep the mean is held to it, with faults and liars around.
+      clip: oneOf(rules, [0, 0, 0, 0.5]),
+      step: oneOf(rules, ['pair', 'pair', 'metropolis'])
     },
     workload: { kind: trains ? 'quadratic' : 'none', size: 1 + rng.integer(12), samples: [1, 1000] },
     network: {

@@ -265,11 +265,41 @@ describe('participant', () => {
     expect(caughtUp!.distance).toBeLessThan(2 * distance2(common, quadraticTrainer(() => 3).description.initial))
   })
 
+  it('catches up after an hour away by the states of several, and keeps what is within their reach', async () => {
+    const network = createMemoryNetwork({ seed: 'away', clock: systemClock })
+    const agreed = manifest({ clip: 0.5, codec: 'float32', settleExchanges: 400 })
+    const parts = { manifest: agreed, config: training(2_000) }
+    const identity = { ...IDENTITY, federationHash: federationHash(agreed) }
+    const store = createMemoryStore()
+    const plans = [...PLANS, { name: 'erin', target: () => 1, samples: 60 }]
+    const peers = await Promise.all(plans.map((plan, i) => join(network, plan, i === 0 ? { ...parts, store } : parts)))
+    await network.connectAll()
+    const [goes, stays] = [new AbortController(), new AbortController()]
+    const first = peers[0]!.participant.run(goes.signal)
+    const others = peers.slice(1).map(({ participant }) => participant.run(stays.signal))
+    await until(() => peers[0]!.participant.view().rounds.exchanges >= 3)
+    goes.abort()
+    await first
+    const left = (await store.load(identity))!
+    await store.save({ ...left, savedAtMs: left.savedAtMs - 3_600_000 })
+    const back = await join(network, { ...PLANS[0]!, name: 'alice-again' }, { ...parts, store })
+    await network.connectAll()
+    const again = back.participant.run(stays.signal)
+    await until(() => back.participant.view().caughtUp !== undefined)
+    const { caughtUp } = back.participant.view()
+    stays.abort()
+    await Promise.all([...others, again])
+    expect(caughtUp).toMatchObject({ reason: 'away' })
+    expect(caughtUp!.sources).toBeGreaterThanOrEqual(3)
+    expect(caughtUp!.kept).toBeGreaterThan(0)
+    expect(caughtUp!.kept).toBeLessThanOrEqual(1)
+  })
+
   it('goes on from its checkpoint: parameters, optimiser, step, cursor and random state', async () => {
     const network = createMemoryNetwork({ seed: 'resume', clock: systemClock })
     const store = createMemoryStore()
-    const first = await join(network, PLANS[1]!, { store, config: training(20_000) })
-    const other = await join(network, PLANS[2]!, { config: training(20_000) })
+    const first = await join(network, PLANS[1]!, { store, config: training(5_000) })
+    const other = await join(network, PLANS[2]!, { config: training(5_000) })
     await network.connectAll()
     const leave = new AbortController()
     const lives = [first.participant.run(leave.signal), other.participant.run(leave.signal)]
@@ -282,7 +312,7 @@ describe('participant', () => {
     expect(saved!.adam.step).toBe(left.step)
     expect(saved!.cursor.position).toBe(left.step)
 
-    const again = await join(network, { ...PLANS[1]!, name: 'bob-again' }, { store, config: training(20_000) })
+    const again = await join(network, { ...PLANS[1]!, name: 'bob-again' }, { store, config: training(5_000) })
     expect(again.participant.view().rounds).toEqual(left)
     const stopAtOnce = AbortSignal.abort()
     await again.participant.run(stopAtOnce)
