@@ -28,14 +28,18 @@ export interface NodeProcessOptions {
   readonly bootstrap: readonly string[]
   readonly logFile: string
   readonly startTimeoutMs: number
+  /** Kills the process, whether or not it has started yet. */
+  readonly signal?: AbortSignal
 }
 
 /** Starts `peertune start` and waits until it says where it listens. Throws `testnet/node-did-not-start`. */
 export async function startNode(options: NodeProcessOptions): Promise<NodeProcess> {
+  options.signal?.throwIfAborted()
   const bootstrap = options.bootstrap.flatMap((address) => ['--bootstrap', address])
   const child = spawn(process.execPath, [options.cli, 'start', '--config', options.config, ...bootstrap], {
     stdio: ['ignore', 'pipe', 'pipe']
   })
+  options.signal?.addEventListener('abort', () => child.kill('SIGKILL'), { once: true })
   const lastLines = keepLog(child, options.logFile)
   const exited = new Promise<string>((resolve) => {
     child.once('exit', (code, signal) => resolve(signal ?? `exit code ${code}`))

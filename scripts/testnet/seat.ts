@@ -54,6 +54,7 @@ export function createSeat(index: number, files: PeerFiles, localSteps: number):
   const stalls = createStallWatch(localSteps)
   /** Last words of the lives before this one. */
   const past: Status[] = []
+  const ended = new AbortController()
   let node: NodeProcess | undefined
   let current: Status | undefined
   const alive = () => node?.alive() === true
@@ -68,7 +69,8 @@ export function createSeat(index: number, files: PeerFiles, localSteps: number):
         config: files.config,
         bootstrap,
         logFile: files.log,
-        startTimeoutMs: START_TIMEOUT_MS
+        startTimeoutMs: START_TIMEOUT_MS,
+        signal: ended.signal
       })
     },
     async crash() {
@@ -79,9 +81,8 @@ export function createSeat(index: number, files: PeerFiles, localSteps: number):
       current = undefined
     },
     stop: async () => node?.stop(),
-    kill: () => {
-      if (alive()) node?.kill()
-    },
+    // Also one that is only starting, and one that a scenario would start again.
+    kill: () => ended.abort(new Error('the testnet has ended')),
     exited: async () => (await node?.exited) ?? 'never started',
     addresses: () => node?.multiaddrs ?? [],
     statusUrl: () => node?.statusUrl ?? '',
