@@ -268,7 +268,7 @@ describe('participant', () => {
   it('catches up after an hour away by the states of several, and keeps what is within their reach', async () => {
     const network = createMemoryNetwork({ seed: 'away', clock: systemClock })
     const agreed = manifest({ clip: 0.5, codec: 'float32', settleExchanges: 400 })
-    const parts = { manifest: agreed, config: training(2_000) }
+    const parts = { manifest: agreed, config: training(1_000_000) }
     const identity = { ...IDENTITY, federationHash: federationHash(agreed) }
     const store = createMemoryStore()
     const plans = [...PLANS, { name: 'erin', target: () => 1, samples: 60 }]
@@ -298,8 +298,8 @@ describe('participant', () => {
   it('goes on from its checkpoint: parameters, optimiser, step, cursor and random state', async () => {
     const network = createMemoryNetwork({ seed: 'resume', clock: systemClock })
     const store = createMemoryStore()
-    const first = await join(network, PLANS[1]!, { store, config: training(5_000) })
-    const other = await join(network, PLANS[2]!, { config: training(5_000) })
+    const first = await join(network, PLANS[1]!, { store, config: training(1_000_000) })
+    const other = await join(network, PLANS[2]!, { config: training(1_000_000) })
     await network.connectAll()
     const leave = new AbortController()
     const lives = [first.participant.run(leave.signal), other.participant.run(leave.signal)]
@@ -312,7 +312,7 @@ describe('participant', () => {
     expect(saved!.adam.step).toBe(left.step)
     expect(saved!.cursor.position).toBe(left.step)
 
-    const again = await join(network, { ...PLANS[1]!, name: 'bob-again' }, { store, config: training(5_000) })
+    const again = await join(network, { ...PLANS[1]!, name: 'bob-again' }, { store, config: training(1_000_000) })
     expect(again.participant.view().rounds).toEqual(left)
     const stopAtOnce = AbortSignal.abort()
     await again.participant.run(stopAtOnce)
