@@ -32,7 +32,7 @@ const apart = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
   Math.max(...Array.from(a, (value, i) => Math.abs(value - b[i]!)))
 
 function tell(peers: readonly Peer[]): void {
-  peers.forEach((one, peer) => one.publish({ samples: SAMPLES[peer]!, totalSamples: TOTAL }))
+  for (const [peer, one] of peers.entries()) one.publish({ samples: SAMPLES[peer]!, totalSamples: TOTAL })
   for (let i = 0; i < peers.length; i++)
     for (let j = i + 1; j < peers.length; j++) synchronise(peers[i]!, peers[j]!, [NAMES[i]!, NAMES[j]!])
 }
