@@ -1,11 +1,4 @@
 import type { LogEntry } from '../consensus/exchange-log.js'
-import type { CheckpointIdentity } from './state.js'
-
-/** What a log must be of to be of use. */
-export interface LogIdentity extends CheckpointIdentity {
-  /** Elements of an increment. */
-  readonly size: number
-}
 
 /**
  * The exchanges made since the last checkpoint, on disk before anybody is told of them. Entries are numbered from 1 for

@@ -1,19 +1,16 @@
-import { type FileHandle, mkdir, open, readFile, rename, stat } from 'node:fs/promises'
+import { type FileHandle, open, readFile, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PeertuneError } from '../base/errors.js'
 import type { Logger } from '../base/log.js'
 import { encodeCheckpoint, MAX_CHECKPOINT_BYTES } from './format.js'
 import { createSaver, loadNewest } from './newest-first.js'
+import { FILE_MODE, isMissing, makeDirectory, syncDirectory } from './private-files.js'
 import type { NodeState } from './state.js'
 import type { CheckpointStore } from './store.js'
 
 export const NEWEST_FILE = 'checkpoint.bin'
 export const PREVIOUS_FILE = 'checkpoint-previous.bin'
 export const WORK_FILE = 'checkpoint.tmp'
-
-/** Private data shapes the parameters: nobody else on the machine reads them. */
-const FILE_MODE = 0o600
-const DIRECTORY_MODE = 0o700
 
 /** The calls that change the disk; tests cut the power at each of them. */
 export interface CheckpointFiles {
@@ -44,12 +41,12 @@ export function createFileStore({ directory, log, files = { open, rename } }: Fi
   }
   return {
     save: createSaver(async (state) => {
-      await mkdir(directory, { recursive: true, mode: DIRECTORY_MODE })
+      await makeDirectory(directory)
       await writeState(files, work, state)
       if (!newestIsDamaged) await renameIfThere(files, newest, previous)
       await files.rename(work, newest)
       newestIsDamaged = false
-      await syncDirectory(files, directory)
+      await syncDirectory(directory, files)
     }),
     load: (expected) =>
       loadNewest(
@@ -74,24 +71,11 @@ async function writeState(files: CheckpointFiles, path: string, state: NodeState
   }
 }
 
-const isMissing = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENOENT'
-
 async function renameIfThere(files: CheckpointFiles, from: string, to: string): Promise<void> {
   try {
     await files.rename(from, to)
   } catch (error) {
     if (!isMissing(error)) throw error
-  }
-}
-
-/** Windows has no handle on a directory to force; its renames are journaled. */
-async function syncDirectory(files: CheckpointFiles, directory: string): Promise<void> {
-  if (process.platform === 'win32') return
-  const handle = await files.open(directory, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
   }
 }
 
