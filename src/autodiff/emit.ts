@@ -1,5 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
-import { floatConstant, intConstant } from '../onnx/constant.js'
+import { createConstantPool, floatConstant, intConstant } from '../onnx/constant.js'
+import { plainNode } from '../onnx/plain-node.js'
 import { pruneGraph } from '../onnx/rewrite.js'
 import type { Attribute, ElementType, Graph, Initializer, Node, ValueInfo } from '../onnx/graph.js'
 import type { Shape } from '../tensor/schema.js'
@@ -54,7 +55,6 @@ export function createEmitter(graph: Graph, prefix = 'ad'): Emitter {
   const nodes = [...graph.nodes]
   const indexByOutput = new Map<string, number>()
   for (const [index, node] of nodes.entries()) for (const output of node.outputs) indexByOutput.set(output, index)
-  const constants = new Map<string, string>()
   let serial = 0
 
   const fresh = (hint: string): string => {
@@ -68,15 +68,7 @@ export function createEmitter(graph: Graph, prefix = 'ad'): Emitter {
     values.set(name, { name, type, shape })
     return name
   }
-  const constant = (key: string, make: (name: string) => Initializer): string => {
-    const known = constants.get(key)
-    if (known !== undefined) return known
-    const initializer = make(fresh('constant'))
-    initializers.set(initializer.name, initializer)
-    values.set(initializer.name, { name: initializer.name, type: initializer.type, shape: initializer.shape })
-    constants.set(key, initializer.name)
-    return initializer.name
-  }
+  const constant = createConstantPool({ initializers, values, fresh })
 
   return {
     opset: graph.opsets[''] ?? 0,
@@ -110,7 +102,7 @@ export function createEmitter(graph: Graph, prefix = 'ad'): Emitter {
       const { type, shape } = staticType(value, values.get(value))
       values.set(name, { name, type, shape })
       indexByOutput.set(name, nodes.length)
-      nodes.push({ op: 'Identity', domain: '', name, inputs: [value], outputs: [name], attributes: {} })
+      nodes.push(plainNode('Identity', [value], name))
       return name
     },
     ints: (list) => constant(`int64[] ${list.join()}`, (name) => intConstant(name, list)),

@@ -1,6 +1,7 @@
 import { intConstant } from '../onnx/constant.js'
 import type { Graph, Initializer, Node, ValueInfo } from '../onnx/graph.js'
 import { bytesOf, peakLiveBytes } from '../onnx/live-bytes.js'
+import { plainNode } from '../onnx/plain-node.js'
 import { pruneGraph } from '../onnx/rewrite.js'
 import type { Shape } from '../tensor/schema.js'
 
@@ -145,8 +146,8 @@ function copyOf(segment: readonly Node[], context: Copying): Node[] {
     const target = intConstant(`${later}.dims`, info.shape as Shape)
     initializers.set(target.name, target)
     nodes.push(
-      plain('Concat', [wait, target.name], `${later}.shape`, { axis: { type: 'int', value: 0 } }),
-      plain('Reshape', [name, `${later}.shape`], later)
+      plainNode('Concat', [wait, target.name], `${later}.shape`, { axis: { type: 'int', value: 0 } }),
+      plainNode('Reshape', [name, `${later}.shape`], later)
     )
     values.set(later, { ...info, name: later })
     values.set(`${later}.shape`, { name: `${later}.shape`, type: 'int64', shape: [info.shape.length] })
@@ -180,16 +181,7 @@ function copyOf(segment: readonly Node[], context: Copying): Node[] {
 function nothingOf({ signal, values }: Copying, nodes: Node[]): string {
   const name = `after.${signal}`
   const none = { type: 'int', value: 0 } as const
-  nodes.push(plain('Shape', [signal], name, { start: none, end: none }))
+  nodes.push(plainNode('Shape', [signal], name, { start: none, end: none }))
   values.set(name, { name, type: 'int64', shape: [0] })
   return name
 }
-
-const plain = (op: string, inputs: readonly string[], output: string, attributes: Node['attributes'] = {}): Node => ({
-  op,
-  domain: '',
-  name: output,
-  inputs,
-  outputs: [output],
-  attributes
-})

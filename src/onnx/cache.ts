@@ -1,5 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import type { Graph, Node, ValueInfo } from './graph.js'
+import { plainNode } from './plain-node.js'
 import { pruneGraph } from './rewrite.js'
 
 /** What exporters call the key/value cache that a decoder takes and the one it returns. */
@@ -30,28 +31,17 @@ function emptyCache(info: ValueInfo, inputs: readonly ValueInfo[]): Node[] {
       hint: 'export the model without a key/value cache (use_cache=False)'
     })
   const [heads, , size] = rest as number[]
-  const node = (
-    op: string,
-    inputNames: readonly string[],
-    output: string,
-    attributes: Node['attributes'] = {}
-  ): Node => ({
-    op,
-    domain: '',
-    name: output,
-    inputs: inputNames,
-    outputs: [output],
-    attributes
-  })
   const ints = (output: string, value: readonly number[]): Node =>
-    node('Constant', [], output, { value_ints: { type: 'ints', value } })
+    plainNode('Constant', [], output, { value_ints: { type: 'ints', value } })
   const firstAxis = { start: { type: 'int', value: 0 }, end: { type: 'int', value: 1 } } as const
   const rows =
-    typeof batch === 'number' ? ints(`${name}.batch`, [batch]) : node('Shape', [first.name], `${name}.batch`, firstAxis)
+    typeof batch === 'number'
+      ? ints(`${name}.batch`, [batch])
+      : plainNode('Shape', [first.name], `${name}.batch`, firstAxis)
   return [
     rows,
     ints(`${name}.rest`, [heads as number, 0, size as number]),
-    node('Concat', [`${name}.batch`, `${name}.rest`], `${name}.dims`, { axis: { type: 'int', value: 0 } }),
-    node('ConstantOfShape', [`${name}.dims`], name)
+    plainNode('Concat', [`${name}.batch`, `${name}.rest`], `${name}.dims`, { axis: { type: 'int', value: 0 } }),
+    plainNode('ConstantOfShape', [`${name}.dims`], name)
   ]
 }

@@ -1,6 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import { shapeSize, type Shape } from '../tensor/schema.js'
-import type { Initializer } from './graph.js'
+import type { Initializer, ValueInfo } from './graph.js'
 
 /** Makers and readers of small constant tensors. ONNX raw data is little endian, as is every machine Node 20 runs on. */
 
@@ -28,6 +28,28 @@ export function intConstant(name: string, values: readonly number[] | number, sh
 /** bool constant, one byte an element. */
 export function boolConstant(name: string, values: readonly boolean[], shape: Shape = [values.length]): Initializer {
   return { name, type: 'bool', shape, data: { kind: 'inline', bytes: Uint8Array.from(values, Number) } }
+}
+
+interface PoolParts {
+  /** Of the graph that is being made: a new constant goes into both. */
+  readonly initializers: Map<string, Initializer>
+  readonly values: Map<string, ValueInfo>
+  fresh(hint: string): string
+}
+
+/** Equal constants of a graph are one initializer: `key` says what it is, `make` makes the first of its kind. */
+export function createConstantPool({ initializers, values, fresh }: PoolParts) {
+  const names = new Map<string, string>()
+  return (key: string, make: (name: string) => Initializer): string => {
+    const known = names.get(key)
+    if (known !== undefined) return known
+    const initializer = make(fresh('constant'))
+    const { name, type, shape } = initializer
+    initializers.set(name, initializer)
+    values.set(name, { name, type, shape })
+    names.set(key, name)
+    return name
+  }
 }
 
 /** A copy with its own, aligned buffer, since raw data may start at any byte. Throws `onnx/not-inline`. */

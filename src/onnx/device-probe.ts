@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { floatConstant } from './constant.js'
 import type { Graph, Node, ValueInfo } from './graph.js'
+import { plainNode } from './plain-node.js'
 import { createSession, type ExecutionDevice, isDeviceInstalled } from './session.js'
 
 /** What a device made of a small graph. */
@@ -33,10 +34,8 @@ function probeGraph(): Graph {
     floatConstant('up', wave(WIDTH * 2 * WIDTH, 0.7), [WIDTH, 2 * WIDTH]),
     floatConstant('down', wave(2 * WIDTH * WIDTH, 1.1), [2 * WIDTH, WIDTH])
   ]
-  const node = (op: string, inputs: readonly string[], attributes: Node['attributes'] = {}): Node => {
-    const output = op.toLowerCase()
-    return { op, domain: '', name: output, inputs, outputs: [output], attributes }
-  }
+  const node = (op: string, inputs: readonly string[], attributes: Node['attributes'] = {}): Node =>
+    plainNode(op, inputs, op.toLowerCase(), attributes)
   const x: ValueInfo = { name: 'x', type: 'float32', shape: [ROWS, WIDTH] }
   return {
     name: 'device probe',

@@ -1,4 +1,5 @@
 import type { Initializer } from './graph.js'
+import { plainNode } from './plain-node.js'
 import { createSession } from './session.js'
 
 /** Largest code of a frozen matrix where the processor adds 8-bit products up exactly. */
@@ -26,9 +27,9 @@ export async function largestExactCode(): Promise<number> {
       inputs: [{ name: 'x', type: 'float32', shape: [ROWS, INNER] }],
       outputs: [{ name: 'y', type: 'float32', shape: [ROWS, OUTER] }],
       nodes: [
-        node('Cast', ['x'], 'x8', { to: { type: 'int', value: 2 } }),
-        node('MatMulInteger', ['x8', 'codes'], 'y32'),
-        node('Cast', ['y32'], 'y', { to: { type: 'int', value: 1 } })
+        plainNode('Cast', ['x'], 'x8', { to: { type: 'int', value: 2 } }),
+        plainNode('MatMulInteger', ['x8', 'codes'], 'y32'),
+        plainNode('Cast', ['y32'], 'y', { to: { type: 'int', value: 1 } })
       ],
       initializers: new Map([[codes.name, codes]]),
       values: new Map()
@@ -43,12 +44,3 @@ export async function largestExactCode(): Promise<number> {
     await session.release()
   }
 }
-
-const node = (op: string, inputs: string[], output: string, attributes = {}) => ({
-  op,
-  domain: '',
-  name: output,
-  inputs,
-  outputs: [output],
-  attributes
-})

@@ -1,6 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import type { Shape } from '../tensor/schema.js'
-import { floatConstant, intConstant, intValues } from './constant.js'
+import { createConstantPool, floatConstant, intConstant, intValues } from './constant.js'
 import type { Attribute, ElementType, Graph, Initializer, Node, ValueInfo } from './graph.js'
 
 export interface NewNode {
@@ -73,16 +73,7 @@ function startRewrite(graph: Graph) {
   const aliases = new Map<string, string>()
   const resolve = (value: string): string => aliases.get(value) ?? value
   const push = (node: Node): void => void nodes.push({ ...node, inputs: node.inputs.map(resolve) })
-  const constants = new Map<string, string>()
-  const constant = (key: string, make: (name: string) => Initializer): string => {
-    const known = constants.get(key)
-    if (known !== undefined) return known
-    const initializer = make(fresh('constant'))
-    initializers.set(initializer.name, initializer)
-    values.set(initializer.name, { name: initializer.name, type: initializer.type, shape: initializer.shape })
-    constants.set(key, initializer.name)
-    return initializer.name
-  }
+  const constant = createConstantPool({ initializers, values, fresh })
   let visited: Node | undefined
   const context: RewriteContext = {
     producerOf: (value) => producers.get(value),

@@ -1,6 +1,7 @@
 import { type Shape, shapeSize } from '../tensor/schema.js'
 import { intConstant } from './constant.js'
 import type { Graph, Node, ValueInfo } from './graph.js'
+import { plainNode } from './plain-node.js'
 import { pruneGraph, staticShape } from './rewrite.js'
 
 /**
@@ -84,15 +85,6 @@ export interface OutputRows {
   readonly rows: string
   readonly count: number
 }
-
-const plainNode = (op: string, inputs: readonly string[], output: string): Node => ({
-  op,
-  domain: '',
-  name: output,
-  inputs,
-  outputs: [output],
-  attributes: {}
-})
 
 /** A Gather of rows of a matrix by a vector, or of one position of [batch, sequence, width] by a constant. */
 function selectionOf(node: Node, graph: Graph): Selection | undefined {

@@ -1,4 +1,5 @@
 import type { Initializer, Node } from './graph.js'
+import { plainNode } from './plain-node.js'
 import { pruneGraph } from './rewrite.js'
 import type { NamedWeights, Weight } from './weight.js'
 
@@ -43,14 +44,7 @@ function retarget(node: Node, ties: ReadonlyMap<string, Tie>): Node[] {
     if (!tie.transposed) return tie.table
     const output = `${input}.tied`
     const perm = { type: 'ints', value: [1, 0] } as const
-    before.push({
-      op: 'Transpose',
-      domain: '',
-      name: output,
-      inputs: [tie.table],
-      outputs: [output],
-      attributes: { perm }
-    })
+    before.push(plainNode('Transpose', [tie.table], output, { perm }))
     return output
   })
   return [...before, { ...node, inputs }]

@@ -1,6 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
 import { intConstant } from '../onnx/constant.js'
-import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../onnx/graph.js'
+import type { Graph, Initializer, Node, ValueInfo } from '../onnx/graph.js'
+import { plainNode } from '../onnx/plain-node.js'
 import { staticShape } from '../onnx/rewrite.js'
 import type { Shape } from '../tensor/schema.js'
 import type { InputShapes } from './method.js'
@@ -100,7 +101,7 @@ function extension({ name, type }: ValueInfo, [rows = 0, long = 0]: Shape, count
   if (name !== POSITIONS)
     return {
       input: short,
-      nodes: [node('Concat', [front.name, name], extended.name, { axis })],
+      nodes: [plainNode('Concat', [front.name, name], extended.name, { axis })],
       constants: [front],
       values: [extended]
     }
@@ -109,8 +110,8 @@ function extension({ name, type }: ValueInfo, [rows = 0, long = 0]: Shape, count
   return {
     input: short,
     nodes: [
-      node('Add', [name, offset.name], later.name),
-      node('Concat', [front.name, later.name], extended.name, { axis })
+      plainNode('Add', [name, offset.name], later.name),
+      plainNode('Concat', [front.name, later.name], extended.name, { axis })
     ],
     constants: [front, offset],
     values: [later, extended]
@@ -140,16 +141,9 @@ function cutOutput(graph: Graph, { start, long }: Cut): Graph {
         inputs: one.inputs.map(renamed),
         outputs: one.outputs.map(renamed)
       })),
-      node('Slice', [whole, ...bounds.map((bound) => bound.name)], name)
+      plainNode('Slice', [whole, ...bounds.map((bound) => bound.name)], name)
     ],
     initializers: new Map([...graph.initializers, ...bounds.map((bound) => [bound.name, bound] as const)]),
     values: new Map([...graph.values, [whole, { ...output, name: whole }], [name, short]])
   }
 }
-
-const node = (
-  op: string,
-  inputs: readonly string[],
-  output: string,
-  attributes: Readonly<Record<string, Attribute>> = {}
-): Node => ({ op, domain: '', name: output, inputs, outputs: [output], attributes })
