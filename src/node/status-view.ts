@@ -6,7 +6,7 @@ import type { BootstrapStatus, PeerStatus, Phase, Status } from '../status/snaps
 import type { ChildTrainer } from '../train/child-trainer.js'
 import type { TrainerDescription } from '../train/trainer.js'
 import type { NodeConfig } from './config-schema.js'
-import type { ParticipantView } from './participant.js'
+import type { ParticipantView } from './participant-types.js'
 import type { Offence } from './refusal-book.js'
 
 /** What a snapshot is made of, read at the moment of the question. */

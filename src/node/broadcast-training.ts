@@ -1,0 +1,71 @@
+import { present } from '../consensus/peers.js'
+import { type BroadcastLife, nap, talk } from './broadcast-life.js'
+import { IDLE_MS } from './loop.js'
+
+/**
+ * Milliseconds that a peer waits before its first update for the others to say who they are: its weight depends on theirs,
+ * and its own row may be longer than its disk knows.
+ */
+export const GREETING_MS = 15_000
+
+/** Local steps; every `localSteps` of them, and after the last, what was learned is told. */
+export async function train(life: BroadcastLife, stop: AbortSignal): Promise<void> {
+  const { learner, keeper, failure } = life
+  const { progress, optimiser, roundsConfig } = learner
+  let greeted = false
+  while (!stop.aborted && progress.rounds().phase === 'training') {
+    const loss = await optimiser.step()
+    const step = progress.rounds().step + 1
+    if (step % roundsConfig.localSteps === 0 || step >= roundsConfig.totalSteps) {
+      if (!greeted) await greet(life, stop)
+      greeted = true
+      tell(life, step)
+    }
+    if (step >= roundsConfig.totalSteps) tellTheRest(life, step)
+    // Told before the phase changes: who hears of it may ask for our last update at once.
+    progress.stepped(loss)
+    if (keeper.isDue()) keeper.save().catch((error) => failure.abort(error))
+  }
+}
+
+/** Waits until those who are there have said who they are, and one of them what it has of us. */
+async function greet(life: BroadcastLife, stop: AbortSignal): Promise<void> {
+  const { parts, membership, driver } = life
+  const { clock } = parts
+  const untilMs = clock.now() + GREETING_MS
+  while (!stop.aborted && clock.now() < untilMs) {
+    const members = membership.members()
+    const heard = membership.table().records
+    if (members.length > 0 && members.every((peer) => heard.has(peer))) {
+      for (const peer of members) if (driver.heads(peer) === undefined) await talk(life, peer)
+      if (members.some((peer) => driver.heads(peer) !== undefined)) return
+    }
+    await nap(life, 4 * IDLE_MS, stop)
+  }
+}
+
+function tell(life: BroadcastLife, step: number): void {
+  const { parts, learner, driver } = life
+  const { progress } = learner
+  driver.publish({ samples: parts.dataset.size, totalSamples: totalSamples(life) })
+  const rounds = progress.rounds()
+  progress.setRounds({ ...rounds, exchanges: rounds.exchanges + 1, lastExchangeStep: step })
+}
+
+/** Training examples of everybody heard of lately, ours included. */
+function totalSamples({ parts, membership }: BroadcastLife): number {
+  const table = membership.table()
+  return present(table, parts.clock.now())
+    .filter((peer) => peer !== parts.transport.self)
+    .reduce((sum, peer) => sum + (table.records.get(peer)?.announcement.samples ?? 0), parts.dataset.size)
+}
+
+/**
+ * What updates have left out is told in some more of them, as settling exchanges are made in pairs; then there is nothing
+ * of our own any more, and the parameters are the replica, to the last bit.
+ */
+function tellTheRest(life: BroadcastLife, step: number): void {
+  const { learner, broadcaster, withLive } = life
+  for (let n = 0; n < learner.roundsConfig.settleExchanges; n++) tell(life, step)
+  withLive(() => broadcaster.onReplica())
+}
