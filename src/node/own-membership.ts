@@ -8,10 +8,7 @@ export function createOwnMembership(parts: ParticipantParts, progress: Progress)
   return createMembership({ transport, federation, clock, log, onVerdict, news: () => newsOf(parts, progress) })
 }
 
-function newsOf(
-  { transport, config, dataset, software }: ParticipantParts,
-  progress: Progress
-): OwnNews {
+function newsOf({ transport, config, dataset, software }: ParticipantParts, progress: Progress): OwnNews {
   const { step, phase, exchanges } = progress.rounds()
   const { smoothed } = progress.loss()
   return {
