@@ -1,3 +1,5 @@
+import { fromBinary, type Message } from '@bufbuild/protobuf'
+import type { GenMessage } from '@bufbuild/protobuf/codegenv2'
 import { PeertuneError } from '../base/errors.js'
 import type { Decoded } from '../base/verdict.js'
 import { decoded, refused, reject } from '../base/verdict.js'
@@ -60,3 +62,34 @@ export function requireFits(bytes: Uint8Array, maxBytes: number): Uint8Array {
 }
 
 export const fromHex = (hex: string): Uint8Array<ArrayBuffer> => Uint8Array.from(Buffer.from(hex, 'hex'))
+
+/** Reads a frame of at most `maxBytes` and of our version. Never throws for what a peer sent. */
+export const readingFrame = <Frame extends Message & { readonly version: number }, T>(
+  schema: GenMessage<Frame>,
+  bytes: Uint8Array,
+  maxBytes: number,
+  read: (frame: Frame) => T
+): Decoded<T, CodecVerdictCode> =>
+  reading(bytes, maxBytes, () => {
+    const frame: Frame = fromBinary(schema, bytes)
+    requireVersion(frame.version)
+    return read(frame)
+  })
+
+/** What both sides must have in common. */
+export interface Grounds {
+  /** Hash of the federation manifest, hexadecimal. */
+  readonly federation: string
+  /** Hash of the parameter schema, hexadecimal. */
+  readonly schema: string
+}
+
+export const groundsToWire = ({ federation, schema }: Grounds) => ({
+  federation: fromHex(federation),
+  schema: fromHex(schema)
+})
+
+export const groundsFromWire = ({ federation, schema }: Readonly<Record<keyof Grounds, Uint8Array>>): Grounds => ({
+  federation: hexField(federation, HASH_BYTES, 'federation'),
+  schema: hexField(schema, HASH_BYTES, 'schema')
+})

@@ -1,28 +1,23 @@
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { create, toBinary } from '@bufbuild/protobuf'
 import type { Decoded } from '../base/verdict.js'
 import type { CodecVerdictCode } from './codec.js'
 import type { PayloadHeader, Phase, RefusalCode } from './messages.js'
 import { StateReplySchema, StateRequestSchema } from './peertune_pb.js'
-import { MAX_CODEC_NAME_LENGTH, MAX_MESSAGE_BYTES, payloadFromWire, payloadToWire, phases, refusals } from './wire.js'
+import { codecField, MAX_MESSAGE_BYTES, payloadFromWire, payloadToWire, phases, refusals } from './wire.js'
 import {
   countField,
-  fromHex,
-  HASH_BYTES,
-  hexField,
-  reading,
+  type Grounds,
+  groundsFromWire,
+  groundsToWire,
+  readingFrame,
   requireField,
   requireFits,
-  requireVersion,
   Unreadable,
   WIRE_VERSION
 } from './wire-fields.js'
 
 /** May I read your parameters? */
-export interface StateRequest {
-  /** Hash of the federation manifest, hexadecimal. */
-  readonly federation: string
-  /** Hash of the parameter schema, hexadecimal. */
-  readonly schema: string
+export interface StateRequest extends Grounds {
   /** Only how far you are. */
   readonly placeOnly: boolean
 }
@@ -54,8 +49,7 @@ export const encodeStateRequest = ({ federation, schema, placeOnly }: StateReque
       StateRequestSchema,
       create(StateRequestSchema, {
         version: WIRE_VERSION,
-        federation: fromHex(federation),
-        schema: fromHex(schema),
+        ...groundsToWire({ federation, schema }),
         placeOnly
       })
     ),
@@ -64,15 +58,10 @@ export const encodeStateRequest = ({ federation, schema, placeOnly }: StateReque
 
 /** Never throws for what a peer sent. */
 export const decodeStateRequest = (bytes: Uint8Array): Decoded<StateRequest, CodecVerdictCode> =>
-  reading(bytes, MAX_MESSAGE_BYTES, () => {
-    const { version, federation, schema, placeOnly } = fromBinary(StateRequestSchema, bytes)
-    requireVersion(version)
-    return {
-      federation: hexField(federation, HASH_BYTES, 'federation'),
-      schema: hexField(schema, HASH_BYTES, 'schema'),
-      placeOnly
-    }
-  })
+  readingFrame(StateRequestSchema, bytes, MAX_MESSAGE_BYTES, (frame) => ({
+    ...groundsFromWire(frame),
+    placeOnly: frame.placeOnly
+  }))
 
 export function encodeStateReply(reply: StateReply): Uint8Array {
   const body =
@@ -98,14 +87,12 @@ const stateToWire = ({ codec, payload, ...place }: StateHeader) => ({
 
 /** Never throws for what a peer sent. */
 export const decodeStateReply = (bytes: Uint8Array): Decoded<StateReply, CodecVerdictCode> =>
-  reading(bytes, MAX_MESSAGE_BYTES, (): StateReply => {
-    const { version, body } = fromBinary(StateReplySchema, bytes)
-    requireVersion(version)
+  readingFrame(StateReplySchema, bytes, MAX_MESSAGE_BYTES, ({ body }): StateReply => {
     if (body.case === 'refuse') return { type: 'refuse', code: refusals.name(body.value.code) ?? 'unspecified' }
     if (body.case !== 'state') throw new Unreadable('a reply of no known type')
     const { phase, weight, step, codec, payload } = body.value
-    if (codec.length > MAX_CODEC_NAME_LENGTH) throw new Unreadable(`codec: a name of ${codec.length} characters`)
+    const codecName = codecField(codec)
     const place = { phase: requireField(phases.name(phase), 'phase'), weight, step: countField(step, 'step') }
     if (payload === undefined) return { type: 'place', place }
-    return { type: 'state', state: { ...place, codec, payload: payloadFromWire(payload) } }
+    return { type: 'state', state: { ...place, codec: codecName, payload: payloadFromWire(payload) } }
   })

@@ -1,4 +1,4 @@
-import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
+import { create, type MessageInitShape, toBinary } from '@bufbuild/protobuf'
 import type { Decoded } from '../base/verdict.js'
 import type { CodecVerdictCode } from './codec.js'
 import { type Head as WireHead, type HeadSchema, type SyncFrame, SyncFrameSchema } from './peertune_pb.js'
@@ -7,10 +7,11 @@ import {
   countField,
   fromHex,
   HASH_BYTES,
+  groundsFromWire,
+  groundsToWire,
   hexField,
-  reading,
+  readingFrame,
   requireFits,
-  requireVersion,
   Unreadable,
   WIRE_VERSION
 } from './wire-fields.js'
@@ -83,12 +84,11 @@ type WireBody = NonNullable<MessageInitShape<typeof SyncFrameSchema>['body']>
 function toWire(header: SyncHeader): WireBody {
   switch (header.type) {
     case 'digest': {
-      const { federation, schema, heads, wants } = header.digest
+      const { heads, wants } = header.digest
       return {
         case: 'digest',
         value: {
-          federation: fromHex(federation),
-          schema: fromHex(schema),
+          ...groundsToWire(header.digest),
           heads: heads.map(headToWire),
           wants: wants.map(({ author, sequence, hash }) => ({
             author,
@@ -117,10 +117,9 @@ function toWire(header: SyncHeader): WireBody {
 function fromWire(body: SyncFrame['body']): SyncHeader {
   switch (body.case) {
     case 'digest': {
-      const { federation, schema, heads, wants } = body.value
+      const { heads, wants } = body.value
       const digest: Digest = {
-        federation: hexField(federation, HASH_BYTES, 'federation'),
-        schema: hexField(schema, HASH_BYTES, 'schema'),
+        ...groundsFromWire(body.value),
         heads: headsFromWire(heads),
         wants: atMost(wants, 'wants').map(
           ({ author, sequence, hash }): Want => ({
@@ -159,8 +158,4 @@ export const encodeSyncHeader = (header: SyncHeader): Uint8Array =>
 
 /** Never throws for what a peer sent. */
 export const decodeSyncHeader = (bytes: Uint8Array): Decoded<SyncHeader, CodecVerdictCode> =>
-  reading(bytes, MAX_SYNC_FRAME_BYTES, () => {
-    const { version, body } = fromBinary(SyncFrameSchema, bytes)
-    requireVersion(version)
-    return fromWire(body)
-  })
+  readingFrame(SyncFrameSchema, bytes, MAX_SYNC_FRAME_BYTES, ({ body }) => fromWire(body))

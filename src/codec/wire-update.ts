@@ -9,8 +9,11 @@ import {
   countField,
   fromHex,
   HASH_BYTES,
+  groundsFromWire,
+  groundsToWire,
   hexField,
   reading,
+  readingFrame,
   requireFits,
   requireVersion,
   Unreadable,
@@ -36,8 +39,7 @@ export const encodeUpdateBody = (fields: UpdateFields): Uint8Array =>
     UpdateBodySchema,
     create(UpdateBodySchema, {
       version: WIRE_VERSION,
-      federation: fromHex(fields.federation),
-      schema: fromHex(fields.schema),
+      ...groundsToWire(fields),
       author: fields.author,
       sequence: BigInt(fields.sequence),
       previous: fromHex(fields.previous),
@@ -57,8 +59,7 @@ function updateOf({ body, signature }: SignedUpdate): Update {
   const fields = fromBinary(UpdateBodySchema, body)
   requireVersion(fields.version)
   return {
-    federation: hexField(fields.federation, HASH_BYTES, 'federation'),
-    schema: hexField(fields.schema, HASH_BYTES, 'schema'),
+    ...groundsFromWire(fields),
     author: peerIdField(fields.author),
     sequence: countField(fields.sequence, 'sequence'),
     previous: hexField(fields.previous, HASH_BYTES, 'previous'),
@@ -120,9 +121,7 @@ function encodeNotice({ federation, sequence, hash, body }: Update): Uint8Array 
 
 /** Never throws for what a peer sent. */
 export const decodeUpdateFrame = (bytes: Uint8Array): Decoded<UpdateFrame, CodecVerdictCode> =>
-  reading(bytes, MAX_UPDATE_FRAME_BYTES, () => {
-    const { version, body } = fromBinary(UpdateFrameSchema, bytes)
-    requireVersion(version)
+  readingFrame(UpdateFrameSchema, bytes, MAX_UPDATE_FRAME_BYTES, ({ body }): UpdateFrame => {
     if (body.case === 'update') return { type: 'update', update: updateOf(body.value) }
     if (body.case !== 'notice') throw new Unreadable('a message of no known type')
     const { federation, sequence, hash, sizeBytes } = body.value

@@ -1,5 +1,5 @@
 import type { MessageInitShape } from '@bufbuild/protobuf'
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
+import { create, toBinary } from '@bufbuild/protobuf'
 import type { Decoded } from '../base/verdict.js'
 import type { CodecVerdictCode } from './codec.js'
 import type {
@@ -24,11 +24,12 @@ import {
   finiteField,
   fromHex,
   HASH_BYTES,
+  groundsFromWire,
+  groundsToWire,
   hexField,
-  reading,
+  readingFrame,
   requireField,
   requireFits,
-  requireVersion,
   Unreadable,
   WIRE_VERSION
 } from './wire-fields.js'
@@ -91,6 +92,11 @@ function textField(value: string, refusedCharacters: (text: string) => boolean, 
   return value
 }
 
+export function codecField(name: string): string {
+  if (name.length > MAX_CODEC_NAME_LENGTH) throw new Unreadable(`codec: a name of ${name.length} characters`)
+  return name
+}
+
 export const payloadToWire = ({ sizeBytes, sha256 }: PayloadHeader) => ({ sizeBytes, sha256: fromHex(sha256) })
 
 export const payloadFromWire = (payload: Payload | undefined): PayloadHeader => {
@@ -149,8 +155,7 @@ function bodyToWire(message: ExchangeMessage): WireBody {
       return {
         case: 'hello',
         value: {
-          federation: fromHex(message.federation),
-          schema: fromHex(message.schema),
+          ...groundsToWire(message),
           phase: phases.code(message.phase),
           weight: message.weight,
           codec: message.codec,
@@ -188,13 +193,12 @@ function bodyToWire(message: ExchangeMessage): WireBody {
 function bodyFromWire(exchangeId: string, body: ExchangeFrame['body']): ExchangeMessage {
   switch (body.case) {
     case 'hello': {
-      const { federation, schema, phase, weight, codec, gamma } = body.value
-      if (codec.length > MAX_CODEC_NAME_LENGTH) throw new Unreadable(`codec: a name of ${codec.length} characters`)
+      const { phase, weight, gamma } = body.value
+      const codec = codecField(body.value.codec)
       return {
         type: 'hello',
         exchangeId,
-        federation: hexField(federation, HASH_BYTES, 'federation'),
-        schema: hexField(schema, HASH_BYTES, 'schema'),
+        ...groundsFromWire(body.value),
         phase: requireField(phases.name(phase), 'phase'),
         weight,
         codec,
@@ -236,11 +240,9 @@ export function encodeExchangeMessage(message: ExchangeMessage): Uint8Array {
 
 /** Never throws for what a peer sent. Fields of a newer version are ignored, a newer `version` is refused. */
 export const decodeExchangeMessage = (bytes: Uint8Array): Decoded<ExchangeMessage, CodecVerdictCode> =>
-  reading(bytes, MAX_MESSAGE_BYTES, () => {
-    const frame = fromBinary(ExchangeFrameSchema, bytes)
-    requireVersion(frame.version)
-    return bodyFromWire(hexField(frame.exchangeId, EXCHANGE_ID_BYTES, 'exchange_id'), frame.body)
-  })
+  readingFrame(ExchangeFrameSchema, bytes, MAX_MESSAGE_BYTES, ({ exchangeId, body }) =>
+    bodyFromWire(hexField(exchangeId, EXCHANGE_ID_BYTES, 'exchange_id'), body)
+  )
 
 /** Throws `codec/too-large` for our own bug. */
 export function encodeAnnouncement(announcement: Announcement): Uint8Array {
@@ -264,9 +266,7 @@ export function encodeAnnouncement(announcement: Announcement): Uint8Array {
 
 /** Never throws for what a peer sent. */
 export const decodeAnnouncement = (bytes: Uint8Array): Decoded<Announcement, CodecVerdictCode> =>
-  reading(bytes, MAX_ANNOUNCEMENT_BYTES, () => {
-    const frame = fromBinary(AnnouncementFrameSchema, bytes)
-    requireVersion(frame.version)
+  readingFrame(AnnouncementFrameSchema, bytes, MAX_ANNOUNCEMENT_BYTES, (frame) => {
     const label = textField(frame.label, (text) => UNPRINTABLE.test(text), 'label')
     return {
       federation: hexField(frame.federation, HASH_BYTES, 'federation'),
