@@ -1,112 +1,33 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { type NodeProcess, startNode } from '../../scripts/testnet/node-process.js'
-import { systemClock } from '../../src/base/clock.js'
+import { describe, expect, it } from 'vitest'
 import { entryUrl } from '../../src/base/entry.js'
 import { silentLogger } from '../../src/base/log.js'
 import { createFileStore } from '../../src/checkpoint/file-store.js'
 import { dataDirPaths } from '../../src/node/data-dir.js'
-import { printManifest, readManifest } from '../../src/node/manifest.js'
+import { readManifest } from '../../src/node/manifest.js'
 import { modelSha256 } from '../../src/node/model-hash.js'
-import { printYaml } from '../../src/node/yaml-file.js'
 import type { Status } from '../../src/status/snapshot.js'
+import { daemonFolder, LETTERS, MODEL, type Peer, type PeerSettings, statusOf, until } from './daemon-folder.js'
 
-/** Real processes of the built command line, on loopback, with the model that ships. */
-const MODEL = fileURLToPath(new URL('../../models/glyphs/model.onnx', import.meta.url))
-const LETTERS = [...'ABCDEFGH']
+const daemons = daemonFolder()
+const { pathOf, start } = daemons
 
-let folder: string
-let nodes: NodeProcess[]
-
-beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'peertune-e2e-'))
-  nodes = []
-})
-
-afterEach(async () => {
-  for (const node of nodes) if (node.alive()) node.kill()
-  await Promise.all(nodes.map((node) => node.exited))
-  await rm(folder, { recursive: true, force: true })
-})
-
-async function writeFederation(name = 'letters'): Promise<string> {
-  const file = join(folder, `${name}.yaml`)
-  await writeFile(
-    file,
-    printManifest({
-      peertune: 1,
-      name,
-      model: { sha256: await modelSha256(MODEL) },
-      task: { kind: 'image-classification', labels: LETTERS },
-      peft: { method: 'lora', rank: 4, alpha: 8, targets: ['query', 'value'], head: ['classifier'], seed: 'e2e' },
-      mixing: { localSteps: 4, codec: 'int8', gamma: 1, settleExchanges: 3, isolationFactor: 10 }
-    })
-  )
-  return file
-}
-
-interface Peer {
-  readonly name: string
-  readonly dataDir: string
-  readonly config: string
-  readonly log: string
-}
-
-async function writePeer(
-  name: string,
-  federation: string,
-  options: { steps?: number; classes?: readonly string[]; networkKey?: string } = {}
-): Promise<Peer> {
-  const { steps = 100_000, classes = LETTERS, networkKey } = options
-  const dataDir = join(folder, name)
-  const config = join(folder, `${name}-config.yaml`)
-  await writeFile(
-    config,
-    printYaml({
-      federation,
-      model: MODEL,
-      dataDir,
-      label: name,
-      data: { kind: 'glyphs', classes, samples: 96, seed: name, testSamples: 80 },
-      training: { steps, batchSize: 16, learningRate: 0.003, seed: name },
-      device: 'cpu',
-      threads: 1,
-      listen: ['/ip4/127.0.0.1/tcp/0'],
-      checkpointEvery: 2,
-      ...(networkKey === undefined ? {} : { networkKey })
-    })
-  )
-  return { name, dataDir, config, log: join(folder, `${name}.log`) }
-}
-
-async function start(peer: Peer, bootstrap: readonly string[] = []): Promise<NodeProcess> {
-  const cli = fileURLToPath(entryUrl('cli/main.js'))
-  const node = await startNode({
-    index: nodes.length,
-    cli,
-    config: peer.config,
-    bootstrap,
-    logFile: peer.log,
-    startTimeoutMs: 50_000
+const writeFederation = async (name = 'letters'): Promise<string> =>
+  daemons.writeFederation({
+    peertune: 1,
+    name,
+    model: { sha256: await modelSha256(MODEL) },
+    task: { kind: 'image-classification', labels: LETTERS },
+    peft: { method: 'lora', rank: 4, alpha: 8, targets: ['query', 'value'], head: ['classifier'], seed: 'e2e' },
+    mixing: { localSteps: 4, codec: 'int8', gamma: 1, settleExchanges: 3, isolationFactor: 10 }
   })
-  nodes.push(node)
-  return node
-}
 
-const statusOf = async (node: NodeProcess): Promise<Status> =>
-  (await (await fetch(new URL('status', node.statusUrl))).json()) as Status
+const SETTINGS: PeerSettings = { classes: LETTERS, samples: 96, testSamples: 80, steps: 100_000, batchSize: 16 }
 
-async function until(node: NodeProcess, condition: (status: Status) => boolean): Promise<Status> {
-  for (;;) {
-    const status = await statusOf(node)
-    if (condition(status)) return status
-    await systemClock.sleep(50)
-  }
-}
+const writePeer = (name: string, federation: string, settings: Partial<PeerSettings> = {}): Promise<Peer> =>
+  daemons.writePeer(name, federation, { ...SETTINGS, ...settings })
 
 const checkpointOf = (peer: Peer, { federation, model }: Status) =>
   createFileStore({ directory: dataDirPaths(peer.dataDir).checkpoints, log: silentLogger }).load({
@@ -167,8 +88,8 @@ describe('daemons', () => {
 
   it('says in words why it meets nobody', async () => {
     const federation = await writeFederation()
-    const key = join(folder, 'network.key')
-    const otherKey = join(folder, 'other.key')
+    const key = pathOf('network.key')
+    const otherKey = pathOf('other.key')
     for (const file of [key, otherKey])
       execFileSync(process.execPath, [fileURLToPath(entryUrl('cli/main.js')), 'key', file])
     const closed = await start(await writePeer('closed', federation, { networkKey: key }))
@@ -199,7 +120,7 @@ describe('daemons', () => {
       device: { used: 'cpu' },
       steps: { done: 3, total: 3 }
     })
-    expect((await readManifest(join(folder, 'letters.yaml'))).name).toBe('letters')
+    expect((await readManifest(pathOf('letters.yaml'))).name).toBe('letters')
     const page = async (path: string) => fetch(new URL(path, node.statusUrl))
     expect((await page('healthz')).status).toBe(200)
     expect(await (await page('metrics')).text()).toMatch(/^peertune_\S* \S+$/m)
