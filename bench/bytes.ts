@@ -1,8 +1,8 @@
 import { parseArgs } from 'node:util'
-import { PeertuneError } from '../src/base/errors.js'
 import type { CodecName } from '../src/codec/codec.js'
 import type { Measurement } from '../src/sim/measure.js'
 import { gossip } from './federation.js'
+import { rowsOf } from './flags.js'
 import { LLAMA_LINEARS, openPlay, PLAY_FLAGS } from './shakespeare.js'
 
 const SEED = 'bytes'
@@ -44,7 +44,7 @@ const LOOK_EVERY = 10
  */
 export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({ args: [...args], options: OPTIONS })
-  const names = values.only?.split(',') ?? Object.keys(WAYS)
+  const ways = rowsOf(WAYS, values.only)
   const [target, steps, peers, batchSize] = [values.target, values.steps, values.peers, values.batch].map(Number) as [
     number,
     number,
@@ -61,10 +61,7 @@ export async function run(args: readonly string[]): Promise<object> {
   })
   try {
     const rows: object[] = []
-    for (const name of names) {
-      const way = WAYS[name]
-      if (way === undefined)
-        throw new PeertuneError('config/bad-flag', `--only knows ${Object.keys(WAYS).join(', ')}, got ${name}`)
+    for (const [name, way] of ways) {
       const seen: Measurement[] = []
       await gossip(play, {
         seed: SEED,

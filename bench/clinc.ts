@@ -13,6 +13,7 @@ import { writeModel } from '../src/onnx/write.js'
 import type { DatasetEvaluation } from '../src/train/evaluate.js'
 import type { Trainer } from '../src/train/trainer.js'
 import { alone, gossip, meanOf, spreadOver } from './federation.js'
+import { rowsOf } from './flags.js'
 import { toClassifier } from './intent-model.js'
 import { LLAMA_LINEARS, requireFile } from './shakespeare.js'
 import { openTrainerPool } from './trainer-pool.js'
@@ -58,7 +59,7 @@ const OPTIONS = {
  */
 export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({ args: [...args], options: OPTIONS })
-  const names = values.only?.split(',') ?? Object.keys(ROWS)
+  const chosen = rowsOf(ROWS, values.only)
   const [peers, steps, lone] = [Number(values.peers), Number(values.steps), Number(values.lone)]
   const folder = await mkdtemp(join(tmpdir(), 'peertune-clinc-'))
   try {
@@ -73,11 +74,8 @@ export async function run(args: readonly string[]): Promise<object> {
     const graph = toClassifier(await readModel(base), { labels: labels.length, seed: SEED })
     await writeFile(modelPath, writeModel(graph))
     const rows: object[] = []
-    for (const name of names)
+    for (const [name, row] of chosen)
       for (const alpha of values.alpha.split(',').map(Number)) {
-        const row = ROWS[name]
-        if (row === undefined)
-          throw new PeertuneError('config/bad-flag', `--only knows ${Object.keys(ROWS).join(', ')}, got ${name}`)
         const result = await outcome(row, { questions, modelPath, tokenizer: values.model, alpha, peers, steps, lone })
         rows.push({ method: name, ...result })
         console.log(JSON.stringify(rows.at(-1)))

@@ -1,14 +1,12 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { type NodeProcess, startNode } from '../scripts/testnet/node-process.js'
+import type { NodeProcess } from '../scripts/testnet/node-process.js'
 import { systemClock } from '../src/base/clock.js'
-import { entryUrl } from '../src/base/entry.js'
 import { modelSha256 } from '../src/node/model-hash.js'
 import { printYaml } from '../src/node/yaml-file.js'
-import type { Status } from '../src/status/snapshot.js'
+import { startLone, statusOf } from './lone-daemon.js'
 import { writeShape } from './shapes/write.js'
 
 const LIMIT_MS = 2000
@@ -74,14 +72,7 @@ async function writeConfig(folder: string, { tokenizer, threads }: { tokenizer: 
 
 async function timeFirstStep(folder: string, config: string) {
   const started = performance.now()
-  const node = await startNode({
-    index: 0,
-    cli: fileURLToPath(entryUrl('cli/main.js')),
-    config,
-    bootstrap: [],
-    logFile: join(folder, 'node.log'),
-    startTimeoutMs: 30_000
-  })
+  const node = await startLone(folder, config)
   try {
     const first = await whenDone(node, 1)
     const later = await whenDone(node, 1 + LATER_STEPS)
@@ -95,7 +86,7 @@ async function timeFirstStep(folder: string, config: string) {
 /** When the status first tells of so many steps. */
 async function whenDone(node: NodeProcess, steps: number): Promise<number> {
   for (;;) {
-    const status = (await (await fetch(new URL('status', node.statusUrl))).json()) as Status
+    const status = await statusOf(node)
     if (status.steps.done >= steps) return performance.now()
     await systemClock.sleep(POLL_MS)
   }

@@ -8,3 +8,12 @@ export function wholeFlag(args: readonly string[], flag: string, fallback: numbe
   if (Number.isSafeInteger(value) && value >= 0) return value
   throw new PeertuneError('config/bad-flag', `${flag} needs a whole number, got ${args[at + 1]}`)
 }
+
+/** The rows of a table that `--only a,b` names; all without it. Throws `config/bad-flag`. */
+export function rowsOf<Row>(table: Readonly<Record<string, Row>>, only?: string): (readonly [string, Row])[] {
+  return (only?.split(',') ?? Object.keys(table)).map((name) => {
+    const row = table[name]
+    if (row !== undefined) return [name, row] as const
+    throw new PeertuneError('config/bad-flag', `--only knows ${Object.keys(table).join(', ')}, got ${name}`)
+  })
+}

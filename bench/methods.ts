@@ -5,6 +5,7 @@ import type { CodecName } from '../src/codec/codec.js'
 import { CODEC_NAMES, isCodecName } from '../src/codec/registry.js'
 import { evaluateDataset } from '../src/train/evaluate.js'
 import { alone, gossip, meanOf, spreadOver } from './federation.js'
+import { rowsOf } from './flags.js'
 import { LLAMA_LINEARS, openPlay, PLAY_FLAGS, type PlayFiles } from './shakespeare.js'
 
 /** One row of the table. Rates are usual ones for the method, not tuned for this model. */
@@ -89,7 +90,7 @@ export interface MethodResult {
  */
 export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({ args: [...args], options: OPTIONS })
-  const names = values.only?.split(',') ?? Object.keys(ROWS)
+  const chosen = rowsOf(ROWS, values.only)
   const { model, data, 'test-stride': stride } = values
   const size: Size = {
     model,
@@ -103,10 +104,7 @@ export async function run(args: readonly string[]): Promise<object> {
     fraction: Number(values.fraction)
   }
   const rows: MethodResult[] = []
-  for (const name of names) {
-    const row = ROWS[name]
-    if (row === undefined)
-      throw new PeertuneError('config/bad-flag', `--only knows ${Object.keys(ROWS).join(', ')}, got ${name}`)
+  for (const [name, row] of chosen) {
     const learningRate = values.rate === undefined ? row.learningRate : Number(values.rate)
     const result = await methodResult(name, { ...row, learningRate }, size)
     rows.push(result)

@@ -5,6 +5,7 @@ import { codecByName } from '../src/codec/registry.js'
 import { addInto, axpy, subtract, weightedMean } from '../src/tensor/linear.js'
 import { evaluateDataset } from '../src/train/evaluate.js'
 import { meanOf } from './federation.js'
+import { rowsOf } from './flags.js'
 import { lockstep } from './lockstep.js'
 import { LLAMA_LINEARS, openPlay, type Play, PLAY_FLAGS } from './shakespeare.js'
 
@@ -53,7 +54,7 @@ const OPTIONS = {
  */
 export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({ args: [...args], options: OPTIONS })
-  const names = values.only?.split(',') ?? Object.keys(WAYS)
+  const ways = rowsOf(WAYS, values.only)
   const [steps, batchSize, settleRounds] = [Number(values.steps), Number(values.batch), Number(values.settle)]
   const play = await openPlay({
     ...values,
@@ -65,9 +66,9 @@ export async function run(args: readonly string[]): Promise<object> {
   })
   try {
     const rows: object[] = []
-    for (const name of names) {
+    for (const [name, planned] of ways) {
       const way: Way = {
-        ...WAYS[name]!,
+        ...planned,
         ...(values.fraction && { fraction: Number(values.fraction) }),
         ...(values.decay && { decay: Number(values.decay) }),
         ...(values['outer-step'] && { outerStep: Number(values['outer-step']) })

@@ -2,17 +2,14 @@ import { execFile } from 'node:child_process'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { systemClock } from '../src/base/clock.js'
-import { entryUrl } from '../src/base/entry.js'
 import { printManifest } from '../src/node/manifest.js'
 import { modelSha256 } from '../src/node/model-hash.js'
 import { printYaml } from '../src/node/yaml-file.js'
-import type { Status } from '../src/status/snapshot.js'
-import { startNode } from '../scripts/testnet/node-process.js'
 import { parseOptions } from '../scripts/testnet/options.js'
 import { GLYPH_MODEL, glyphScenario } from '../scripts/testnet/scenario.js'
+import { startLone, statusOf } from './lone-daemon.js'
 
 const RUNS = 5
 /** Local steps after which memory is read: every buffer has been used by then. */
@@ -69,29 +66,19 @@ async function writeConfig(folder: string): Promise<string> {
   return config
 }
 
-const launch = (folder: string, config: string) =>
-  startNode({
-    index: 0,
-    cli: fileURLToPath(entryUrl('cli/main.js')),
-    config,
-    bootstrap: [],
-    logFile: join(folder, 'node.log'),
-    startTimeoutMs: 30_000
-  })
-
 async function timeStart(folder: string, config: string): Promise<number> {
   const before = performance.now()
-  const node = await launch(folder, config)
+  const node = await startLone(folder, config)
   const elapsed = performance.now() - before
   await node.stop()
   return elapsed
 }
 
 async function measureMemory(folder: string, config: string) {
-  const node = await launch(folder, config)
+  const node = await startLone(folder, config)
   try {
     for (;;) {
-      const status = (await (await fetch(new URL('status', node.statusUrl))).json()) as Status
+      const status = await statusOf(node)
       if (status.steps.done >= WARM_STEPS && status.trainer.pid !== undefined) {
         const [nodeMb, trainerMb] = await Promise.all([residentMb(node.pid), residentMb(status.trainer.pid)])
         return { nodeMb, trainerMb, totalMb: nodeMb + trainerMb, stepsPerSecond: status.steps.perSecond }
