@@ -11,7 +11,7 @@ import { createDisk, type Logged, type SimDisk } from './disk.js'
 import { drawn } from './draws.js'
 import { nameOf } from './exchanger.js'
 import type { PeerIndex } from './network.js'
-import type { BroadcastWorld, SimPeer, World } from './peer-state.js'
+import { type BroadcastWorld, crash, type SimPeer, type World } from './peer-state.js'
 import type { Learner, LearnerState } from './workload-types.js'
 
 type BroadcastingWorld = World & { readonly broadcast: BroadcastWorld }
@@ -80,7 +80,7 @@ export function createBroadcastPeer(world: World, index: PeerIndex, parameters: 
     weight: inner.weight,
     parameters,
     start: () => restart(inner),
-    crash: () => crash(inner),
+    crash: () => crash(inner, ({ talk }) => talk.stop()),
     restart: () => restart(inner),
     running: () => inner.life !== undefined,
     finish() {
@@ -98,18 +98,6 @@ const isBroadcasting = (world: World): world is BroadcastingWorld => world.broad
 
 function roundsOf({ life, disk }: Inner): RoundsState {
   return { ...initialRounds, step: life?.step ?? disk.read().checkpoint.step }
-}
-
-function crash(inner: Inner): void {
-  const { world, index, life, disk } = inner
-  if (life === undefined) return
-  world.observer.note(index, 'crash')
-  world.observer.count('crash')
-  life.over = true
-  life.talk.stop()
-  inner.life = undefined
-  world.network.detach(index)
-  disk.crash(life.rng)
 }
 
 /** The first start, too: a disk with nothing on it gives the beginning. */

@@ -110,3 +110,26 @@ export function setRounds(inner: Inner, life: Life, next: RoundsState): void {
     inner.waitingSinceMs = inner.world.clock.now()
   life.rounds = next
 }
+
+interface Mortal<OneLife> {
+  readonly world: World
+  readonly index: PeerIndex
+  readonly disk: { crash(rng: Rng): void }
+  life: OneLife | undefined
+}
+
+/** The end of a life, if there is one: `stop` ends what it has under way, and its disk loses what is not safe. */
+export function crash<OneLife extends { readonly rng: Rng; over: boolean }>(
+  inner: Mortal<OneLife>,
+  stop: (life: OneLife) => void
+): void {
+  const { world, index, life, disk } = inner
+  if (life === undefined) return
+  world.observer.note(index, 'crash')
+  world.observer.count('crash')
+  life.over = true
+  stop(life)
+  inner.life = undefined
+  world.network.detach(index)
+  disk.crash(life.rng)
+}

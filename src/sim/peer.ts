@@ -12,7 +12,7 @@ import { createExchanger, type Exchanger, indexOf, nameOf } from './exchanger.js
 import { announce, heard } from './hearsay.js'
 import { move } from './moves.js'
 import type { NetworkEnd, PeerIndex } from './network.js'
-import { type Inner, type Life, nowOf, setRounds, type SimPeer, type World } from './peer-state.js'
+import { crash, type Inner, type Life, nowOf, setRounds, type SimPeer, type World } from './peer-state.js'
 
 export function createPeer(world: World, index: PeerIndex, parameters: Float32Array): SimPeer {
   const { scenario, clock, workload } = world
@@ -44,7 +44,7 @@ export function createPeer(world: World, index: PeerIndex, parameters: Float32Ar
     weight: inner.weight,
     parameters,
     start: () => restart(inner),
-    crash: () => crash(inner),
+    crash: () => crash(inner, ({ exchanger }) => exchanger.stop()),
     restart: () => restart(inner),
     running: () => inner.life !== undefined,
     finish() {
@@ -54,18 +54,6 @@ export function createPeer(world: World, index: PeerIndex, parameters: Float32Ar
     exchange: () => inner.life?.exchanger.state(),
     trained: () => inner.trained
   }
-}
-
-function crash(inner: Inner): void {
-  const { world, index, life, disk } = inner
-  if (life === undefined) return
-  world.observer.note(index, 'crash')
-  world.observer.count('crash')
-  life.over = true
-  life.exchanger.stop()
-  inner.life = undefined
-  world.network.detach(index)
-  disk.crash(life.rng)
 }
 
 /** The first start, too: a disk with nothing on it gives the beginning. */
