@@ -3,7 +3,7 @@ import type { CodecName } from '../src/codec/codec.js'
 import type { Measurement } from '../src/sim/measure.js'
 import { gossip } from './federation.js'
 import { rowsOf } from './flags.js'
-import { LLAMA_LINEARS, openPlay, PLAY_FLAGS } from './shakespeare.js'
+import { openLoraPlay, PLAY_FLAGS } from './shakespeare.js'
 
 const SEED = 'bytes'
 
@@ -51,14 +51,7 @@ export async function run(args: readonly string[]): Promise<object> {
     number,
     number
   ]
-  const play = await openPlay({
-    ...values,
-    peers,
-    batchSize,
-    peft: { method: 'lora', rank: 8, alpha: 16, targets: LLAMA_LINEARS, head: [], seed: SEED },
-    learningRate: 3e-3,
-    seed: SEED
-  })
+  const play = await openLoraPlay({ ...values, peers, batchSize, seed: SEED })
   try {
     const rows: object[] = []
     for (const [name, way] of ways) {

@@ -79,6 +79,14 @@ export async function openPlay(options: PlayOptions): Promise<Play> {
   }
 }
 
+/** With LoRA of rank 8 on every linear layer, at the rate that is usual for it. */
+export const openLoraPlay = (options: Omit<PlayOptions, 'peft' | 'learningRate'>): Promise<Play> =>
+  openPlay({
+    ...options,
+    peft: { method: 'lora', rank: 8, alpha: 16, targets: LLAMA_LINEARS, head: [], seed: options.seed },
+    learningRate: 3e-3
+  })
+
 interface Sequences {
   readonly training: readonly Example[]
   readonly heldOut: readonly Example[]

@@ -7,7 +7,7 @@ import { evaluateDataset } from '../src/train/evaluate.js'
 import { meanOf } from './federation.js'
 import { rowsOf } from './flags.js'
 import { lockstep } from './lockstep.js'
-import { LLAMA_LINEARS, openPlay, type Play, PLAY_FLAGS } from './shakespeare.js'
+import { openLoraPlay, type Play, PLAY_FLAGS } from './shakespeare.js'
 
 const SEED = 'sparse'
 
@@ -56,14 +56,7 @@ export async function run(args: readonly string[]): Promise<object> {
   const { values } = parseArgs({ args: [...args], options: OPTIONS })
   const ways = rowsOf(WAYS, values.only)
   const [steps, batchSize, settleRounds] = [Number(values.steps), Number(values.batch), Number(values.settle)]
-  const play = await openPlay({
-    ...values,
-    peers: 8,
-    batchSize,
-    peft: { method: 'lora', rank: 8, alpha: 16, targets: LLAMA_LINEARS, head: [], seed: SEED },
-    learningRate: 3e-3,
-    seed: SEED
-  })
+  const play = await openLoraPlay({ ...values, peers: 8, batchSize, seed: SEED })
   try {
     const rows: object[] = []
     for (const [name, planned] of ways) {
