@@ -267,6 +267,9 @@ federation
   .option('--rank <n>', 'rank of the adapters')
   .option('--alpha <x>', 'scale of the adapters, over the rank')
   .option('--local-steps <n>', 'local steps between two exchanges')
+  .option('--peers <n>', 'peers expected; up to 17 send a quarter of the elements in 4 bits, more int8', '8')
+  .option('--codec <name>', 'how parameters are coded, in the place of what fits so many peers')
+  .option('--fraction <x>', 'share of the elements that a sparse codec sends')
   .requiredOption('--seed <text>', 'seed of the common start')
   .action(async (options: CreateFederationOptions) =>
     (await import('./commands/federation.js')).createFederation(await withModel(options), out)

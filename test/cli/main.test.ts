@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process'
 import { chmod, readFile, stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
+import { parse } from 'yaml'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { dataDirPaths } from '../../src/node/data-dir.js'
 import { writePrivateFile } from '../../src/node/private-file.js'
@@ -109,6 +110,12 @@ describe('mistakes of the operator', () => {
       /^error: --task: expected one of .*, got "poetry"\n$/
     ],
     [
+      'no number of peers',
+      // biome-ignore format: a command line
+      ['federation', 'create', '--model', 'base.onnx', '--name', 'n', '--task', 'causal-lm', '--seed', 's', '--peers', '1.5'],
+      /^error: --peers: expected a whole number from 1 to 10000000, got 1\.5\n$/
+    ],
+    [
       'a missing flag',
       ['federation', 'create', '--model', 'base.onnx', '--name', 'n', '--task', 'causal-lm', '--seed', 's'],
       /^error: --targets is missing, expected a list of 1 to/
@@ -204,6 +211,15 @@ describe('federation', () => {
     const made = await peertune(['federation', 'create', '--model', 'base.onnx', '--name', 'letters', ...flags])
     expect(made).toMatchObject({ code: 0, stderr: '' })
     expect(made.stdout).toMatch(/rank: 4\n[\s\S]*localSteps: 10\n/)
+    const mixing = async (...flags2: string[]) => {
+      const args = ['federation', 'create', '--model', 'base.onnx', '--name', 'letters', ...flags, ...flags2]
+      return (parse((await peertune(args)).stdout) as { mixing: Record<string, unknown> }).mixing
+    }
+    expect(await mixing()).toMatchObject({ codec: 'topk-int4-edge', fraction: 0.25, gamma: 0.5, clip: 0.5 })
+    expect(await mixing('--peers', '17', '--fraction', '0.1')).toMatchObject({ codec: 'topk-int4-edge', fraction: 0.1 })
+    expect(await mixing('--peers', '18')).toMatchObject({ codec: 'int8', gamma: 1 })
+    expect(await mixing('--codec', 'float16')).toMatchObject({ codec: 'float16', gamma: 1 })
+    expect(await mixing('--peers', '18')).not.toHaveProperty('fraction')
     await folder.write('letters.yaml', made.stdout)
     const hashed = await peertune(['federation', 'hash', 'letters.yaml'])
     expect(hashed.stdout).toMatch(/^[0-9a-f]{64}\n$/)
