@@ -68,8 +68,8 @@ export interface NodeConfig {
   readonly threads: number
   readonly memory: MemoryConfig
   /**
-   * What training steps multiply frozen matrices in. `int8` is two to three times as fast on CPUs with 8-bit
-   * instructions, and inexact; the status tells by how much.
+   * What training steps multiply frozen matrices in. `int8` is faster on CPUs with 8-bit instructions (see
+   * docs/training.md) and inexact; the status tells by how much.
    */
   readonly arithmetic: Arithmetic
   /** Multiaddrs to listen on. */

@@ -28,8 +28,8 @@ const NOTHING = 1e-20
  * Products with frozen matrices in 8-bit integers, in both passes: y = (codes(x) codes(W)) * scale of the row of x * scale
  * of the column of W. x is coded anew at each step, row by row, so that one loud token takes no digits from the others
  * (Dettmers et al. 2022, https://arxiv.org/abs/2208.07339, section 3.1, vector-wise quantisation). An error of about one
- * part in a hundred of each row comes with it; what trains, attention and sums stay in float32. onnxruntime's CPU kernels
- * multiply these about four times as fast as float32 where the processor has instructions for it (AVX512-VNNI).
+ * part in a hundred of each row comes with it; what trains, attention and sums stay in float32. It pays where the
+ * processor has instructions for 8-bit products (AVX512-VNNI): docs/training.md says how much.
  */
 export function computeInt8(graph: Graph, { weight, exact = new Set() }: Int8Options): Graph {
   const coded = new Map<string, Coded>()

@@ -110,6 +110,12 @@ describe('mistakes of the operator', () => {
       /^error: --task: expected one of .*, got "poetry"\n$/
     ],
     [
+      'a share of what is sent whole',
+      // biome-ignore format: a command line
+      ['federation', 'create', '--model', 'base.onnx', '--name', 'n', '--task', 'causal-lm', '--targets', 'q', '--seed', 's', '--peers', '18', '--fraction', '0.1'],
+      /^error: --fraction: expected nothing, since this codec sends every element/
+    ],
+    [
       'no number of peers',
       // biome-ignore format: a command line
       ['federation', 'create', '--model', 'base.onnx', '--name', 'n', '--task', 'causal-lm', '--seed', 's', '--peers', '1.5'],

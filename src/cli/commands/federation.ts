@@ -56,9 +56,10 @@ export async function createFederation(options: CreateFederationOptions, out: Ou
 
 /** The codec that is asked for, or the one that fits so many peers. */
 function codecOf({ codec, fraction, peers }: CreateFederationOptions) {
-  if (codec !== undefined) return { codec, fraction: numeric(fraction) }
+  const asked = fraction === undefined ? {} : { fraction: numeric(fraction) }
+  if (codec !== undefined) return { codec, ...asked }
   const expected = wholeFlag('--peers', peers, { min: 1, max: MOST_PEERS })
-  return expected > FEW_PEERS ? AMONG_MANY : { ...AMONG_FEW, fraction: numeric(fraction) ?? AMONG_FEW.fraction }
+  return { ...(expected > FEW_PEERS ? AMONG_MANY : AMONG_FEW), ...asked }
 }
 
 /** Flags whose name is not that of the field. */
