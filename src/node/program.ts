@@ -191,8 +191,8 @@ async function build(
 }
 
 /**
- * Matrices that the logits come out of. Their products stay exact: an error of the logits goes into every gradient, and in
- * a row of softmax minus one-hot all but the likeliest words would round to nothing.
+ * Matrices that the logits come out of. What they are multiplied by is coded in 16 bits: an error of the logits goes into
+ * every gradient, and in a row of probabilities all but the likeliest words would round to nothing.
  */
 function headMatrices(forward: Graph): ReadonlySet<string> {
   const producers = new Map(forward.nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const)))
@@ -201,9 +201,9 @@ function headMatrices(forward: Graph): ReadonlySet<string> {
   return new Set(node?.inputs.filter((input) => forward.initializers.has(input)))
 }
 
-function inInt8(program: Program, store: Int8Store, exact: ReadonlySet<string>): Program {
+function inInt8(program: Program, store: Int8Store, fine: ReadonlySet<string>): Program {
   const convert = (graph: Graph): Graph => {
-    const converted = computeInt8(graph, { weight: store.weight, exact })
+    const converted = computeInt8(graph, { weight: store.weight, fine })
     store.adopt(converted)
     return converted
   }
