@@ -187,7 +187,9 @@ async function build(
     gradients: parameters.map(gradientName),
     ...(split && { frozen: { graph: split.frozen, values: split.boundary } })
   }
-  return int8 === undefined ? program : inInt8(program, int8, headMatrices(forward))
+  if (int8 === undefined) return program
+  // Who sets a bound for memory has no room for a second copy of the matrices.
+  return { ...inInt8(program, int8, headMatrices(forward)), prepack: memoryMb === undefined }
 }
 
 /**

@@ -27,6 +27,11 @@ export interface SessionOptions {
   readonly externalDir?: string
   /** The runtime's own graph optimisation. `basic` folds constants; more gains nothing on our graphs. */
   readonly optimization?: 'disabled' | 'basic' | 'extended' | 'all'
+  /**
+   * Copies of the weights in the layout of the runtime's kernels. Off, they stay mapped from one file that all sessions
+   * and processes share; float32 products of many rows gain nothing from it, 8-bit ones a tenth.
+   */
+  readonly prepack?: boolean
   /** Names of the runtime's own rewrites that are to be left out. */
   readonly withoutRewrites?: readonly string[]
   /** A growing pool for activations. Off saves memory (up to a quarter) and costs 10 to 30 % time. */
@@ -93,7 +98,7 @@ export async function createSession(model: Graph | Uint8Array, options: SessionO
 }
 
 function runtimeOptions(options: SessionOptions): InferenceSession.SessionOptions {
-  const { device = 'cpu', threads = 1, externalDir, optimization = 'basic', arena = true } = options
+  const { device = 'cpu', threads = 1, externalDir, optimization = 'basic', arena = true, prepack = false } = options
   const { optimizedModelPath, profilePrefix, withoutRewrites = [] } = options
   return {
     executionProviders: [device],
@@ -111,8 +116,7 @@ function runtimeOptions(options: SessionOptions): InferenceSession.SessionOption
     extra: {
       ...(withoutRewrites.length > 0 && { optimization: { disable_specified_optimizers: withoutRewrites.join(';') } }),
       session: {
-        // Prepacking copies every weight: off, they stay mapped from one file that all sessions and processes share.
-        disable_prepacking: '1',
+        disable_prepacking: prepack ? '0' : '1',
         ...(externalDir === undefined ? {} : { model_external_initializers_file_folder_path: externalDir })
       }
     }

@@ -110,10 +110,11 @@ interface CompileContext {
 }
 
 async function compile(kind: ProgramKind, program: Program, context: CompileContext): Promise<Compiled> {
-  const { graph, externalDir, parameters: parameterInputs, gradients, frozen } = program
+  const { graph, externalDir, prepack = false, parameters: parameterInputs, gradients, frozen } = program
   // The graph is canonical: the runtime's own rewriting would only make it start later.
   const options = { ...context.options, ...(externalDir && { externalDir }), optimization: 'disabled' } as const
-  const session = await createSession(kind === 'train' ? flattenGradients(graph, gradients) : graph, options)
+  const whole = kind === 'train' ? flattenGradients(graph, gradients) : graph
+  const session = await createSession(whole, { ...options, prepack })
   if (frozen === undefined) return { parameterInputs, session }
   const part = createFrozenPart({
     session: await createSession(frozen.graph, options),

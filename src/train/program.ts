@@ -18,6 +18,8 @@ export interface Program {
   readonly graph: Graph
   /** Folder of the files that the graph's external initializers name. */
   readonly externalDir?: string
+  /** Whether its weights are worth a copy in the layout of the runtime's kernels; see SessionOptions. */
+  readonly prepack?: boolean
   /** Graph inputs that take the trainable parameters, in schema order. */
   readonly parameters: readonly string[]
   /** Graph outputs with their gradients, in schema order; empty for `evaluate`. */

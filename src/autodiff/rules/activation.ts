@@ -5,7 +5,7 @@ import { floatAttribute, shared, stringAttribute } from '../rule.js'
 /** Slope of the linear part of QuickGelu where the attribute is left out (the CLIP constant). */
 const QUICK_GELU_ALPHA = 1.702
 const SQRT_2 = Math.SQRT2
-const INVERSE_SQRT_2_PI = 1 / Math.sqrt(2 * Math.PI)
+const LN_2_OVER_SQRT_PI = Math.log(2 / Math.sqrt(Math.PI))
 /** tanh form of Gelu: 0.5 x (1 + tanh(K (x + C x^3))). */
 const TANH_K = Math.sqrt(2 / Math.PI)
 const TANH_C = 0.044715
@@ -106,29 +106,34 @@ function exponentialLinear(factorsOf: (c: Parameters<Rule>[0]) => readonly [slop
   ]
 }
 
+/**
+ * Phi(x) + x phi(x), Phi and phi the standard normal distribution and density; with z = x / sqrt(2) that is
+ * (1 + erf(z) + z 2 / sqrt(pi) exp(-z^2)) / 2. Written so that few passes over the wide tensor are made: a constant factor
+ * is an addend of the exponent, and a subtraction its sign.
+ */
 function erfGelu({ op, I: [x = ''], dO }: Parameters<Rule>[0]) {
-  return [() => op.mul(dO, erfGeluSlope(op, x))]
+  const doubled = (): string => {
+    const z = op.scale(x, 1 / SQRT_2)
+    const bell = op.unary('Exp', op.sub(op.scalar(LN_2_OVER_SQRT_PI, x), op.mul(z, z)))
+    return op.add(op.add(op.unary('Erf', z), op.mul(z, bell)), op.scalar(1, x))
+  }
+  return [() => op.mul(op.scale(dO, 0.5), doubled())]
 }
 
-/** Phi(x) + x phi(x), Phi and phi the standard normal distribution and density. */
-function erfGeluSlope(op: Ops, x: string): string {
-  const erf = op.unary('Erf', op.scale(x, 1 / SQRT_2))
-  const distribution = op.scale(op.add(erf, op.scalar(1, x)), 0.5)
-  const density = op.scale(op.unary('Exp', op.mul(x, op.scale(x, -0.5))), INVERSE_SQRT_2_PI)
-  return op.add(distribution, op.mul(x, density))
-}
-
+/**
+ * 0.5 x (1 + tanh(v / 2)) = x s with s = sigmoid(v), v = x (2 K + 2 K C x^2), so the slope is s + x s (1 - s) v', which is
+ * s (1 + (1 - s) x (2 K + 6 K C x^2)).
+ */
 function tanhGelu({ op, I: [x = ''], dO }: Parameters<Rule>[0]) {
-  return [() => op.mul(dO, tanhGeluSlope(op, x))]
-}
-
-/** 0.5 (1 + t) + 0.5 x (1 - t^2) K (1 + 3 C x^2), t = tanh(K (x + C x^3)). */
-function tanhGeluSlope(op: Ops, x: string): string {
-  const square = op.mul(x, x)
-  const one = op.scalar(1, x)
-  const t = op.unary('Tanh', op.mul(x, op.add(op.scale(square, TANH_K * TANH_C), op.scalar(TANH_K, x))))
-  const inner = op.mul(x, op.add(op.scale(square, 1.5 * TANH_K * TANH_C), op.scalar(0.5 * TANH_K, x)))
-  return op.add(op.scale(op.add(t, one), 0.5), op.mul(inner, op.sub(one, op.mul(t, t))))
+  const slope = (): string => {
+    const square = op.mul(x, x)
+    const cubic = (factor: number): string =>
+      op.mul(x, op.add(op.scale(square, factor * TANH_K * TANH_C), op.scalar(2 * TANH_K, x)))
+    const s = op.unary('Sigmoid', cubic(2))
+    const one = op.scalar(1, x)
+    return op.mul(s, op.add(op.mul(cubic(6), op.sub(one, s)), one))
+  }
+  return [() => op.mul(dO, slope())]
 }
 
 /** f(x + bias) from f; the bias input is optional. */
