@@ -4,7 +4,6 @@ import type { TaskSpec } from '../base/federation.js'
 import type { PeftMethodName, PeftSpec } from '../base/peft-spec.js'
 import { describeError, isPeertuneError } from '../base/errors.js'
 import { canonicalise } from '../onnx/canonicalise.js'
-import { refuseNonFinite } from '../onnx/check-weights.js'
 import type { Graph, ValueInfo } from '../onnx/graph.js'
 import { peakLiveBytes } from '../onnx/live-bytes.js'
 import { readModel } from '../onnx/read.js'
@@ -75,7 +74,7 @@ const RUNTIME_MB = 140
 const MEGABYTE = 2 ** 20
 const RANK = 8
 
-/** Reads a model and says what can be trained in it. Throws what reading it throws, and `onnx/not-finite`. */
+/** Reads a model and says what can be trained in it. Throws what loading it throws. */
 export const inspectModel = (modelPath: string, options: InspectOptions = {}): Promise<InspectReport> =>
   namingModel(modelPath, () => inspectReadable(modelPath, options))
 
@@ -85,7 +84,6 @@ async function inspectReadable(modelPath: string, options: InspectOptions): Prom
   const { modelSha256, model, base } = await loadBaseModel(modelPath, options)
   const task = taskOf(exported)
   const weights = [...model.weights.values()]
-  refuseNonFinite(base.weights.values(), base.read)
   const canonical = await canonicalise(model, concreteInputs(exported, { batch, seq }))
   const names = weights.map(({ name }) => name).filter((name) => canonical.initializers.has(name))
   const { trainable, blocked } = trainability(canonical, names)

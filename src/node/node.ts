@@ -70,7 +70,6 @@ export async function createNode(given: NodeConfig, deps: NodeDeps = {}): Promis
   const denied = config.denyList === null ? undefined : await readDenyList(config.denyList)
   const dataDir = await openDataDir(config.dataDir)
   try {
-    await writeNodeRecord(dataDir.root, { config, manifest })
     const identity = await loadIdentity(dataDir.identity)
     const federation = federationHash(manifest)
     const version = packageVersion()
@@ -106,6 +105,7 @@ function assemble(wiring: Wiring): PeertuneNode {
   let trainer: ChildTrainer | undefined
   let participant: Participant | undefined
   let opening: Promise<ChildTrainer> | undefined
+  let joined: Promise<void> | undefined
   let working: Promise<void> = Promise.resolve()
   let watching: Promise<void> = Promise.resolve()
   let stopped: Promise<void> | undefined
@@ -135,12 +135,17 @@ function assemble(wiring: Wiring): PeertuneNode {
     return trainer
   }
 
-  /** The slow part of a start: by now the node listens and answers for its status. */
-  async function work(opening: Promise<ChildTrainer>): Promise<void> {
-    const trainer = await opening
-    if (stopping.signal.aborted) return
+  async function join(): Promise<void> {
+    await transport.start()
+    if (config.denyList !== null)
+      watching = watchDenyList({ file: config.denyList, onChange: transport.deny, clock, log }, stopping.signal)
+    hello = startHello({ transport, card: cardOf(wiring), clock, log })
+  }
+
+  /** The data are read while the node makes its way into the network; it trains when both are done. */
+  async function work(trainer: ChildTrainer, joined: Promise<void>): Promise<void> {
     const table = () => participant?.view().membership.table()
-    const openData: OpenData = (model) => data.open(model, stopping.signal)
+    const openData: OpenData = async (model) => (await Promise.all([data.open(model, stopping.signal), joined]))[0]
     participant = await openParticipant(wiring, trainer, { openData, table }).catch((error) => {
       if (!stopping.signal.aborted) throw error
       return undefined
@@ -152,6 +157,7 @@ function assemble(wiring: Wiring): PeertuneNode {
     stopping.abort(new Error('the node stops'))
     await working.catch(() => undefined)
     await opening?.catch(() => undefined)
+    await joined?.catch(() => undefined)
     await watching
     hello?.stop()
     await trainer?.close()
@@ -173,17 +179,18 @@ function assemble(wiring: Wiring): PeertuneNode {
     status,
     done: done.promise,
     async start() {
-      const { http } = config
-      // The model is read in another process while this one makes its way into the network.
+      server = await startStatusServer({ ...config.http, snapshot: status, log })
       opening = openTrainer()
-      opening.catch(() => undefined)
-      server = await startStatusServer({ ...http, snapshot: status, log })
-      await transport.start()
-      if (config.denyList !== null)
-        watching = watchDenyList({ file: config.denyList, onChange: transport.deny, clock, log }, stopping.signal)
-      hello = startHello({ transport, card: cardOf(wiring), clock, log })
+      // A model that cannot be trained is refused here: nobody has heard of this node, and nothing is written.
+      const ready = await opening
+      if (stopping.signal.aborted) return
+      await writeNodeRecord(dataDir.root, wiring)
+      joined = join()
+      working = work(ready, joined)
+      working.catch(() => undefined)
+      await joined
+      if (stopping.signal.aborted) return
       await dataDir.announce({ pid: process.pid, url: server.url, addresses: transport.addresses() })
-      working = work(opening)
       working.then(done.resolve, (error) => {
         void stop('training cannot go on').then(() => done.reject(error))
       })

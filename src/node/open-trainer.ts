@@ -1,9 +1,7 @@
 import { chooseDevice } from '../onnx/device.js'
-import { explainingNaN } from '../train/explain-nan.js'
 import { withFloat32Check } from '../train/float32-check.js'
 import { createLocalTrainer } from '../train/local-trainer.js'
 import type { Arithmetic, Trainer, TrainerSpec } from '../train/trainer.js'
-import { namingModel } from './model-errors.js'
 import { probeOnce } from './probe-child.js'
 import { type LoadOptions, loadTrainableModel } from './program.js'
 
@@ -19,15 +17,14 @@ export async function openLocalTrainer(spec: TrainerSpec, options: LoadOptions =
   const device = await chooseDevice(spec.device, { probe: probeOnce })
   const open = async (arithmetic: Arithmetic, microBatch?: number): Promise<Trainer> => {
     const load = { ...options, activationCacheMb, arithmetic, ...(memoryMb !== undefined && { memoryMb }) }
-    const { buildProgram, refuseNonFinite, ...model } = await loadTrainableModel(spec, load)
-    const trainer = createLocalTrainer({
+    const { buildProgram, ...model } = await loadTrainableModel(spec, load)
+    return createLocalTrainer({
       description: { ...model, device },
       buildProgram,
       session: { device: device.used, threads: spec.threads },
       activationCacheBytes: activationCacheMb * 2 ** 20,
       ...(microBatch !== undefined && { microBatch })
     })
-    return explainingNaN(trainer, () => namingModel(spec.modelPath, async () => refuseNonFinite()))
   }
   // The integer kernels are the CPU's; other devices multiply floats fast enough.
   const used = device.used === 'cpu' ? arithmetic : 'float32'

@@ -6,7 +6,7 @@ import { recomputeWithin } from '../autodiff/recompute.js'
 import { splitFrozen } from '../autodiff/split-frozen.js'
 import { attachRegressionEvaluation, attachSquaredError } from '../autodiff/squared-error.js'
 import { canonicalise, nameModel } from '../onnx/canonicalise.js'
-import { checkExternalData, refuseNonFinite } from '../onnx/check-weights.js'
+import { checkExternalData } from '../onnx/check-weights.js'
 import type { Graph } from '../onnx/graph.js'
 import { groupQueries } from '../onnx/grouped-attention.js'
 import { largestExactCode } from '../onnx/int8-probe.js'
@@ -21,7 +21,8 @@ import { openMasks } from '../peft/mask-file.js'
 import type { BaseModel, PeftMethod } from '../peft/method.js'
 import { type BuildProgram, LABEL_ROWS, type Program, type ProgramKind } from '../train/program.js'
 import type { Arithmetic, TrainerSpec } from '../train/trainer.js'
-import { checkLabels } from './check-labels.js'
+import { checkDeclaredLabels, checkLabels } from './check-labels.js'
+import { refuseNonFiniteOnce } from './finite-record.js'
 import { namingModel } from './model-errors.js'
 import { modelSha256 } from './model-hash.js'
 
@@ -34,8 +35,6 @@ export interface TrainableModel {
   /** The exported model's own inputs. */
   readonly inputs: Graph['inputs']
   readonly buildProgram: BuildProgram
-  /** Reads every weight. Throws `onnx/not-finite` for one that holds infinity or NaN. */
-  refuseNonFinite(): void
 }
 
 export interface LoadOptions {
@@ -67,7 +66,10 @@ export interface LoadedBase {
   readonly base: BaseModel
 }
 
-/** Reads the exporter's file, names its weights by module and shares them. Throws `onnx/*`, naming the file. */
+/**
+ * Reads the exporter's file, names its weights by module, shares them and looks at each number once. Throws `onnx/*`,
+ * naming the file.
+ */
 export const loadBaseModel = (modelPath: string, options: LoadOptions = {}): Promise<LoadedBase> =>
   namingModel(modelPath, () => openBaseModel(modelPath, options))
 
@@ -82,6 +84,7 @@ async function openBaseModel(
   const shared = await shareWeights(named.graph, { modelPath, sha256, cacheDir: weightsDir })
   const weights = relocate(named.weights, shared)
   const { graph, externalDir } = shared
+  await refuseNonFiniteOnce(weights.values(), { sha256, weightsDir, externalDir })
   const base = { weights, graph, read: (weight: Weight['initializer']) => readWeight(weight, externalDir) }
   return { modelSha256: sha256, model: { graph, weights }, externalDir, base }
 }
@@ -107,7 +110,8 @@ export type AdaptedSpec = Pick<TrainerSpec, 'modelPath' | 'task' | 'peft' | 'mas
 export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions = {}): Promise<TrainableModel> {
   const { modelSha256, ...parts } = await loadAdaptedModel(spec, options)
   const { schema, initial } = parts.method
-  const { modelPath, task } = spec
+  const { modelPath, task, peft } = spec
+  await namingModel(modelPath, async () => checkDeclaredLabels(task, parts.base, peft))
   const int8 = options.arithmetic === 'int8' ? await openInt8({ modelSha256, ...parts }, options) : undefined
   return {
     modelSha256,
@@ -115,8 +119,7 @@ export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions
     initial,
     inputs: parts.model.graph.inputs,
     buildProgram: (kind, shapes) =>
-      namingModel(modelPath, () => build(kind, shapes, { parts, task, ...(int8 && { int8 }), ...options })),
-    refuseNonFinite: () => refuseNonFinite(parts.base.weights.values(), parts.base.read)
+      namingModel(modelPath, () => build(kind, shapes, { parts, task, ...(int8 && { int8 }), ...options }))
   }
 }
 

@@ -181,20 +181,45 @@ export function readWeight(initializer: Initializer, externalDir: string): Float
   return new Float32Array(readBytes(initializer, externalDir).buffer)
 }
 
+/** Elements of a piece: 1 MB, which stays in a core's cache between being read and being looked at. */
+const PIECE_ELEMENTS = 2 ** 18
+
+/** What `readWeight` gives, piece by piece in the same memory: each is only good until the next. */
+export function* weightPieces(initializer: Initializer, externalDir: string): Generator<Float32Array> {
+  const { type, data } = initializer
+  if (data.kind === 'inline' || type !== 'float32') return yield readWeight(initializer, externalDir)
+  const piece = new Float32Array(Math.min(PIECE_ELEMENTS, data.length / 4))
+  const end = data.offset + data.length
+  for (let offset = data.offset; offset < end; offset += piece.byteLength) {
+    const part = piece.subarray(0, (end - offset) / 4)
+    readInto(new Uint8Array(part.buffer, 0, part.byteLength), { ...data, offset }, externalDir)
+    yield part
+  }
+}
+
 /** Bytes of a constant, wherever it lies. Throws `onnx/missing-weights`. */
 export function readBytes({ data }: Initializer, externalDir: string): Uint8Array<ArrayBuffer> {
   if (data.kind === 'inline') return new Uint8Array(data.bytes)
-  const path = resolveLocation(externalDir, data.location)
   const bytes = new Uint8Array(data.length)
+  readInto(bytes, data, externalDir)
+  return bytes
+}
+
+/** Fills `bytes` from `offset` on. */
+function readInto(
+  bytes: Uint8Array,
+  { location, offset }: { readonly location: string; readonly offset: number },
+  externalDir: string
+): void {
+  const path = resolveLocation(externalDir, location)
   try {
     const file = openSync(path, 'r')
     try {
-      if (readSync(file, bytes, 0, data.length, data.offset) !== data.length) throw new Error('the file is too short')
+      if (readSync(file, bytes, 0, bytes.length, offset) !== bytes.length) throw new Error('the file is too short')
     } finally {
       closeSync(file)
     }
   } catch (cause) {
     throw missingWeights(path, cause)
   }
-  return bytes
 }

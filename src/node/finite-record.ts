@@ -1,0 +1,44 @@
+import { mkdir, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { refuseNonFinite } from '../onnx/check-weights.js'
+import type { Weight } from '../onnx/weight.js'
+import { writePrivateFile } from './private-file.js'
+
+export interface CheckedModel {
+  /** SHA-256 (hex) of the model whose weights these are. */
+  readonly sha256: string
+  /** Where what is known of models of this machine is kept. */
+  readonly weightsDir: string
+  readonly externalDir: string
+}
+
+/** Bytes. Less is read in a few milliseconds. */
+const WORTH_REMEMBERING_BYTES = 32 * 2 ** 20
+
+/**
+ * Throws `onnx/not-finite` as `refuseNonFinite` does. Of a big model whose weights are all finite an empty file is left,
+ * named by the model's hash: they are looked at once on a machine, not at every start.
+ */
+export async function refuseNonFiniteOnce(
+  weights: Iterable<Weight>,
+  { sha256, weightsDir, externalDir }: CheckedModel
+): Promise<void> {
+  const all = [...weights]
+  const bytes = all.reduce((sum, { initializer: { data } }) => sum + (data.kind === 'inline' ? 0 : data.length), 0)
+  const record = bytes < WORTH_REMEMBERING_BYTES ? undefined : join(weightsDir, `${sha256}.finite`)
+  if (record !== undefined && (await exists(record))) return
+  refuseNonFinite(all, externalDir)
+  if (record !== undefined) await remember(record, weightsDir)
+}
+
+const exists = (file: string): Promise<boolean> =>
+  stat(file).then(
+    () => true,
+    () => false
+  )
+
+/** A cache that cannot be written costs time and nothing else. */
+const remember = (record: string, weightsDir: string): Promise<void> =>
+  mkdir(weightsDir, { recursive: true })
+    .then(() => writePrivateFile(record, ''))
+    .catch(() => undefined)
