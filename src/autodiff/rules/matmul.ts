@@ -49,11 +49,11 @@ function batched(op: Ops, { a, b, dO, alpha }: Product) {
   ]
 }
 
-/** a^T b, or (b^T a)^T where that moves fewer elements: attention weights are wider than what they are multiplied by. */
+/** a^T b, or (b^T a)^T where that moves no more elements: one of its two transposes often merges with a neighbour. */
 function transposedProduct(op: Ops, a: string, b: string): string {
   const extent = (x: string, axis: number): number => op.shape(x).at(axis) ?? 1
   const [rows, inner, columns] = [extent(a, -1), extent(a, -2), extent(b, -1)]
-  return rows * inner <= columns * (inner + rows)
+  return rows * inner < columns * (inner + rows)
     ? op.matmul(transposeLast(op, a), b)
     : transposeLast(op, op.matmul(transposeLast(op, b), a))
 }
