@@ -3,6 +3,7 @@ import type { ExchangeMessage } from '../codec/messages.js'
 import { payloadHeader } from '../codec/payload.js'
 import { encodeExchangeMessage } from '../codec/wire.js'
 import { type Attack as AttackFormula, equivocation, signFlip } from '../consensus/attacks.js'
+import { type Insight, knowingLie } from './lies.js'
 import type { Frame, PeerIndex } from './network.js'
 import type { Attack, Scenario } from './scenario.js'
 
@@ -18,6 +19,15 @@ export interface Tamper {
   frames(message: ExchangeMessage, payload: Uint8Array | undefined): readonly Frame[]
   /** False: it never adds what it agreed to add. */
   readonly applies: boolean
+  /** True: after every exchange it goes by another name. */
+  readonly renames: boolean
+}
+
+export interface LiarParts {
+  readonly attack: Attack
+  readonly scenario: Scenario
+  readonly peer: PeerIndex
+  readonly insight: Insight
 }
 
 /** Times its distance from the start that an attacker with large values claims. */
@@ -31,7 +41,8 @@ export const frameOf = (message: ExchangeMessage, payload: Uint8Array | undefine
 const HONEST: Tamper = {
   claims: (parameters) => parameters.slice(),
   frames: (message, payload) => [frameOf(message, payload)],
-  applies: true
+  applies: true,
+  renames: false
 }
 
 /** An exchange message that carries a vector, with another payload and a header that fits it. */
@@ -46,21 +57,24 @@ function nanPayload(payload: Uint8Array, codec: string): Uint8Array {
   return payload.map((_, i) => pattern[i % pattern.length]!)
 }
 
-function garbage(rng: Rng): Uint8Array {
+export function garbage(rng: Rng): Uint8Array {
   return Uint8Array.from({ length: 1 + rng.integer(MAX_GARBAGE_BYTES) }, () => rng.integer(256))
 }
 
-/** `reference`: the common start, float32[size]. */
-export function createTamper(attack: Attack, scenario: Scenario, reference: Float32Array, peer: PeerIndex): Tamper {
+export function createTamper({ attack, scenario, peer, insight }: LiarParts): Tamper {
   const rng = seededRng(scenario.seed, 'attacker', peer)
-  // The formulas are those of consensus/attacks.ts; here a liar knows itself and the common start only.
-  const claiming = (lie: AttackFormula, by: Rng) => (own: Float32Array) =>
-    lie({ own, start: reference, victim: own, honest: [], liars: 1, rng: by })
+  // The formulas are those of consensus/attacks.ts.
+  const claiming =
+    (lie: AttackFormula, by: Rng = rng): Tamper['claims'] =>
+    (own, partner) => {
+      const [start, liars] = [insight.reference, insight.liars]
+      return lie({ own, start, victim: insight.parametersOf(partner), honest: insight.honest(), liars, rng: by })
+    }
   switch (attack) {
     case 'sign-flip':
-      return { ...HONEST, claims: claiming(signFlip(), rng) }
+      return { ...HONEST, claims: claiming(signFlip()) }
     case 'large-values':
-      return { ...HONEST, claims: claiming(signFlip(-LARGE), rng) }
+      return { ...HONEST, claims: claiming(signFlip(-LARGE)) }
     case 'nan-payload':
       return {
         ...HONEST,
@@ -80,10 +94,24 @@ export function createTamper(attack: Attack, scenario: Scenario, reference: Floa
       return {
         ...HONEST,
         claims: (parameters, partner) =>
-          claiming(equivocation(), seededRng(scenario.seed, 'equivocation', peer, partner))(parameters)
+          claiming(equivocation(), seededRng(scenario.seed, 'equivocation', peer, partner))(parameters, partner)
       }
     case 'free-ride':
       return { ...HONEST, applies: false }
+    case 'label-flip':
+      // Honest about what wrong labels have taught it.
+      return HONEST
+    case 'gaussian':
+      return { ...HONEST, claims: claiming(knowingLie(attack, insight)) }
+    case 'ipm':
+    case 'alie':
+    case 'dissensus':
+    case 'mimic':
+    case 'gradient-assembly':
+      // What it claims comes from others: it has no use for what it agreed to add.
+      return { ...HONEST, claims: claiming(knowingLie(attack, insight)), applies: false }
+    case 'sybil':
+      return { ...HONEST, claims: claiming(signFlip()), applies: false, renames: true }
   }
 }
 

@@ -1,9 +1,10 @@
-import { type Rng, seededRng } from '../base/rng.js'
+import { seededRng } from '../base/rng.js'
 import type { Update } from '../codec/update.js'
 import { encodeUpdateBody, readUpdate } from '../codec/wire-update.js'
+import { garbage, type LiarParts } from './attackers.js'
 import { simSign } from './broadcast-signature.js'
+import { knowingLie } from './lies.js'
 import type { PeerIndex } from './network.js'
-import type { Attack, Scenario } from './scenario.js'
 
 /** How a dishonest author differs: what it makes of an update before it tells somebody of it. */
 export interface BroadcastTamper {
@@ -17,13 +18,12 @@ export interface BroadcastTamper {
 
 /** Times what it has learned that an attacker with large values claims. */
 const LARGE = 1e4
-const MAX_GARBAGE_BYTES = 200
 const MAX_BODY_BYTES = 1 << 24
 
 const HONEST: BroadcastTamper = { learned: () => undefined, told: (update) => update, answers: true }
 
-export function createBroadcastTamper(attack: Attack, { seed }: Scenario, peer: PeerIndex): BroadcastTamper {
-  const rng = seededRng(seed, 'attacker', peer)
+export function createBroadcastTamper({ attack, scenario, peer, insight }: LiarParts): BroadcastTamper {
+  const rng = seededRng(scenario.seed, 'attacker', peer)
   const times = (factor: number) => (live: Float32Array, replica: Float32Array) => {
     for (let i = 0; i < live.length; i++) live[i] = replica[i]! + factor * (live[i]! - replica[i]!)
   }
@@ -44,6 +44,23 @@ export function createBroadcastTamper(attack: Attack, { seed }: Scenario, peer: 
       return staleReplay()
     case 'equivocation':
       return twoRows()
+    case 'label-flip':
+      return HONEST
+    case 'ipm':
+    case 'alie':
+    case 'dissensus':
+    case 'mimic':
+    case 'gaussian':
+    case 'gradient-assembly': {
+      const lie = knowingLie(attack, insight)
+      const { liars } = insight
+      // Everybody is told the same, so the victim is what everybody has: the replica, from which all have gone.
+      const learned = (live: Float32Array, replica: Float32Array) =>
+        live.set(lie({ own: live, start: replica, victim: replica, honest: insight.honest(), liars, rng }))
+      return { ...HONEST, learned }
+    }
+    case 'sybil':
+      throw new Error('refused when the scenario was read')
   }
 }
 
@@ -80,8 +97,4 @@ function twoRows(): BroadcastTamper {
       return made
     }
   }
-}
-
-function garbage(rng: Rng): Uint8Array {
-  return Uint8Array.from({ length: 1 + rng.integer(MAX_GARBAGE_BYTES) }, () => rng.integer(256))
 }

@@ -11,7 +11,7 @@ import { createDisk, type Logged, type SimDisk } from './disk.js'
 import { drawn } from './draws.js'
 import { nameOf } from './exchanger.js'
 import type { PeerIndex } from './network.js'
-import { type BroadcastWorld, crash, type SimPeer, type World } from './peer-state.js'
+import { type BroadcastWorld, crash, insightOf, type SimPeer, type World } from './peer-state.js'
 import type { Learner, LearnerState } from './workload-types.js'
 
 type BroadcastingWorld = World & { readonly broadcast: BroadcastWorld }
@@ -61,7 +61,10 @@ export function createBroadcastPeer(world: World, index: PeerIndex, parameters: 
     index,
     weight: workload.weights[index]!,
     parameters,
-    tamper: attack === undefined ? undefined : createBroadcastTamper(attack, scenario, index),
+    tamper:
+      attack === undefined
+        ? undefined
+        : createBroadcastTamper({ attack, scenario, peer: index, insight: insightOf(world) }),
     disk: createDisk<BroadcastEntry, Checkpoint>({
       clock,
       syncMs,
@@ -89,7 +92,8 @@ export function createBroadcastPeer(world: World, index: PeerIndex, parameters: 
     },
     rounds: () => roundsOf(inner),
     exchange: () => undefined,
-    trained: () => undefined,
+    moved: () => undefined,
+    hostile: () => ({ exchanges: 0, largest: 0 }),
     broadcaster: () => inner.life?.broadcaster
   }
 }

@@ -16,8 +16,8 @@ export interface SimCheckpoint extends Logged {
   readonly parameters: Float32Array | undefined
   readonly journal: Journal
   readonly rounds: RoundsState
-  /** float64[size]: what local steps alone have added so far. */
-  readonly trained: Float64Array | undefined
+  /** float64[size]: what anything but exchanges with honest peers has added so far; for the books. */
+  readonly moved: Float64Array | undefined
   /** Absent at the beginning, and where training has no state of its own. */
   readonly learner: LearnerState | undefined
   /** Exchanges in the parameters, for the ledger. */
@@ -28,7 +28,7 @@ export const BEGINNING: SimCheckpoint = {
   parameters: undefined,
   journal: emptyJournal,
   rounds: initialRounds,
-  trained: undefined,
+  moved: undefined,
   learner: undefined,
   logged: 0,
   exchanges: 0

@@ -30,11 +30,15 @@ export const MAX_MESSAGES_PER_LINK = 16
 export const MAX_LINKS = 64
 
 export const nameOf = (peer: PeerIndex): PeerId => `p${String(peer).padStart(5, '0')}`
-export const indexOf = (name: PeerId): PeerIndex => Number(name.slice(1))
+/** Another name of the same peer. */
+export const aliasOf = (peer: PeerIndex, alias: number): PeerId => `${nameOf(peer)}.${alias}`
+export const indexOf = (name: PeerId): PeerIndex => Number.parseInt(name.slice(1), 10)
 
 export interface ExchangerParts {
   readonly peer: PeerIndex
-  readonly config: ExchangeConfig
+  /** By position, what everybody goes by now. */
+  readonly names: readonly PeerId[]
+  readonly config: Omit<ExchangeConfig, 'self'>
   readonly clock: VirtualClock
   readonly network: SimNetwork
   readonly disk: SimDisk
@@ -62,8 +66,11 @@ export interface Exchanger {
   stop(): void
 }
 
+/** Both ends keep the names under which they met. */
 interface SimLink {
   readonly partner: PeerIndex
+  readonly self: PeerId
+  readonly name: PeerId
   heardMs: number
   messages: number
 }
@@ -105,10 +112,13 @@ export function createExchanger(parts: ExchangerParts): Exchanger {
   }
 }
 
-function begin(inner: Inner, link: LinkId, partner: PeerIndex): void {
-  const { clock, frameTimeoutMs } = inner.parts
-  inner.links.set(link, { partner, heardMs: clock.now(), messages: 0 })
-  clock.after(frameTimeoutMs, () => watch(inner, link))
+function begin(inner: Inner, id: LinkId, partner: PeerIndex): SimLink {
+  const { clock, frameTimeoutMs, names, peer } = inner.parts
+  const [self, name] = [names[peer]!, names[partner]!]
+  const link = { partner, self, name, heardMs: clock.now(), messages: 0 }
+  inner.links.set(id, link)
+  clock.after(frameTimeoutMs, () => watch(inner, id))
+  return link
 }
 
 /** Gives up a link on which nothing has been heard for too long. */
@@ -125,7 +135,7 @@ function giveUp(inner: Inner, id: LinkId, verdict: Verdict<ExchangeVerdictCode>)
   const { network, peer } = inner.parts
   const link = inner.links.get(id)!
   network.close(id, peer)
-  dispatch(inner, { type: 'unreadable', link: id, peer: nameOf(link.partner), verdict })
+  dispatch(inner, link, { type: 'unreadable', link: id, peer: link.name, verdict })
   end(inner, id)
 }
 
@@ -136,7 +146,7 @@ function end(inner: Inner, id: LinkId): void {
   if (link === undefined || inner.stopped) return
   network.close(id, peer)
   inner.links.delete(id)
-  dispatch(inner, { type: 'broken', link: id, peer: nameOf(link.partner) })
+  dispatch(inner, link, { type: 'broken', link: id, peer: link.name })
 }
 
 function attempt(inner: Inner, to: PeerIndex, done: (result: AttemptResult) => void): void {
@@ -145,9 +155,9 @@ function attempt(inner: Inner, to: PeerIndex, done: (result: AttemptResult) => v
   network.open(peer, to, (link) => {
     if (inner.stopped) return
     if (link === undefined) return done('failed')
-    begin(inner, link, to)
+    const begun = begin(inner, link, to)
     inner.waiting.set(link, done)
-    dispatch(inner, { type: 'initiate', link, peer: nameOf(to) })
+    dispatch(inner, begun, { type: 'initiate', link, peer: begun.name })
   })
 }
 
@@ -159,8 +169,8 @@ function received(inner: Inner, id: LinkId, frame: Frame): void {
   if (!read.ok) return giveUp(inner, id, read.verdict)
   if (link.messages++ >= MAX_MESSAGES_PER_LINK) return giveUp(inner, id, reject('exchange/too-many-messages'))
   const { message, payload } = read.value
-  const event = { type: 'message', link: id, peer: nameOf(link.partner), message } as const
-  dispatch(inner, payload === undefined ? event : { ...event, payload })
+  const event = { type: 'message', link: id, peer: link.name, message } as const
+  dispatch(inner, link, payload === undefined ? event : { ...event, payload })
 }
 
 interface Read {
@@ -184,20 +194,25 @@ function readFrame({ bytes, payload }: Frame, { payloadBound }: Inner): Decoded<
   return refused(reject('codec/truncated'))
 }
 
-function dispatch(inner: Inner, event: ExchangeEvent): void {
+function dispatch(inner: Inner, { partner, self }: SimLink, event: ExchangeEvent): void {
   const { peer, parameters, config, observer, phase, place, tamper } = inner.parts
   if (inner.stopped) return
   observer.note(
     peer,
     event.type === 'message' ? `${event.message.type} from ${event.peer}` : `${event.type} ${event.peer}`
   )
-  const claimed = tamper?.claims(parameters, indexOf(event.peer)) ?? parameters
+  let claimed: Float32Array | undefined
+  const view: LocalView = {
+    ...place(),
+    // Most steps look at no parameters: nothing is made up for them.
+    get parameters() {
+      claimed ??= tamper?.claims(parameters, partner) ?? parameters
+      return claimed
+    },
+    phase: phase()
+  }
   try {
-    const [next, effects] = stepExchange(config, inner.state, event, {
-      ...place(),
-      parameters: claimed,
-      phase: phase()
-    })
+    const [next, effects] = stepExchange({ ...config, self }, inner.state, event, view)
     inner.state = next
     for (const effect of effects) perform(inner, effect)
   } catch (error) {

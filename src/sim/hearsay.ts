@@ -3,7 +3,7 @@ import type { Phase } from '../codec/messages.js'
 import { nextSequence } from '../consensus/announcement.js'
 import { hear, judge, phaseOf, present } from '../consensus/peers.js'
 import type { Surroundings } from '../consensus/rounds.js'
-import { indexOf, nameOf } from './exchanger.js'
+import { indexOf } from './exchanger.js'
 import type { PeerIndex } from './network.js'
 import { inDoubt, type Inner, type Life, nowOf } from './peer-state.js'
 
@@ -13,8 +13,9 @@ export function heard(inner: Inner, life: Life, from: PeerIndex, bytes: Uint8Arr
   if (!read.ok) return
   const moment = { nowMs: nowOf(inner), step: life.rounds.step }
   const { federation } = inner.world.config
-  const verdict = judge(life.table, nameOf(from), read.value, { federation, nowMs: moment.nowMs })
-  if (verdict.verdict === 'accept') life.table = hear(life.table, nameOf(from), read.value, moment)
+  const name = inner.world.names[from]!
+  const verdict = judge(life.table, name, read.value, { federation, nowMs: moment.nowMs })
+  if (verdict.verdict === 'accept') life.table = hear(life.table, name, read.value, moment)
   else inner.world.observer.count(`verdict ${verdict.code}`)
 }
 
@@ -56,5 +57,7 @@ function others(inner: Inner, life: Life, known: readonly PeerIndex[]): readonly
 
 export function phaseAt(inner: Inner, life: Life, peer: PeerIndex): Phase | undefined {
   const { world } = inner
-  return world.scenario.peer.announceMs === 0 ? world.peerAt(peer).rounds().phase : phaseOf(life.table, nameOf(peer))
+  return world.scenario.peer.announceMs === 0
+    ? world.peerAt(peer).rounds().phase
+    : phaseOf(life.table, world.names[peer]!)
 }

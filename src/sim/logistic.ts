@@ -25,7 +25,7 @@ const softplus = (z: number): number => (z > 0 ? z + Math.log1p(Math.exp(-z)) : 
  * Logistic regression with a ridge. The labels follow one hidden vector; with heterogeneity each peer sees the features
  * shifted its own way, and so mostly one label. The optimum is Newton's, to machine precision.
  */
-export function logistic({ scenario, weights, reference, rng }: WorkloadParts): KnownProblem {
+export function logistic({ scenario, weights, reference, rng, mislabelled }: WorkloadParts): KnownProblem {
   const { size, heterogeneity } = scenario.workload
   if (size > MAX_LOGISTIC_SIZE)
     throw new PeertuneError('config/bad-scenario', `workload.size: expected at most ${MAX_LOGISTIC_SIZE}, got ${size}`)
@@ -38,6 +38,7 @@ export function logistic({ scenario, weights, reference, rng }: WorkloadParts): 
     )
     return { features, labels }
   })
+  const taught = own.map((examples, peer) => (mislabelled(peer) ? flipped(examples) : examples))
   const optimum = newton(own, size)
   const loss = (x: ArrayLike<number>) => totalLoss(own, x)
   return {
@@ -46,7 +47,7 @@ export function logistic({ scenario, weights, reference, rng }: WorkloadParts): 
     trains: true,
     begin: (_, parameters) => parameters.set(reference),
     step(peer, x, { learningRate, rng: batchRng }) {
-      const examples = own[peer]!
+      const examples = taught[peer]!
       const gradient = Float64Array.from(x, (value) => RIDGE * value)
       for (let k = 0; k < BATCH; k++) addGradient(examples, batchRng.integer(examples.labels.length), x, gradient)
       for (let i = 0; i < size; i++) x[i] = x[i]! - learningRate * gradient[i]!
@@ -56,6 +57,8 @@ export function logistic({ scenario, weights, reference, rng }: WorkloadParts): 
     bestLoss: loss(optimum)
   }
 }
+
+const flipped = ({ features, labels }: Examples): Examples => ({ features, labels: labels.map((label) => 1 - label) })
 
 /** Inner product of example n with x. */
 function margin(features: Float64Array, n: number, x: ArrayLike<number>): number {

@@ -2,7 +2,7 @@ import { type AttemptResult, choosePartner, noteAttempt } from '../consensus/par
 import { nextMove, stepTaken, suits, waited } from '../consensus/rounds.js'
 import { indexOf } from './exchanger.js'
 import { phaseAt, surroundings } from './hearsay.js'
-import { inDoubt, type Inner, type Life, nowOf, setRounds } from './peer-state.js'
+import { inDoubt, type Inner, type Life, noteMoved, nowOf, setRounds } from './peer-state.js'
 import type { Learner } from './workload-types.js'
 
 /** Milliseconds until a peer with nothing to do looks again, as in the daemon's loop. */
@@ -36,9 +36,7 @@ function localStep(inner: Inner, life: Life, end: ReturnType<Learner['begin']>):
   const { totalSteps } = world.scenario.mixing
   const left = totalSteps === 0 ? 1 : Math.max(0, 1 - life.rounds.step / totalSteps)
   const ended = () => {
-    inner.trained?.forEach((value, k, all) => {
-      all[k] = value + parameters[k]! - before[k]!
-    })
+    noteMoved(inner, (k) => parameters[k]! - before[k]!)
     stepped(inner, life)
   }
   const underWay = end({ learningRate: learningRate * left, rng: life.rng })
@@ -60,7 +58,7 @@ function afterMove(inner: Inner, life: Life): void {
 
 /** Saves when enough exchanges have been made since the last time. */
 function save(inner: Inner, life: Life): void {
-  const { world, disk, parameters, applied, trained } = inner
+  const { world, disk, parameters, applied, moved } = inner
   const { checkpointEvery, crashesPerMinute } = world.scenario.peer
   if (checkpointEvery === 0 || crashesPerMinute === 0) return
   if (Math.abs(life.rounds.exchanges - inner.savedExchanges) < checkpointEvery) return
@@ -69,7 +67,7 @@ function save(inner: Inner, life: Life): void {
     parameters: parameters.slice(),
     journal: life.exchanger.state().journal,
     rounds: life.rounds,
-    trained: trained?.slice(),
+    moved: moved?.slice(),
     learner: life.learner.state(),
     exchanges: applied.length
   })
@@ -91,12 +89,19 @@ function tryExchange(
   const partner = nextPartner(inner, life, doubtsOnly)
   if (partner === undefined) return ended('nobody')
   life.attempting = true
+  // Whoever went by that name does no more.
+  if (inner.world.names[indexOf(partner)] !== partner) return failed(inner, life, partner, ended)
   life.exchanger.attempt(indexOf(partner), (result) => {
     inner.world.observer.count(`attempt ${result}`)
     if (result !== 'committed')
       life.partners = noteAttempt(life.partners, partner, result, { nowMs: nowOf(inner), rng: life.rng })
     ended(result)
   })
+}
+
+function failed(inner: Inner, life: Life, partner: string, ended: (result: AttemptResult) => void): void {
+  life.partners = noteAttempt(life.partners, partner, 'failed', { nowMs: nowOf(inner), rng: life.rng })
+  ended('failed')
 }
 
 function nextPartner(inner: Inner, life: Life, doubtsOnly: boolean): string | undefined {

@@ -10,6 +10,7 @@ import type { Tamper } from './attackers.js'
 import type { BroadcastLedger } from './broadcast-ledger.js'
 import type { SimDisk } from './disk.js'
 import type { Exchanger } from './exchanger.js'
+import type { Insight } from './lies.js'
 import type { PeerIndex, SimNetwork } from './network.js'
 import type { Observer } from './observer.js'
 import type { Scenario } from './scenario.js'
@@ -29,8 +30,8 @@ export interface World {
   readonly clock: VirtualClock
   readonly network: SimNetwork
   readonly workload: Workload
-  /** By position: asked for at every exchange of every peer. */
-  readonly names: readonly string[]
+  /** By position, what a peer goes by now: asked for at every exchange of every peer. */
+  readonly names: string[]
   readonly observer: Observer
   readonly config: Omit<ExchangeConfig, 'self' | 'weight' | 'incarnation'>
   /** Where peers mix by broadcast. */
@@ -58,8 +59,10 @@ export interface SimPeer {
   finish(): void
   rounds(): RoundsState
   exchange(): ExchangeState | undefined
-  /** What local steps alone have added since the beginning, float64[size]; kept where the workload trains. */
-  trained(): Float64Array | undefined
+  /** What anything but exchanges with honest peers has added since the beginning, float64[size]; absent for nothing. */
+  moved(): Float64Array | undefined
+  /** Exchanges with liars, and the most that ||x|| has been after one. */
+  hostile(): { readonly exchanges: number; readonly largest: number }
   /** What the peer has heard and counted, where peers mix by broadcast. */
   broadcaster?(): Broadcaster | undefined
 }
@@ -90,7 +93,12 @@ export interface Inner {
   readonly speed: number
   /** Exchanges in the parameters, in order; the ledger's view of this peer. */
   readonly applied: { readonly exchangeId: string; readonly role: ExchangeRole; readonly counted: boolean }[]
-  trained: Float64Array | undefined
+  /** As `SimPeer.moved`, as far as this peer's parameters contain it. */
+  moved: Float64Array | undefined
+  /** As `SimPeer.hostile`, of all lives. */
+  readonly hostile: { exchanges: number; largest: number }
+  /** Names gone by before the present one. */
+  renamed: number
   /** Lives begun. */
   lives: number
   finishing: boolean
@@ -98,6 +106,30 @@ export interface Inner {
   /** When the present phase began, or an exchange last counted in it. */
   waitingSinceMs: number
   savedExchanges: number
+}
+
+/** What the world's liars know. */
+export function insightOf(world: World): Insight {
+  const { scenario, workload, peerAt } = world
+  const liars = scenario.attackers.reduce((sum, { count }) => sum + count, 0)
+  let honest: readonly SimPeer[] | undefined
+  return {
+    reference: workload.reference,
+    schema: workload.schema,
+    liars,
+    honest() {
+      honest ??= Array.from({ length: scenario.peers - liars }, (_, peer) => peerAt(peer))
+      return honest.map(({ parameters }) => parameters)
+    },
+    parametersOf: (peer) => peerAt(peer).parameters
+  }
+}
+
+/** Adds to what is known to have moved this peer. */
+export function noteMoved(inner: Inner, step: (k: number) => number): void {
+  inner.moved ??= new Float64Array(inner.parameters.length)
+  const { moved } = inner
+  for (let k = 0; k < moved.length; k++) moved[k] = moved[k]! + step(k)
 }
 
 /** What the peer takes the time for. */

@@ -4,15 +4,25 @@ import type { Journal } from '../consensus/journal.js'
 import { initialPartnerState, noteAttempt } from '../consensus/partner.js'
 import { emptyPeerTable, noteExchange } from '../consensus/peers.js'
 import { exchangeMade, type RoundsState } from '../consensus/rounds.js'
-import { addInto } from '../tensor/linear.js'
+import { addInto, norm2 } from '../tensor/linear.js'
 import { attackOf, createTamper } from './attackers.js'
 import { BEGINNING, createDisk } from './disk.js'
 import { drawn } from './draws.js'
-import { createExchanger, type Exchanger, indexOf, nameOf } from './exchanger.js'
+import { aliasOf, createExchanger, type Exchanger, indexOf } from './exchanger.js'
 import { announce, heard } from './hearsay.js'
 import { move } from './moves.js'
 import type { NetworkEnd, PeerIndex } from './network.js'
-import { crash, type Inner, type Life, nowOf, setRounds, type SimPeer, type World } from './peer-state.js'
+import {
+  crash,
+  type Inner,
+  insightOf,
+  type Life,
+  noteMoved,
+  nowOf,
+  setRounds,
+  type SimPeer,
+  type World
+} from './peer-state.js'
 
 export function createPeer(world: World, index: PeerIndex, parameters: Float32Array): SimPeer {
   const { scenario, clock, workload } = world
@@ -25,13 +35,16 @@ export function createPeer(world: World, index: PeerIndex, parameters: Float32Ar
     index,
     weight: workload.weights[index]!,
     parameters,
-    tamper: attack === undefined ? undefined : createTamper(attack, scenario, workload.reference, index),
+    tamper:
+      attack === undefined ? undefined : createTamper({ attack, scenario, peer: index, insight: insightOf(world) }),
     disk: createDisk({ clock, syncMs, keeps: crashesPerMinute > 0, logs: exchangeLog, beginning: BEGINNING }),
     stepMs: drawn(rng, stepMs),
     offsetMs: 60_000 * (1 + skew),
     speed: 1 + skew,
     applied: [],
-    trained: undefined,
+    moved: undefined,
+    hostile: { exchanges: 0, largest: 0 },
+    renamed: 0,
     lives: 0,
     finishing: false,
     life: undefined,
@@ -52,7 +65,8 @@ export function createPeer(world: World, index: PeerIndex, parameters: Float32Ar
     },
     rounds: () => inner.life?.rounds ?? inner.disk.read().checkpoint.rounds,
     exchange: () => inner.life?.exchanger.state(),
-    trained: () => inner.trained
+    moved: () => inner.moved,
+    hostile: () => inner.hostile
   }
 }
 
@@ -64,7 +78,7 @@ function restart(inner: Inner): void {
   const [journal, replayed] = replayLog(checkpoint.journal, entries)
   if (checkpoint.parameters === undefined) workload.begin(index, parameters)
   else parameters.set(checkpoint.parameters)
-  if (workload.trains) inner.trained = checkpoint.trained?.slice() ?? new Float64Array(parameters.length)
+  inner.moved = checkpoint.moved?.slice()
   for (const half of inner.applied.splice(checkpoint.exchanges)) if (half.counted) observer.ledger.rolledBack(half)
   let rounds = startingRounds(checkpoint.rounds, world)
   const life: Life = {
@@ -103,7 +117,8 @@ function createExchangerOf(inner: Inner, journal: Journal): Exchanger {
   const { clock, network, observer, scenario } = world
   return createExchanger({
     peer: index,
-    config: { ...world.config, self: nameOf(index), weight, incarnation: `${scenario.seed} ${index} ${lives}` },
+    names: world.names,
+    config: { ...world.config, weight, incarnation: `${scenario.seed} ${index} ${lives}` },
     clock,
     network,
     disk,
@@ -131,11 +146,16 @@ function createExchangerOf(inner: Inner, journal: Journal): Exchanger {
 
 /** The ledger is of honest peers: what an attacker does with its half is its own affair. */
 function keepBooks(inner: Inner, { exchangeId, role, increment, peer }: Omit<ReplayedExchange, 'partnerPhase'>): void {
-  const { world, index, weight, tamper, applied } = inner
+  const { world, index, weight, tamper, applied, hostile, parameters } = inner
   const counted = tamper === undefined && world.peerAt(indexOf(peer)).honest
   applied.push({ exchangeId, role, counted })
   world.observer.count('applied')
   if (counted) world.observer.ledger.applied({ peer: index, exchangeId, role, increment, weight })
+  else if (tamper === undefined) {
+    noteMoved(inner, (k) => increment[k]!)
+    hostile.exchanges++
+    hostile.largest = Math.max(hostile.largest, norm2(parameters))
+  } else if (tamper.renames) world.names[index] = aliasOf(index, ++inner.renamed)
 }
 
 function endOf(inner: Inner, life: Life): NetworkEnd {

@@ -1,13 +1,16 @@
 import { type Rng, seededRng } from '../base/rng.js'
 import { defaultGamma, PSEUDO_GRADIENT_CODECS } from '../codec/registry.js'
 import { OVERLAY_KINDS } from '../consensus/overlay.js'
-import { ATTACKS, readScenario, type Scenario } from './scenario.js'
+import { type Attack, ATTACKS, readScenario, type Scenario } from './scenario.js'
 
 /** The worst of everything that a random scenario may draw. */
 const MOST = { loss: 0.3, duplication: 0.2, reordering: 0.3, cut: 0.3, crashesPerMinute: 6, peers: 12 } as const
 
 /** Exact, rounded, sparse, and with a memory of the edge. */
 const CODECS = ['float32', 'int8', 'int8', 'int4', 'topk', 'int8-edge', 'topk-int4-edge'] as const
+
+/** The attacks that broadcasts have always drawn from; the others come from a source of their own. */
+const FIRST_ATTACKS = ATTACKS.slice(0, 8)
 
 /** Zero half of the time, so that faults come alone as well as together. */
 const some = (rng: Rng, most: number): number => (rng.integer(2) === 0 ? 0 : most * rng.uniform())
@@ -67,15 +70,34 @@ export function randomScenario(seed: string): Scenario {
       atMs: rng.integer(durationMs),
       forMs: rng.integer(Math.floor(durationMs / 2)),
       groups: 2 + rng.integer(2)
-    }))
+    })),
+    attackers: randomAttackers(seed, { peers, trains, broadcast: false })
   })
+}
+
+interface Attackable {
+  readonly peers: number
+  readonly trains: boolean
+  readonly broadcast: boolean
+}
+
+/** In one scenario of four, of all kinds that have something to attack; at least two peers are honest. */
+function randomAttackers(seed: string, { peers, trains, broadcast }: Attackable) {
+  const rng = seededRng(seed, 'random-attackers')
+  if (peers < 4 || rng.integer(4) > 0) return []
+  const suits = (attack: Attack): boolean =>
+    attack === 'gradient-assembly' ? false : attack === 'label-flip' ? trains : attack !== 'sybil' || !broadcast
+  const attack = oneOf(rng, ATTACKS.filter(suits))
+  return [{ attack, count: 1 + rng.integer(Math.max(1, (peers - 2) >> 1)) }]
 }
 
 /** As `randomScenario`, with peers that broadcast, and now and then an author that writes two rows. */
 export function randomBroadcastScenario(seed: string): Scenario {
   const rng = seededRng(seed, 'random-broadcast')
   const { mixing, overlay, ...base } = randomScenario(seed)
-  const { peers } = base
+  const { peers, workload } = base
+  const first = (): { attack: Attack; count: number }[] =>
+    peers > 3 && rng.integer(4) === 0 ? [{ attack: oneOf(rng, FIRST_ATTACKS), count: 1 }] : []
   return readScenario({
     ...base,
     name: 'random-broadcast',
@@ -91,8 +113,12 @@ export function randomBroadcastScenario(seed: string): Scenario {
       outerStep: oneOf(rng, [0.7, 1, 2]),
       decay: oneOf(rng, [0.95, 1]),
       maxStep: oneOf(rng, [1, 0.01]),
-      syncMs: 200 + rng.integer(3_000)
+      syncMs: 200 + rng.integer(3_000),
+      resumeAt: oneOf(seededRng(seed, 'random-resume'), ['replica', 'own'])
     },
-    attackers: peers > 3 && rng.integer(4) === 0 ? [{ attack: oneOf(rng, ATTACKS), count: 1 }] : []
+    attackers: [
+      ...first(),
+      ...randomAttackers(seed, { peers: peers - 1, trains: workload.kind !== 'none', broadcast: true })
+    ]
   })
 }

@@ -5,9 +5,10 @@ import { metropolisHastings, predictedExchanges, spectralGap } from '../consensu
 import { complete, createOverlay, type Overlay } from '../consensus/overlay.js'
 import type { RoundsConfig } from '../consensus/rounds.js'
 import { drawn } from './draws.js'
-import { indexOf, MAX_LINKS, nameOf } from './exchanger.js'
+import { driftOf, keepsMean } from './drift.js'
+import { MAX_LINKS, nameOf } from './exchanger.js'
 import type { Violation } from './ledger.js'
-import { driftFrom, measure, type Measurement, sizeOf } from './measure.js'
+import { measure, type Measurement, sizeOf } from './measure.js'
 import { createBroadcastPeer } from './broadcast-peer.js'
 import { broadcastOf, settleBroadcast } from './broadcast-world.js'
 import { createNetwork, type NetworkStats, type PeerIndex } from './network.js'
@@ -15,15 +16,11 @@ import { createObserver } from './observer.js'
 import { createPeer } from './peer.js'
 import type { SimPeer, World } from './peer-state.js'
 import type { Scenario } from './scenario.js'
+import { settle } from './settle.js'
 import { createVirtualClock } from './virtual-clock.js'
 import { type Training, trainedWorkload } from './trained.js'
 import { createProblem, knownWorkload } from './workload.js'
 
-/** Virtual milliseconds after the end of the faults within which every exchange must be settled. */
-const SETTLE_LIMIT_MS = 600_000
-/** Relative drift of the weighted mean that roundings of float32 explain: any, and those of an exchange, at random. */
-const ROUNDING_DRIFT = 1e-6
-const ADDING_DRIFT = 4 * 2 ** -24
 /** Overlays up to this size get their spectral gap computed. */
 const MAX_GAP_PEERS = 512
 /** Consensus error that predictions are made for: a hundredth of that of the start. */
@@ -44,7 +41,7 @@ export interface RunResult {
   readonly spectralGap: number | undefined
   /** What randomized pairwise gossip on this overlay needs at most, in expectation. */
   readonly predictedExchanges: number | undefined
-  /** How far the weighted mean has moved beyond what local steps explain, relative; see `driftFrom`. */
+  /** How far the weighted mean has moved beyond what was to move it, relative; see drift.ts. */
   readonly drift: number | undefined
   readonly network: NetworkStats
   /** What happened how often. */
@@ -69,7 +66,7 @@ export interface RunOptions {
 export async function runScenario(scenario: Scenario, options: RunOptions = {}): Promise<RunResult> {
   const { onTrace, onMeasurement, until, training } = options
   const clock = createVirtualClock()
-  const exact = scenario.attackers.length === 0 && keepsMean(scenario)
+  const exact = keepsMean(scenario)
   const observer = createObserver({ clock, exact, maxLinks: MAX_LINKS, ...(onTrace === undefined ? {} : { onTrace }) })
   const { world, peers, overlay } = createWorld(scenario, { clock, observer, training })
   const honest = peers.filter((peer) => peer.honest)
@@ -89,9 +86,9 @@ export async function runScenario(scenario: Scenario, options: RunOptions = {}):
   }
   if (!enough) await clock.runUntil(scenario.durationMs)
   await (world.broadcast === undefined ? settle(world, peers, honest) : settleBroadcast(world, peers, honest))
-  const drift = driftOf(world, honest, first.mean, size)
-  const explained = ROUNDING_DRIFT + ADDING_DRIFT * Math.sqrt((2 * observer.ledger.whole()) / honest.length)
-  if (drift !== undefined && !(drift <= explained)) observer.violated('mean-moved', `by ${drift} of itself`)
+  const moved = driftOf({ scenario, peers: honest, before: first.mean, size, whole: observer.ledger.whole() })
+  if (moved !== undefined && !(moved.drift <= moved.explained))
+    observer.violated('mean-moved', `by ${moved.drift} of itself`)
   const gaps = overlay !== undefined && overlay.length <= MAX_GAP_PEERS
   return {
     scenario,
@@ -102,7 +99,7 @@ export async function runScenario(scenario: Scenario, options: RunOptions = {}):
     exchangesToShrink: measurements.find(({ error }) => error <= 1 / SHRINK)?.exchangesPerPeer,
     spectralGap: gaps ? spectralGap(metropolisHastings(overlay)) : undefined,
     predictedExchanges: gaps ? predictedExchanges(overlay, SHRINK) : undefined,
-    drift,
+    drift: moved?.drift,
     network: { ...world.network.stats },
     counts: observer.counts(),
     violations: observer.violations(),
@@ -234,51 +231,4 @@ function planCrashes({ clock, scenario }: World, peers: readonly SimPeer[]): voi
     }
     next()
   }
-}
-
-const isSettled = (peer: SimPeer): boolean => {
-  const exchange = peer.exchange()
-  return exchange !== undefined && exchange.active === undefined && exchange.journal.inDoubt.length === 0
-}
-
-/** The faults are over: what is in doubt comes to an end, and then everything must be whole. */
-async function settle(world: World, peers: readonly SimPeer[], honest: readonly SimPeer[]): Promise<void> {
-  const { clock, network, observer, scenario } = world
-  network.heal()
-  for (const peer of peers) peer.finish()
-  const limitMs = scenario.durationMs + SETTLE_LIMIT_MS
-  // Doubts about attackers may never end; those about honest peers must.
-  const done = () => honest.every((peer) => isSettled(peer) || onlyAttackersIn(world, peer))
-  while (!done() && clock.now() < limitMs) await clock.runUntil(clock.now() + 1_000)
-  for (const peer of honest)
-    if (!isSettled(peer) && !onlyAttackersIn(world, peer)) observer.violated('never-settled', `peer ${peer.index}`)
-  observer.ledger.close()
-}
-
-function onlyAttackersIn({ peerAt }: World, peer: SimPeer): boolean {
-  const exchange = peer.exchange()
-  if (exchange === undefined) return false
-  const partners = [...exchange.journal.inDoubt, ...(exchange.active === undefined ? [] : [exchange.active])]
-  return partners.every((one) => !peerAt(indexOf(one.peer)).honest)
-}
-
-/** Of the pair, in every exchange: what each side does to the weighted mean, the other undoes. */
-const keepsMean = ({ mixing }: Scenario): boolean =>
-  mixing.mode !== 'broadcast' && mixing.outerDecay === 0 && (mixing.robust === 'none' || mixing.robust === 'balance')
-
-/** Absent where attackers or their exchanges, or the rule itself, move the mean as they like. */
-function driftOf(
-  { scenario }: World,
-  peers: readonly SimPeer[],
-  before: Float64Array,
-  size: number
-): number | undefined {
-  if (scenario.attackers.length > 0 || !keepsMean(scenario)) return undefined
-  const total = peers.reduce((sum, { weight }) => sum + weight, 0)
-  const expected = before.slice()
-  for (const peer of peers)
-    peer.trained()?.forEach((value, k) => {
-      expected[k] = expected[k]! + (peer.weight / total) * value
-    })
-  return driftFrom(peers, expected, size)
 }

@@ -18,7 +18,15 @@ export const ATTACKS = [
   'silence',
   'stale-replay',
   'equivocation',
-  'free-ride'
+  'free-ride',
+  'ipm',
+  'alie',
+  'dissensus',
+  'mimic',
+  'gaussian',
+  'gradient-assembly',
+  'label-flip',
+  'sybil'
 ] as const
 export type Attack = (typeof ATTACKS)[number]
 
@@ -168,7 +176,18 @@ export function readScenario(value: unknown): Scenario {
   if (needsSchema(mixing.codec) && !trains)
     throw refused('mixing.codec', `a codec for plain vectors, got ${mixing.codec}`)
   requireBroadcastable(scenario)
+  for (const { attack } of hostile) requireAttackable(scenario, attack)
   return scenario
+}
+
+/** Some attacks need something to attack. */
+function requireAttackable({ workload: { kind }, mixing }: Scenario, attack: Attack): void {
+  if (attack === 'label-flip' && kind === 'none') throw refused('attackers', 'a workload with labels for label-flip')
+  if (attack === 'gradient-assembly' && kind !== 'trained')
+    throw refused('attackers', 'workload.kind trained, whose method has factors, for gradient-assembly')
+  // Whoever makes names without end keeps others out, whatever it says: there is nothing to see. Name the authors there.
+  if (attack === 'sybil' && mixing.mode === 'broadcast')
+    throw refused('attackers', 'mixing.mode pairwise for sybil: in a broadcast new names fill maxAuthors')
 }
 
 /** Everybody must be able to hear of everybody in the end. */

@@ -1,10 +1,11 @@
 import { PeertuneError } from '../base/errors.js'
-import type { Dataset } from '../data/batch.js'
+import { type Batch, type Dataset, IGNORED_LABEL } from '../data/batch.js'
 import type { AdamWOptions, AdamWState } from '../train/adamw.js'
 import { type DatasetEvaluation, evaluateDataset } from '../train/evaluate.js'
 import { createLocalOptimiser, type LocalOptimiserParts } from '../train/local-optimiser.js'
 import type { Schedule } from '../train/schedule.js'
 import type { Trainer } from '../train/trainer.js'
+import { attackOf } from './attackers.js'
 import type { Scenario } from './scenario.js'
 import type { Learner, LearnerState, Workload } from './workload-types.js'
 
@@ -24,11 +25,13 @@ export interface Training {
  * Real training of a real model. A gradient is begun when a local step begins and waited for when it ends, in virtual
  * time: the trainer is a function of parameters and batch, so how long it really takes changes nothing.
  */
-export function trainedWorkload({ peers, mixing }: Scenario, training: Training): Workload {
-  const { trainer, datasets, batchSize } = training
+export function trainedWorkload(scenario: Scenario, honest: Training): Workload {
+  const { peers, mixing } = scenario
+  const { trainer, datasets, batchSize } = honest
   const { initial, schema } = trainer.description
   if (datasets.length !== peers)
     throw new PeertuneError('config/bad-scenario', `${datasets.length} data sources for ${peers} peers`)
+  const training = { ...honest, datasets: datasets.map((one, peer) => taught(scenario, peer, one)) }
   const { totalSteps } = mixing
   const schedule: Schedule = totalSteps === 0 ? { kind: 'constant' } : { kind: 'cosine', totalSteps }
   const evaluate = (parameters: Float32Array) =>
@@ -51,6 +54,31 @@ export function trainedWorkload({ peers, mixing }: Scenario, training: Training)
     }
   }
 }
+
+/** A peer's data as it learns from it: of a liar that flips labels, with every label its mirror image. */
+function taught(scenario: Scenario, peer: number, dataset: Dataset): Dataset {
+  if (attackOf(scenario, peer) !== 'label-flip') return dataset
+  const classes = dataset.summary?.labels?.length ?? 0
+  if (classes < 2)
+    throw new PeertuneError('config/bad-scenario', 'attackers: label-flip needs examples of several classes', {
+      facts: { path: 'attackers', classes }
+    })
+  return {
+    ...dataset,
+    batches(batchSize, cursor) {
+      const stream = dataset.batches(batchSize, cursor)
+      return { ...stream, next: () => mirrored(stream.next(), classes) }
+    }
+  }
+}
+
+const mirrored = ({ inputs, labels }: Batch, classes: number): Batch => ({
+  inputs,
+  labels: {
+    ...labels,
+    data: labels.data.map((label) => (label === IGNORED_LABEL ? label : classes - 1 - label))
+  }
+})
 
 interface LearnerParts {
   readonly peer: number

@@ -73,4 +73,6 @@ export interface WorkloadParts {
   readonly weights: readonly number[]
   readonly reference: Float32Array
   readonly rng: Rng
+  /** Whether a peer's labels are wrong: what it learns is then no part of the loss, which is of its true ones. */
+  readonly mislabelled: (peer: number) => boolean
 }

@@ -1,5 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import { seededRng } from '../base/rng.js'
+import { attackOf } from './attackers.js'
 import { drawn, normal } from './draws.js'
 import { logistic } from './logistic.js'
 import type { Scenario } from './scenario.js'
@@ -11,7 +12,8 @@ export function createProblem(scenario: Scenario): KnownProblem {
   const rng = seededRng(seed, 'workload')
   const weights = Array.from({ length: peers }, () => Math.round(drawn(rng, workload.samples)))
   const reference = Float32Array.from({ length: workload.size }, () => rng.uniform() - 0.5)
-  const parts = { scenario, weights, reference, rng }
+  const mislabelled = (peer: number) => attackOf(scenario, peer) === 'label-flip'
+  const parts = { scenario, weights, reference, rng, mislabelled }
   switch (workload.kind) {
     case 'none':
       return consensusOnly(parts)
@@ -58,13 +60,17 @@ function consensusOnly({ scenario, weights, reference }: WorkloadParts): KnownPr
 }
 
 /** f_i(x) = 1/2 sum_k a_ik (x_k - c_ik)^2: curvatures from 1/2 to 3/2, centres as far apart as heterogeneity says. */
-function quadratic({ scenario, weights, reference, rng }: WorkloadParts): KnownProblem {
+function quadratic({ scenario, weights, reference, rng, mislabelled }: WorkloadParts): KnownProblem {
   const { size, heterogeneity, noise } = scenario.workload
   const centre = Float64Array.from(reference, (value) => value + normal(rng))
   const own = weights.map(() => ({
     curvature: Float64Array.from({ length: size }, () => 1 + heterogeneity * (rng.uniform() - 0.5)),
     centre: centre.map((value) => value + heterogeneity * normal(rng))
   }))
+  // Where a wrong target takes a peer: as far from the start, the other way.
+  const aims = own.map(({ centre: c }, peer) =>
+    mislabelled(peer) ? c.map((value, k) => 2 * reference[k]! - value) : c
+  )
   const total = weights.reduce((sum, weight) => sum + weight, 0)
   const optimum = centre.map((_, k) => {
     const sums = own.reduce(
@@ -88,7 +94,8 @@ function quadratic({ scenario, weights, reference, rng }: WorkloadParts): KnownP
     trains: true,
     begin: (_, parameters) => parameters.set(reference),
     step(peer, x, { learningRate, rng: noiseRng }) {
-      const { curvature: a, centre: c } = own[peer]!
+      const { curvature: a } = own[peer]!
+      const c = aims[peer]!
       for (let k = 0; k < size; k++)
         x[k] = x[k]! - learningRate * (a[k]! * (x[k]! - c[k]!) + (noise === 0 ? 0 : noise * normal(noiseRng)))
     },

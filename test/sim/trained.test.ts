@@ -12,12 +12,15 @@ const SIZE = 5
 const PEERS = 4
 
 /** f(x) = 1/2 sum (x_k - c)^2 on a batch whose only number is c; `turns` of the event loop pass before a gradient is there. */
-function quadraticTrainer(turns: () => number): Pick<Trainer, 'description' | 'step' | 'evaluate'> {
+function quadraticTrainer(
+  turns: () => number,
+  schema = createSchema([{ name: 'x', shape: [SIZE] }])
+): Pick<Trainer, 'description' | 'step' | 'evaluate'> {
   const centreOf = (batch: Batch): number => batch.inputs.centre!.data[0]!
   return {
     description: {
-      schema: createSchema([{ name: 'x', shape: [SIZE] }]),
-      initial: Float32Array.from({ length: SIZE }, (_, k) => k / 7),
+      schema,
+      initial: Float32Array.from({ length: schema.size }, (_, k) => k / 7),
       inputs: [],
       modelSha256: '',
       device: { used: 'cpu' }
@@ -35,11 +38,11 @@ function quadraticTrainer(turns: () => number): Pick<Trainer, 'description' | 's
 }
 
 /** Centres 0, 1, 2, ... by peer: three examples each around its own. */
-function datasetOf(peer: number): Dataset {
+function datasetOf(peer: number, heldOut = (PEERS - 1) / 2): Dataset {
   const example = (centre: number) => ({ values: Float32Array.of(centre), label: 0 })
   return createDataset({
     training: [peer - 0.3, peer, peer + 0.3].map(example),
-    heldOut: [example((PEERS - 1) / 2)],
+    heldOut: [example(heldOut)],
     seed: `peer-${peer}`,
     collate: ([one]) => ({
       inputs: { centre: { type: 'float32', shape: [1], data: one!.values as Float32Array } },
@@ -114,6 +117,72 @@ describe('a trained workload', () => {
     // Without the moments of the past the mean would still be right; without what steps have added it would not.
     expect(drift).toBeLessThan(1e-6)
     expect(measurements.at(-1)!.merged!.loss).toBeLessThan(0.2 * measurements[0]!.merged!.loss)
+  })
+
+  const FACTORS = createSchema([
+    { name: 'layer.lora_A.weight', shape: [2, 3] },
+    { name: 'layer.lora_B.weight', shape: [3, 2] }
+  ])
+
+  it('can be attacked through the products of its factors, and clipping answers', async () => {
+    // The honest go down, to -1 on average; the lie is as far up.
+    const datasets = [0, -1, -2, -3].map((centre) => datasetOf(centre, -1))
+    const training = { ...trainingOf(), trainer: quadraticTrainer(() => 0, FACTORS), datasets }
+    const excess = async (attack: string, clip: number) => {
+      const attackers = [{ attack, count: 1 }]
+      const { measurements, violations } = await runScenario(scenarioOf({ attackers }, { clip }), { training })
+      expect(violations).toEqual([])
+      return measurements.at(-1)!.merged!.loss
+    }
+    const [quiet, plain, clipped] = [
+      await excess('silence', 0),
+      await excess('gradient-assembly', 0),
+      await excess('gradient-assembly', 0.5)
+    ]
+    expect(plain).toBeGreaterThan(3 * quiet)
+    expect(clipped).toBeLessThan(0.5 * plain)
+  })
+
+  it('without factors has nothing to assemble, and without classes no labels to flip', async () => {
+    for (const [attack, message] of [
+      ['gradient-assembly', /needs a method with factors/],
+      ['label-flip', /needs examples of several classes/]
+    ] as const)
+      await expect(
+        runScenario(scenarioOf({ attackers: [{ attack, count: 1 }] }), { training: trainingOf() })
+      ).rejects.toThrow(message)
+  })
+
+  it('mirrors the labels of a liar that flips them, and of nobody else', async () => {
+    const labels: number[][] = [[], []]
+    const summary = { kind: 'table', training: 3, heldOut: 1, skipped: 0, labels: [] as never[] }
+    const datasets = [0, 1, 2, 3].map((peer): Dataset => {
+      const example = { values: Float32Array.of(peer), label: 0 }
+      return {
+        ...createDataset({
+          training: [example, example],
+          heldOut: [example],
+          seed: 'flip',
+          collate: () => ({
+            inputs: { centre: { type: 'float32', shape: [1], data: Float32Array.of(peer) } },
+            labels: { shape: [3], data: Int32Array.of(0, 2, -100) }
+          })
+        }),
+        summary: { ...summary, labels: ['a', 'b', 'c', 'd'].map((name) => ({ name, training: 1, heldOut: 0 })) }
+      }
+    })
+    const trainer = quadraticTrainer(() => 0)
+    const seeing: typeof trainer = {
+      ...trainer,
+      step(parameters, batch) {
+        labels[batch.inputs.centre!.data[0] === 3 ? 1 : 0]!.push(...batch.labels.data)
+        return trainer.step(parameters, batch)
+      }
+    }
+    const scenario = scenarioOf({ attackers: [{ attack: 'label-flip', count: 1 }] }, { totalSteps: 8 })
+    await runScenario(scenario, { training: { ...trainingOf(), trainer: seeing, datasets } })
+    expect(new Set(labels[0])).toEqual(new Set([0, 2, -100]))
+    expect(new Set(labels[1])).toEqual(new Set([3, 1, -100]))
   })
 
   it('needs its section, and a data source for each peer', async () => {
