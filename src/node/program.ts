@@ -46,6 +46,8 @@ export interface LoadOptions {
   readonly activationCacheMb?: number
   /** What training steps multiply frozen matrices in; `float32` by default. */
   readonly arithmetic?: Arithmetic
+  /** Finds the largest code of matrices in 8 bits; asks the kernels of this machine by default. */
+  readonly largestCode?: () => Promise<number>
 }
 
 const defaultWeightsDir = (): string =>
@@ -125,12 +127,12 @@ export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions
 
 const openInt8 = async (
   { modelSha256, externalDir }: Pick<AdaptedModel, 'modelSha256' | 'externalDir'>,
-  { weightsDir = defaultWeightsDir() }: LoadOptions
+  { weightsDir = defaultWeightsDir(), largestCode = largestExactCode }: LoadOptions
 ): Promise<Int8Store> =>
   createInt8Store({
     directory: join(weightsDir, `${modelSha256}.int8`),
     externalDir,
-    largest: await largestExactCode()
+    largest: await largestCode()
   })
 
 /** Points at the shared file, so that the bytes of the model file can be collected; quantised weights go by other names. */

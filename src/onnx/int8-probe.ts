@@ -3,17 +3,26 @@ import { plainNode } from './plain-node.js'
 import { createSession } from './session.js'
 
 /** Largest code of a frozen matrix where the processor adds 8-bit products up exactly. */
-const FULL_RANGE = 127
+export const FULL_RANGE = 127
 /**
  * And where it adds pairs of them up in 16 bits that saturate (x86 before VNNI, `vpmaddubsw`):
  * 2 * 255 * 64 = 32640 stays below 2^15.
  */
-const HALF_RANGE = 64
+export const HALF_RANGE = 64
 
 const [ROWS, INNER, OUTER] = [4, 64, 16] as const
+/** Of the largest unsigned byte with the largest code, all along the inner axis. */
+const EXACT_SUM = INNER * 255 * FULL_RANGE
 
-/** Largest code that this machine's kernels multiply by unsigned bytes without an error: a product that would show it. */
-export async function largestExactCode(): Promise<number> {
+/** Sums that the machine's kernels make of products that are all 255 * FULL_RANGE, INNER of them a sum. */
+export type LargestSums = () => Promise<ArrayLike<number>>
+
+/** Largest code that kernels multiply by unsigned bytes without an error: asked of sums that would show it. */
+export async function largestExactCode(largestSums: LargestSums = sumsOfThisMachine): Promise<number> {
+  return Array.from(await largestSums()).every((sum) => sum === EXACT_SUM) ? FULL_RANGE : HALF_RANGE
+}
+
+async function sumsOfThisMachine(): Promise<ArrayLike<number>> {
   const codes: Initializer = {
     name: 'codes',
     type: 'int8',
@@ -39,7 +48,7 @@ export async function largestExactCode(): Promise<number> {
   try {
     const data = new Float32Array(ROWS * INNER).fill(255)
     const { y } = await session.run({ x: { type: 'float32', shape: [ROWS, INNER], data } })
-    return y?.data.every((sum: number) => sum === INNER * 255 * FULL_RANGE) ? FULL_RANGE : HALF_RANGE
+    return y?.data ?? []
   } finally {
     await session.release()
   }

@@ -12,6 +12,7 @@ import { openLocalTrainer } from '../../src/node/open-trainer.js'
 import { type LoadOptions, loadTrainableModel, type TrainableModel } from '../../src/node/program.js'
 import { productFlops } from '../../src/onnx/flops.js'
 import type { Graph } from '../../src/onnx/graph.js'
+import { FULL_RANGE, HALF_RANGE } from '../../src/onnx/int8-probe.js'
 import { executionOrder, peakLiveBytes } from '../../src/onnx/live-bytes.js'
 import { createSession } from '../../src/onnx/session.js'
 import { floatsOf, intsOf, readSafetensors } from '../../src/tensor/safetensors.js'
@@ -92,8 +93,14 @@ function expectClose(got: Float32Array, want: Float32Array, tolerance = 2e-6): v
   expect(worst / largest).toBeLessThan(tolerance)
 }
 
-const stepOf = async (spec: Parameters<typeof openLocalTrainer>[0], batch: Batch, steps = 1) => {
-  const trainer = await openLocalTrainer(spec, { weightsDir })
+interface Steps extends LoadOptions {
+  readonly steps?: number
+}
+
+type Spec = Parameters<typeof openLocalTrainer>[0]
+
+const stepOf = async (spec: Spec, batch: Batch, { steps = 1, ...options }: Steps = {}) => {
+  const trainer = await openLocalTrainer(spec, { weightsDir, ...options })
   const results = []
   for (let i = 0; i < steps; i++) results.push(await trainer.step(startOf(trainer.description), batch))
   await trainer.close()
@@ -165,7 +172,7 @@ describe('what saves time or memory leaves the numbers alone', () => {
     const { frozen } = await model.buildProgram('train', { ...shapesOf(batch), labels: batch.labels.shape })
     expect(frozen?.values).toHaveLength(1)
     const [expected] = await stepOf({ ...spec, activationCacheMb: 0 }, batch)
-    for (const got of await stepOf({ ...spec, activationCacheMb: 8 }, batch, 3)) {
+    for (const got of await stepOf({ ...spec, activationCacheMb: 8 }, batch, { steps: 3 })) {
       expect(got.loss).toBeCloseTo(expected?.loss ?? 0, 6)
       expectClose(got.gradients, expected?.gradients ?? new Float32Array())
     }
@@ -198,26 +205,39 @@ describe('what saves time or memory leaves the numbers alone', () => {
 })
 
 describe('training in 8 bits', () => {
-  it.each([
+  const CASES = [
     ['llama-dynamo', LANGUAGE, ['q_proj', 'down_proj']],
     ['bert-torchscript', { kind: 'sequence-classification', labels: ['a', 'b', 'c'] }, ['query', 'value']]
-  ] as const)(
+  ] as const
+  const gradientsOf = (result: { readonly gradients: Float32Array } | undefined) => result?.gradients as Float32Array
+
+  it.each(CASES)(
     '%s: gradients keep the direction of those in float32, and the first step says so',
     async (name, task, targets) => {
       const spec = specOf(name, task, lora(targets))
       const batch = await batchOf(name)
       const [exact] = await stepOf(spec, batch)
-      const [coded, again] = await stepOf({ ...spec, arithmetic: 'int8' }, batch, 2)
+      const [coded, again] = await stepOf({ ...spec, arithmetic: 'int8' }, batch, { steps: 2 })
       expect(coded?.float32Cosine).toBeGreaterThan(0.98)
       expect(coded?.float32Cosine).toBeLessThan(1 - 1e-7)
-      expect(cosine(coded?.gradients as Float32Array, exact?.gradients as Float32Array)).toBeCloseTo(
-        coded?.float32Cosine as number,
-        5
-      )
+      expect(cosine(gradientsOf(coded), gradientsOf(exact))).toBeCloseTo(coded?.float32Cosine as number, 5)
       expect(again).not.toHaveProperty('float32Cosine')
       expect(again?.gradients).toEqual(coded?.gradients)
     }
   )
+
+  it.each(CASES)('%s: and where kernels saturate, with half of the codes', async (name, task, targets) => {
+    const spec = { ...specOf(name, task, lora(targets)), arithmetic: 'int8' } as const
+    const batch = await batchOf(name)
+    const [exact] = await stepOf({ ...spec, arithmetic: 'float32' }, batch)
+    const step = async (largest: number) => (await stepOf(spec, batch, { largestCode: async () => largest }))[0]
+    const [full, half] = [await step(FULL_RANGE), await step(HALF_RANGE)]
+    const cosines = [full, half].map((result) => cosine(gradientsOf(result), gradientsOf(exact)))
+    expect(half?.float32Cosine).toBeCloseTo(cosines[1] as number, 5)
+    expect(cosines[1]).toBeGreaterThan(0.97)
+    // Codes twice as coarse are other numbers, and not better ones.
+    expect(cosines[1]).toBeLessThan(cosines[0] as number)
+  })
 })
 
 describe('what is in memory', () => {
