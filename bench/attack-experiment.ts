@@ -37,6 +37,8 @@ export interface Lie {
   readonly payload?: (honest: Uint8Array) => Uint8Array
   /** Says for ever what it had after so many rounds. */
   readonly staleAfter?: number
+  /** Training examples it says it has. */
+  readonly examples?: number
   /** A new name for every exchange. */
   readonly manyNames?: boolean
 }
@@ -44,6 +46,7 @@ export interface Lie {
 /** What protects the honest, or does not. */
 export interface Defence {
   readonly clip?: number
+  readonly maxPull?: number
   readonly robust?: RobustSpec
 }
 
@@ -131,19 +134,20 @@ function createWorld(init: ExperimentInit): World {
   return { init, task, nodes, tally, rng: seededRng('attack-run', seed), names: 0 }
 }
 
-const configOf = ({ seed, clip, robust }: ExperimentInit, task: AttackTask, i: number): ExchangeConfig => ({
+const configOf = (init: ExperimentInit, task: AttackTask, i: number): ExchangeConfig => ({
   self: `peer-${i}`,
   federation: '0'.repeat(64),
   schema: task.schema,
   reference: task.start,
   codec: codecByName('int8'),
   gamma: 1,
-  weight: SAMPLES_PER_PEER,
-  incarnation: seed,
+  weight: (i < init.attackers ? init.lie?.examples : undefined) ?? SAMPLES_PER_PEER,
+  incarnation: init.seed,
   localSteps: LOCAL_STEPS,
   measure: task.measure,
-  ...(clip === undefined ? {} : { clip }),
-  ...(robust === undefined ? {} : { robust })
+  ...(init.clip === undefined ? {} : { clip: init.clip }),
+  ...(init.maxPull === undefined ? {} : { maxPull: init.maxPull }),
+  ...(init.robust === undefined ? {} : { robust: init.robust })
 })
 
 /** What a node shows its partner of itself. */

@@ -28,11 +28,14 @@ export interface AttackTask {
 export const normal = (rng: Rng): number =>
   Math.sqrt(-2 * Math.log(1 - rng.uniform())) * Math.cos(2 * Math.PI * rng.uniform())
 
+/** In place: a run asks for some two hundred thousand of them. */
 function probabilities(scores: Float64Array): Float64Array {
-  const top = Math.max(...scores)
-  const weights = scores.map((score) => Math.exp(score - top))
-  const total = weights.reduce((sum, value) => sum + value, 0)
-  return weights.map((value) => value / total)
+  let top = Number.NEGATIVE_INFINITY
+  for (const score of scores) top = Math.max(top, score)
+  let total = 0
+  for (let i = 0; i < scores.length; i++) total += scores[i] = Math.exp(scores[i]! - top)
+  for (let i = 0; i < scores.length; i++) scores[i]! /= total
+  return scores
 }
 
 /** Mean cross entropy in nats. */
@@ -108,12 +111,15 @@ function linearModel(data: Data, rate: number): AttackTask {
     { name: 'bias', shape: [classes] }
   ])
   const bias = classes * features
-  const logits = (x: Float32Array, sample: Sample): Float64Array =>
-    Float64Array.from({ length: classes }, (_, label) => {
+  const logits = (x: Float32Array, sample: Sample): Float64Array => {
+    const scores = new Float64Array(classes)
+    for (let label = 0; label < classes; label++) {
       let sum = x[bias + label]!
       for (let i = 0; i < features; i++) sum += x[label * features + i]! * sample.features[i]!
-      return sum
-    })
+      scores[label] = sum
+    }
+    return scores
+  }
   return {
     classes,
     schema,
@@ -124,12 +130,14 @@ function linearModel(data: Data, rate: number): AttackTask {
     logits,
     step(x, batch) {
       const gradient = new Float32Array(schema.size)
-      for (const sample of batch)
-        probabilities(logits(x, sample)).forEach((p, label) => {
-          const error = (p - (label === sample.label ? 1 : 0)) / batch.length
+      for (const sample of batch) {
+        const odds = probabilities(logits(x, sample))
+        for (let label = 0; label < classes; label++) {
+          const error = (odds[label]! - (label === sample.label ? 1 : 0)) / batch.length
           for (let i = 0; i < features; i++) gradient[label * features + i]! += error * sample.features[i]!
           gradient[bias + label]! += error
-        })
+        }
+      }
       for (let i = 0; i < schema.size; i++) x[i]! -= rate * gradient[i]!
     }
   }
@@ -147,16 +155,18 @@ function lowRankModel(data: Data, rate: number): AttackTask {
   const atB = RANK * features
   const rng = seededRng('low-rank-start')
   const start = Float32Array.from({ length: schema.size }, (_, i) => (i < atB ? normal(rng) / Math.sqrt(features) : 0))
-  const hidden = (x: Float32Array, sample: Sample): Float64Array =>
-    Float64Array.from({ length: RANK }, (_, r) => {
-      let sum = 0
-      for (let i = 0; i < features; i++) sum += x[r * features + i]! * sample.features[i]!
-      return sum
-    })
-  const scores = (x: Float32Array, h: Float64Array): Float64Array =>
-    Float64Array.from({ length: classes }, (_, label) =>
-      h.reduce((sum, value, r) => sum + x[atB + label * RANK + r]! * value, 0)
-    )
+  const hidden = (x: Float32Array, sample: Sample): Float64Array => {
+    const values = new Float64Array(RANK)
+    for (let r = 0; r < RANK; r++)
+      for (let i = 0; i < features; i++) values[r]! += x[r * features + i]! * sample.features[i]!
+    return values
+  }
+  const scores = (x: Float32Array, h: Float64Array): Float64Array => {
+    const values = new Float64Array(classes)
+    for (let label = 0; label < classes; label++)
+      for (let r = 0; r < RANK; r++) values[label]! += x[atB + label * RANK + r]! * h[r]!
+    return values
+  }
   return {
     classes,
     schema,
@@ -170,13 +180,14 @@ function lowRankModel(data: Data, rate: number): AttackTask {
       for (const sample of batch) {
         const h = hidden(x, sample)
         const back = new Float64Array(RANK)
-        probabilities(scores(x, h)).forEach((p, label) => {
-          const error = (p - (label === sample.label ? 1 : 0)) / batch.length
+        const odds = probabilities(scores(x, h))
+        for (let label = 0; label < classes; label++) {
+          const error = (odds[label]! - (label === sample.label ? 1 : 0)) / batch.length
           for (let r = 0; r < RANK; r++) {
             gradient[atB + label * RANK + r]! += error * h[r]!
             back[r]! += error * x[atB + label * RANK + r]!
           }
-        })
+        }
         for (let r = 0; r < RANK; r++)
           for (let i = 0; i < features; i++) gradient[r * features + i]! += back[r]! * sample.features[i]!
       }

@@ -1,8 +1,11 @@
 import { PeertuneError } from '../src/base/errors.js'
-import { ATTACKS, dissensus, gradientAssembly } from '../src/consensus/attacks.js'
+import { ATTACKS, dissensus, gradientAssembly, mimic, signFlip } from '../src/consensus/attacks.js'
+import { SUGGESTED_MAX_PULL } from '../src/consensus/mixing.js'
 import { SUGGESTED_CLIP } from '../src/consensus/radius.js'
+import { MAX_WEIGHT } from '../src/consensus/sides.js'
 import { attackExperiment, type Defence, type ExperimentInit, type Lie } from './attack-experiment.js'
 import { ATTACK_TASKS, type AttackTaskName } from './attack-tasks.js'
+import { rowsOf } from './flags.js'
 
 const PEERS = 16
 const ATTACKERS = 4
@@ -12,7 +15,8 @@ const MEAN = 'mean'
 /** The default last, beside the plain mean; the others with `--rules`. */
 const DEFENCES: Readonly<Record<string, Defence>> = {
   [MEAN]: {},
-  default: { clip: SUGGESTED_CLIP },
+  default: { clip: SUGGESTED_CLIP, maxPull: SUGGESTED_MAX_PULL },
+  'clip alone': { clip: SUGGESTED_CLIP },
   'trimmed mean': { robust: { rule: 'trimmed-mean', window: 5, liars: 2 } },
   nnm: { robust: { rule: 'nnm', window: 5, liars: 2 } },
   balance: { robust: { rule: 'balance', strictness: 1, decay: 1 } },
@@ -40,6 +44,8 @@ function liesOf(task: AttackTaskName): Readonly<Record<string, Lie | undefined>>
     infinite: { payload: scaled(0x7c00) },
     denormal: { payload: scaled(0x0001) },
     'stale-replay': { staleAfter: 3 },
+    heavy: { claims: signFlip(), examples: MAX_WEIGHT },
+    'heavy-mimic': { claims: mimic(), examples: MAX_WEIGHT },
     sybil: { claims: dissensus(), manyNames: true },
     ...(pairs.length === 0 ? {} : { 'gradient-assembly': { claims: gradientAssembly(pairs) } })
   }
@@ -49,6 +55,7 @@ interface Options {
   readonly seeds: readonly string[]
   readonly task: AttackTaskName
   readonly rules: readonly string[]
+  readonly attacks: readonly (readonly [string, Lie | undefined])[]
 }
 
 function optionsFrom(args: readonly string[]): Options {
@@ -66,6 +73,7 @@ function optionsFrom(args: readonly string[]): Options {
   return {
     seeds: Array.from({ length: count }, (_, i) => `${prefix}-${i}`),
     task: task as AttackTaskName,
+    attacks: rowsOf(liesOf(task as AttackTaskName), flagValue('--only')),
     rules: args.includes('--rules') ? Object.keys(DEFENCES) : [MEAN, 'default']
   }
 }
@@ -84,8 +92,9 @@ interface Row {
   readonly refused: number
 }
 
-function measure(options: Options, attack: string, rule: string, dirichlet: number | undefined): Omit<Row, 'lost'> {
-  const lie = liesOf(options.task)[attack]
+type Cell = Omit<Row, 'lost'>
+
+function measure(options: Options, [attack, lie]: Options['attacks'][number], rule: string, dirichlet?: number): Cell {
   const results = options.seeds.map((seed) => {
     const init: ExperimentInit = { task: options.task, peers: PEERS, attackers: ATTACKERS, seed, ...DEFENCES[rule] }
     return attackExperiment({ ...init, ...(lie && { lie }), ...(dirichlet === undefined ? {} : { dirichlet }) })
@@ -101,8 +110,8 @@ function measure(options: Options, attack: string, rule: string, dirichlet: numb
 }
 
 /**
- * `npm run bench -- attack [--seeds N] [--held-out] [--task clouds|low-rank|words] [--rules] [--json]`: accuracy of the honest
- * of 16 peers, 4 of which lie.
+ * `npm run bench -- attack [--seeds N] [--held-out] [--task clouds|low-rank|words] [--rules] [--only ATTACK,...] [--json]`:
+ * accuracy of the honest of 16 peers, 4 of which lie.
  */
 export function run(args: readonly string[]): Promise<object> {
   const options = optionsFrom(args)
@@ -112,17 +121,17 @@ export function run(args: readonly string[]): Promise<object> {
       `\n${options.task}, ${dirichlet === undefined ? 'labels alike' : `labels by Dirichlet ${dirichlet}`}: accuracy in %, (lost)`
     )
     console.log(`${'attack'.padEnd(18)}${options.rules.map((rule) => rule.padStart(16)).join('')}`)
-    let baseline = 0
-    for (const attack of Object.keys(liesOf(options.task))) {
+    const baseline = measure(options, ['none', undefined], MEAN, dirichlet).accuracy
+    for (const attack of options.attacks) {
       const cells = options.rules.map((rule) => {
         const row = measure(options, attack, rule, dirichlet)
-        if (attack === 'none' && rule === MEAN) baseline = row.accuracy
         rows.push({ ...row, lost: baseline - row.accuracy })
         return `${percent(row.accuracy)} (${percent(baseline - row.accuracy)})`
       })
-      console.log(`${attack.padEnd(18)}${cells.map((cell) => cell.padStart(16)).join('')}`)
+      console.log(`${attack[0].padEnd(18)}${cells.map((cell) => cell.padStart(16)).join('')}`)
     }
   }
   const worst = rows.filter(({ rule }) => rule === 'default').reduce((most, row) => (row.lost > most.lost ? row : most))
-  return Promise.resolve({ peers: PEERS, attackers: ATTACKERS, ...options, worst, rows })
+  const { seeds, task, rules } = options
+  return Promise.resolve({ peers: PEERS, attackers: ATTACKERS, seeds, task, rules, worst, rows })
 }

@@ -97,6 +97,11 @@ export interface MixingSpec {
    * that lie. Absent: all the way, whatever it sends.
    */
   readonly clip?: number
+  /**
+   * The share of the way to a partner that one exchange takes either side at most, in (0, 1], however many examples the
+   * partner claims to have. Absent: as much as the claim is worth, up to all of it.
+   */
+  readonly maxPull?: number
   /** Absent: `random`. */
   readonly overlay?: OverlaySpec
   /** Absent: the weighted mean of the pair. */

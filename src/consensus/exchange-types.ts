@@ -46,6 +46,8 @@ export interface ExchangeConfig {
   readonly measure?: DistanceMeasure
   /** Partners are followed up to this many median distances (radius.ts). Absent: all the way. */
   readonly clip?: number
+  /** Of the way to a partner, what an exchange takes either side at most, whatever weights are claimed. Absent: any share. */
+  readonly maxPull?: number
   /** Local steps between exchanges (H), by which the age of what was measured is told. Default 1. */
   readonly localSteps?: number
   /** What stands in the place of `mix` where several partners' states are weighed against each other. */

@@ -11,7 +11,7 @@ import type { Edge } from './edges.js'
 import { codingOf, memoryOf } from './edges.js'
 import type { ExchangeConfig, Side, Terms } from './exchange-types.js'
 import type { Observation, PeerId, Remembered } from './journal.js'
-import { pairwiseMean } from './mixing.js'
+import { pairwiseMean, pullScale } from './mixing.js'
 import type { OuterState } from './outer-momentum.js'
 import { outerStep } from './outer-momentum.js'
 import { clipScale } from './radius.js'
@@ -19,7 +19,7 @@ import type { RecentStates } from './robust-rule.js'
 import { keepsStates, robustTarget } from './robust-rule.js'
 import { agreedOn } from './terms.js'
 
-/** Training examples a peer may claim: a weight of a thousand million would replace anybody else's parameters. */
+/** Training examples a peer may claim. What a claim is worth is bounded by `maxPull`; this is what no data set has. */
 export const MAX_WEIGHT = 1_000_000_000
 
 export const isSaneWeight = (weight: number): boolean => Number.isInteger(weight) && weight >= 1 && weight <= MAX_WEIGHT
@@ -126,8 +126,11 @@ export function mixSides(config: ExchangeConfig, pair: MixTask): Decoded<MixedSi
   })
 }
 
-const pairIncrement = (config: ExchangeConfig, { own, partner, partnerWeight }: MixTask, scale: number): Float32Array =>
-  (config.mix ?? pairwiseMean)({ own, partner, ownWeight: config.weight, partnerWeight, gamma: config.gamma * scale })
+function pairIncrement(config: ExchangeConfig, { own, partner, partnerWeight }: MixTask, scale: number): Float32Array {
+  const { mix = pairwiseMean, weight: ownWeight, maxPull } = config
+  const pull = maxPull === undefined ? 1 : pullScale(ownWeight, partnerWeight, maxPull)
+  return mix({ own, partner, ownWeight, partnerWeight, gamma: config.gamma * scale * pull })
+}
 
 /** Towards where a rule over several states would have us, no farther than our own radius. Undefined without such a rule. */
 function robustIncrement(

@@ -15,9 +15,9 @@ export function mixingConfig(
   start: SharedStart
 ): Pick<
   ExchangeConfig,
-  'codec' | 'gamma' | 'clip' | 'measure' | 'mix' | 'localSteps' | 'robust' | 'outer' | 'layouts'
+  'codec' | 'gamma' | 'clip' | 'maxPull' | 'measure' | 'mix' | 'localSteps' | 'robust' | 'outer' | 'layouts'
 > {
-  const { codec, fraction, gamma, clip, localSteps, robust, momentum, productAbove: above } = manifest.mixing
+  const { codec, fraction, gamma, clip, maxPull, localSteps, robust, momentum, productAbove: above } = manifest.mixing
   const { peft } = manifest
   const { schema } = start
   const measure = measureOf(peft, schema)
@@ -28,6 +28,7 @@ export function mixingConfig(
     measure,
     ...(above === undefined ? {} : { mix: productAbove(schema, measure, above) }),
     ...(clip === undefined ? {} : { clip }),
+    ...(maxPull === undefined ? {} : { maxPull }),
     ...(robust === undefined ? {} : { robust }),
     ...(momentum?.kind === 'outer' ? { outer: momentum } : {}),
     ...layoutsConfig(manifest, start)

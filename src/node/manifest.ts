@@ -4,6 +4,7 @@ import { PeertuneError } from '../base/errors.js'
 import { OVERLAY_NAMES } from '../base/mixing-rules.js'
 import { defaultGamma, hasMemory, isSparse } from '../codec/registry.js'
 import { DEFAULT_DEGREE } from '../consensus/overlay.js'
+import { SUGGESTED_MAX_PULL } from '../consensus/mixing.js'
 import { SUGGESTED_CLIP } from '../consensus/radius.js'
 import { MAX_RECENT_STATES } from '../consensus/robust-rule.js'
 import * as f from './config-fields.js'
@@ -93,6 +94,7 @@ const mixingFields = f.section({
   fraction: f.number({ above: 0, max: 0.5 }).exactOptional(),
   gamma: f.number({ above: 0, max: 1 }).exactOptional(),
   clip: f.number({ above: 0, max: 1000 }).exactOptional(),
+  maxPull: f.number({ above: 0, max: 1 }).exactOptional(),
   overlay: overlay.exactOptional(),
   robust: robust.exactOptional(),
   momentum: momentum.exactOptional(),
@@ -115,10 +117,13 @@ const mixing = mixingFields
     path: ['broadcast'],
     error: 'nothing, unless mode is broadcast'
   })
-  .refine(({ mode, ...of }) => mode !== 'broadcast' || !(of.clip ?? of.overlay ?? of.robust ?? of.momentum), {
-    path: ['mode'],
-    error: 'pairwise, where there is a clip, overlay, robust rule or momentum of exchanges'
-  })
+  .refine(
+    ({ mode, ...of }) => mode !== 'broadcast' || !(of.clip ?? of.maxPull ?? of.overlay ?? of.robust ?? of.momentum),
+    {
+      path: ['mode'],
+      error: 'pairwise, where there is a clip, maxPull, overlay, robust rule or momentum of exchanges'
+    }
+  )
   .transform((fields) => ({
     ...fields,
     ...(fields.mode === 'broadcast' && { broadcast: fields.broadcast ?? broadcastFields.parse({}) }),
@@ -183,13 +188,14 @@ export function checkManifest(yaml: YamlFile): FederationManifest {
 }
 
 /**
- * A new manifest from parts that still lack their defaults; `where` names them in errors. New federations clip; a file that
- * says nothing of it goes on following everybody all the way, since its peers agreed on that.
+ * A new manifest from parts that still lack their defaults; `where` names them in errors. New federations clip and
+ * bound what a claim of many examples is worth; a file that says nothing of it goes on without, since its peers agreed on that.
  */
 export function createManifest(parts: Readonly<Record<string, unknown>>, where: f.Origin): FederationManifest {
   const mixing: object = parts.mixing !== null && typeof parts.mixing === 'object' ? parts.mixing : {}
-  const clipped = 'mode' in mixing && mixing.mode === 'broadcast' ? {} : { clip: SUGGESTED_CLIP }
-  return f.checkFields(manifestSchema, { ...parts, mixing: { ...clipped, ...mixing } }, where)
+  const inPairs = { clip: SUGGESTED_CLIP, maxPull: SUGGESTED_MAX_PULL }
+  const guarded = 'mode' in mixing && mixing.mode === 'broadcast' ? {} : inPairs
+  return f.checkFields(manifestSchema, { ...parts, mixing: { ...guarded, ...mixing } }, where)
 }
 
 /** The complete manifest as YAML, every default written out. */

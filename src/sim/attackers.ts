@@ -3,6 +3,7 @@ import type { ExchangeMessage } from '../codec/messages.js'
 import { payloadHeader } from '../codec/payload.js'
 import { encodeExchangeMessage } from '../codec/wire.js'
 import { type Attack as AttackFormula, equivocation, signFlip } from '../consensus/attacks.js'
+import { MAX_WEIGHT } from '../consensus/sides.js'
 import { type Insight, knowingLie } from './lies.js'
 import type { Frame, PeerIndex } from './network.js'
 import type { Attack, Scenario } from './scenario.js'
@@ -21,6 +22,8 @@ export interface Tamper {
   readonly applies: boolean
   /** True: after every exchange it goes by another name. */
   readonly renames: boolean
+  /** Training examples it says it has; absent: what it has. */
+  readonly weight?: number
 }
 
 export interface LiarParts {
@@ -112,6 +115,8 @@ export function createTamper({ attack, scenario, peer, insight }: LiarParts): Ta
       return { ...HONEST, claims: claiming(knowingLie(attack, insight)), applies: false }
     case 'sybil':
       return { ...HONEST, claims: claiming(signFlip()), applies: false, renames: true }
+    case 'heavy':
+      return { ...HONEST, claims: claiming(signFlip()), weight: MAX_WEIGHT }
   }
 }
 

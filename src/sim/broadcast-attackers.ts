@@ -1,6 +1,7 @@
 import { seededRng } from '../base/rng.js'
 import type { Update } from '../codec/update.js'
 import { encodeUpdateBody, readUpdate } from '../codec/wire-update.js'
+import { MAX_WEIGHT } from '../consensus/sides.js'
 import { garbage, type LiarParts } from './attackers.js'
 import { simSign } from './broadcast-signature.js'
 import { knowingLie } from './lies.js'
@@ -14,6 +15,8 @@ export interface BroadcastTamper {
   told(update: Update, neighbour: PeerIndex): Uint8Array | Update | undefined
   /** Whether it answers in conversations. */
   readonly answers: boolean
+  /** Training examples it says it has; absent: what it has. */
+  readonly samples?: number
 }
 
 /** Times what it has learned that an attacker with large values claims. */
@@ -30,6 +33,8 @@ export function createBroadcastTamper({ attack, scenario, peer, insight }: LiarP
   switch (attack) {
     case 'sign-flip':
       return { ...HONEST, learned: times(-1) }
+    case 'heavy':
+      return { ...HONEST, learned: times(-1), samples: MAX_WEIGHT }
     case 'large-values':
       return { ...HONEST, learned: times(LARGE) }
     case 'nan-payload':

@@ -184,8 +184,10 @@ function publish(inner: Inner, life: Life): void {
   const { world, index, weight, parameters, tamper } = inner
   const { broadcaster, talk } = life
   tamper?.learned(parameters, broadcaster.replica)
+  const samples = tamper?.samples ?? weight
+  const totalSamples = Math.max(samples, world.broadcast.totalSamples)
   try {
-    talk.perform(broadcaster.publish({ samples: weight, totalSamples: world.broadcast.totalSamples }))
+    talk.perform(broadcaster.publish({ samples, totalSamples }))
   } catch (error) {
     // The daemon would stop here.
     if (tamper === undefined) world.observer.violated('node-failed', `peer ${index}: ${describeError(error)}`)

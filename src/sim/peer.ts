@@ -118,7 +118,7 @@ function createExchangerOf(inner: Inner, journal: Journal): Exchanger {
   return createExchanger({
     peer: index,
     names: world.names,
-    config: { ...world.config, weight, incarnation: `${scenario.seed} ${index} ${lives}` },
+    config: { ...world.config, weight: tamper?.weight ?? weight, incarnation: `${scenario.seed} ${index} ${lives}` },
     clock,
     network,
     disk,

@@ -45,7 +45,8 @@ export function randomScenario(seed: string): Scenario {
       settleExchanges: 1 + rng.integer(6),
       // Every rule that promises to keep the mean is held to it, with faults and liars around.
       clip: oneOf(rules, [0, 0, 0, 0.5]),
-      step: oneOf(rules, ['pair', 'pair', 'metropolis'])
+      step: oneOf(rules, ['pair', 'pair', 'metropolis']),
+      maxPull: oneOf(rules, [1, 0.5])
     },
     workload: { kind: trains ? 'quadratic' : 'none', size: 1 + rng.integer(12), samples: [1, 1000] },
     network: {

@@ -162,12 +162,23 @@ function createWorld(scenario: Scenario, { clock, observer, training }: WorldPar
 }
 
 /** The daemon's own rules, by the scenario's names. */
-function ruleOf({ gamma, localSteps, clip, robust, window, liars, outerDecay, outerStep }: Scenario['mixing']) {
+function ruleOf({
+  gamma,
+  localSteps,
+  clip,
+  maxPull,
+  robust,
+  window,
+  liars,
+  outerDecay,
+  outerStep
+}: Scenario['mixing']) {
   const balance = { rule: robust, strictness: 1, decay: 1 } as const
   return {
     gamma,
     localSteps,
     ...(clip === 0 ? {} : { clip }),
+    ...(maxPull === 1 ? {} : { maxPull }),
     ...(robust === 'none'
       ? {}
       : { robust: robust === 'balance' ? { ...balance, rule: robust } : { rule: robust, window, liars } }),

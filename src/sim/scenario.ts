@@ -26,7 +26,8 @@ export const ATTACKS = [
   'gaussian',
   'gradient-assembly',
   'label-flip',
-  'sybil'
+  'sybil',
+  'heavy'
 ] as const
 export type Attack = (typeof ATTACKS)[number]
 
@@ -128,6 +129,8 @@ const SCENARIO = section({
     settleExchanges: whole(12, 1, 1_000),
     /** Partners are followed up to this many median distances; 0: all the way. */
     clip: real(0, 0, 1_000),
+    /** Of the way to a partner, what an exchange takes either side at most; 1: what the weights say. */
+    maxPull: real(1, 0.01, 1),
     /** `metropolis`: along the overlay's edges in turn, with Metropolis-Hastings weights; `pair`: any neighbour, pairs average. */
     step: oneOf('pair', ['pair', 'metropolis']),
     /** Rules over the last `window` partners' states; of these and oneself, `liars` may lie. */

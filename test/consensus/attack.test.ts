@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { attackExperiment } from '../../bench/attack-experiment.js'
 import { ATTACKS } from '../../src/consensus/attacks.js'
+import { SUGGESTED_MAX_PULL } from '../../src/consensus/mixing.js'
 import { SUGGESTED_CLIP } from '../../src/consensus/radius.js'
+import { MAX_WEIGHT } from '../../src/consensus/sides.js'
 
 /** Fifteen peers, three of them liars; labels split unevenly. About 88 % is what honest mixing reaches. */
 const scene = { peers: 15, attackers: 3, dirichlet: 0.3, seed: 'test' }
@@ -31,6 +33,16 @@ describe('a fifth of liars', () => {
       expect(attackExperiment({ ...scene, lie, clip }).accuracy).toBeGreaterThan(without.accuracy - 0.05)
     }
   )
+
+  it('move nobody farther by claiming to have all the examples there are', () => {
+    const lie = { claims: ATTACKS.dissensus }
+    const heavy = { ...lie, examples: MAX_WEIGHT }
+    const accuracyOf = (defence: { readonly maxPull?: number }, one: typeof lie) =>
+      attackExperiment({ ...scene, peers: 16, attackers: 4, seed: 'bench-1', clip, ...defence, lie: one }).accuracy
+    const bounded = { maxPull: SUGGESTED_MAX_PULL }
+    expect(accuracyOf({}, heavy)).toBeLessThan(accuracyOf({}, lie) - 0.1)
+    expect(accuracyOf(bounded, heavy)).toBeGreaterThan(accuracyOf(bounded, lie) - 0.01)
+  })
 
   it('with a new name every time has no say in how far others are followed', () => {
     const lie = { claims: ATTACKS.dissensus, manyNames: true }

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { federationHash } from '../../src/base/federation.js'
 import { canonicalJson, sha256Hex } from '../../src/base/bytes.js'
+import { SUGGESTED_MAX_PULL } from '../../src/consensus/mixing.js'
 import { SUGGESTED_CLIP } from '../../src/consensus/radius.js'
 import { checkModel, createManifest, printManifest, readManifest } from '../../src/node/manifest.js'
 import { modelSha256 } from '../../src/node/model-hash.js'
@@ -109,7 +110,11 @@ describe('readManifest', () => {
   it('clips in every new federation and else only where the manifest says so, and hashes as before clipping was there', async () => {
     const { mixing, ...parts } = await read(MANIFEST)
     expect(mixing.clip).toBeUndefined()
-    expect(createManifest(parts, String).mixing).toEqual({ ...mixing, clip: SUGGESTED_CLIP })
+    expect(createManifest(parts, String).mixing).toEqual({
+      ...mixing,
+      clip: SUGGESTED_CLIP,
+      maxPull: SUGGESTED_MAX_PULL
+    })
     expect(createManifest({ ...parts, mixing: { clip: 3 } }, String).mixing.clip).toBe(3)
     // As it was before codecs could remember and exchanges could be clipped.
     expect(federationHash({ ...parts, mixing })).toBe(
