@@ -15,6 +15,10 @@ export interface TestnetOptions {
   readonly learningRate: number | undefined
   readonly batchSize: number | undefined
   readonly rank: number | undefined
+  /**
+   * Not what `peertune federation create` writes for a few peers: top-k of a quarter needs more exchanges to agree than the
+   * letters' 180 steps have, and ends two to four points lower.
+   */
   readonly codec: MixingCodec
   /** Share of the elements that a sparse codec sends. */
   readonly fraction: number | undefined

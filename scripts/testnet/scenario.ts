@@ -1,10 +1,10 @@
 import { join, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { FederationManifest, MixingSpec, PeftSpec, TaskSpec } from '../../src/base/federation.js'
-import { defaultGamma } from '../../src/codec/registry.js'
+import type { FederationManifest, PeftSpec, TaskSpec } from '../../src/base/federation.js'
 import { LETTERS } from '../../src/data/glyph-shapes.js'
 import { dealClasses } from '../../src/data/partition.js'
 import type { DataSpec } from '../../src/data/spec.js'
+import { createManifest } from '../../src/node/manifest.js'
 import type { TrainerSpec } from '../../src/train/trainer.js'
 import type { TestnetOptions } from './options.js'
 
@@ -35,13 +35,11 @@ const LETTERS_PER_PEER = 6
 const IMAGES_PER_PEER = 600
 const TEST_IMAGES = 520
 
-const mixing = (options: TestnetOptions, localSteps: number): MixingSpec => ({
-  localSteps: options.localSteps ?? localSteps,
-  codec: options.codec,
-  ...(options.fraction === undefined ? {} : { fraction: options.fraction }),
-  gamma: defaultGamma(options.codec, options.fraction),
-  settleExchanges: 12,
-  isolationFactor: 10
+/** All that nobody asks for is what `peertune federation create` writes, save the codec (options.ts). */
+const mixing = ({ localSteps, codec, fraction }: TestnetOptions, suggestedSteps: number) => ({
+  localSteps: localSteps ?? suggestedSteps,
+  codec,
+  ...(fraction !== undefined && { fraction })
 })
 
 function assemble(
@@ -57,14 +55,17 @@ function assemble(
   const { modelPath, modelSha256, task, peft, localSteps, ...rest } = parts
   return {
     ...rest,
-    manifest: {
-      peertune: 1,
-      name: rest.title,
-      model: { sha256: modelSha256 },
-      task,
-      peft,
-      mixing: mixing(options, localSteps)
-    },
+    manifest: createManifest(
+      {
+        peertune: 1,
+        name: rest.title,
+        model: { sha256: modelSha256 },
+        task,
+        peft,
+        mixing: mixing(options, localSteps)
+      },
+      (path) => `--${path.at(-1)}`
+    ),
     trainer: { modelPath, task, peft, device: 'cpu', threads: 1 }
   }
 }

@@ -56,6 +56,10 @@ function deviceText({ used, reason, nodeShare }: Status['device']): string {
   return known.length === 0 ? used : `${used} (${known.join('; ')})`
 }
 
+/** How much of it was refused; why, where it is turned away for it. */
+const refusedText = ({ refusals, offence }: PeerStatus): string =>
+  offence?.bannedUntilMs === undefined ? String(refusals) : `${refusals} (turned away: ${offence.code})`
+
 function peerLines(peers: readonly PeerStatus[]): string[] {
   if (peers.length === 0) return ['peers       none yet']
   const head = ['peer', 'connected', 'exchanges', 'last', 'out', 'in', 'refused']
@@ -66,7 +70,7 @@ function peerLines(peers: readonly PeerStatus[]): string[] {
     peer.stalenessMs === undefined ? '-' : `${readableSeconds(peer.stalenessMs / 1000)} ago`,
     readableBytes(peer.bytesOut),
     readableBytes(peer.bytesIn),
-    String(peer.refusals)
+    refusedText(peer)
   ])
   const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => (row[i] ?? '').length)))
   return [

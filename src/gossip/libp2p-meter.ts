@@ -14,7 +14,7 @@ interface PeerMeter {
   gossipFilledAt: number
 }
 
-export type MeterComplaint = 'gossip-flood' | 'gossip-framing'
+export type MeterComplaint = 'gossip/flood' | 'gossip/bad-framing'
 
 export interface Meter {
   /** For the `metrics` option of libp2p: its two tracking hooks see every socket and every stream. */
@@ -70,10 +70,10 @@ export function createMeter(clock: Clock, complain: (peer: PeerId, about: MeterC
       received: (bytes) => {
         meter.bytesReceived += bytes
         meter.lastReceivedAt = clock.now()
-        if (inboundGossip && !takeGossipTokens(meter, bytes, clock.now())) complain(peer, 'gossip-flood')
+        if (inboundGossip && !takeGossipTokens(meter, bytes, clock.now())) complain(peer, 'gossip/flood')
       },
       // gossipsub reads until the stream ends; that it stops earlier means the length prefix was out of bounds.
-      ...(inboundGossip ? { abandoned: () => complain(peer, 'gossip-framing') } : {})
+      ...(inboundGossip ? { abandoned: () => complain(peer, 'gossip/bad-framing') } : {})
     })
   }
 

@@ -2,7 +2,7 @@ import type { GossipSub } from '@chainsafe/libp2p-gossipsub'
 import { type Message, TopicValidatorResult } from '@libp2p/interface'
 import { describeError } from '../base/errors.js'
 import type { Logger } from '../base/log.js'
-import type { Verdict } from '../base/verdict.js'
+import { reject, type Verdict } from '../base/verdict.js'
 import { plainBytes } from './channel.js'
 import { MAX_ANNOUNCEMENT_BYTES } from './limits.js'
 import type { PeerId } from './transport.js'
@@ -15,6 +15,8 @@ export interface Subscription {
 export interface PubsubOptions {
   readonly isBanned: (peer: PeerId) => boolean
   readonly log: Logger
+  /** A peer passed on what it had to check and refuse. */
+  readonly onOffence?: (peer: PeerId, verdict: Verdict) => void
 }
 
 const RESULTS = {
@@ -28,12 +30,15 @@ export function bindSubscription(
   pubsub: GossipSub,
   topic: string,
   subscription: Subscription,
-  { isBanned, log }: PubsubOptions
+  { isBanned, log, onOffence }: PubsubOptions
 ): void {
-  pubsub.topicValidators.set(topic, (_passedOnBy, message) => {
+  pubsub.topicValidators.set(topic, (passedOnBy, message) => {
     const author = signer(message)
     if (author === undefined) return TopicValidatorResult.Reject
-    if (message.data.length > MAX_ANNOUNCEMENT_BYTES) return TopicValidatorResult.Reject
+    if (message.data.length > MAX_ANNOUNCEMENT_BYTES) {
+      onOffence?.(passedOnBy.toString(), reject('gossip/announcement-too-large', `${message.data.length} bytes`))
+      return TopicValidatorResult.Reject
+    }
     if (isBanned(author)) return TopicValidatorResult.Ignore
     try {
       return RESULTS[subscription.validate(author, plainBytes(message.data)).verdict]

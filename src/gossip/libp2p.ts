@@ -5,6 +5,7 @@ import type { Clock } from '../base/clock.js'
 import { describeError, PeertuneError } from '../base/errors.js'
 import type { Logger } from '../base/log.js'
 import type { Rng } from '../base/rng.js'
+import { reject, type Verdict } from '../base/verdict.js'
 import { createBans } from './bans.js'
 import { type BootstrapDiagnosis, createBootstrap } from './bootstrap.js'
 import type { Discovery } from './discovery.js'
@@ -61,6 +62,8 @@ export interface Libp2pTransportOptions {
   readonly clock: Clock
   readonly rng: Rng
   readonly log: Logger
+  /** A peer broke a rule of the transport itself; `bannedForMs`: it has been turned away for it. */
+  readonly onOffence?: (peer: PeerId, verdict: Verdict, bannedForMs?: number) => void
   readonly limits?: Libp2pLimits
 }
 
@@ -114,6 +117,7 @@ function assemble(options: Libp2pTransportOptions) {
     if (stopping.signal.aborted || bans.remainingMs(peer) > 0) return
     log.warn({ peer, about }, 'Banned a peer that broke the bounds of pubsub')
     bans.add(peer, FLOOD_BAN_MS)
+    options.onOffence?.(peer, reject(about), FLOOD_BAN_MS)
     hangUp(parts, peer, new Error('broke the bounds of pubsub'))
   })
   const dialer = createDialer({
@@ -289,9 +293,15 @@ function announcements(
   }
 }
 
-function bind({ log }: Libp2pTransportOptions, parts: Parts, topic: string, subscription: Subscription): void {
+function bind(
+  { log, onOffence }: Libp2pTransportOptions,
+  parts: Parts,
+  topic: string,
+  subscription: Subscription
+): void {
   const pubsub = running(parts).services.pubsub as GossipSub
-  bindSubscription(pubsub, topic, subscription, { isBanned: (peer) => parts.bans.remainingMs(peer) > 0, log })
+  const isBanned = (peer: PeerId) => parts.bans.remainingMs(peer) > 0
+  bindSubscription(pubsub, topic, subscription, { isBanned, log, ...(onOffence && { onOffence }) })
 }
 
 function conversations({ log }: Libp2pTransportOptions, parts: Parts): Pick<Transport, 'open' | 'handle'> {

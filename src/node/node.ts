@@ -83,7 +83,9 @@ export async function createNode(given: NodeConfig, deps: NodeDeps = {}): Promis
       knownPeersPath: join(dataDir.root, 'peers.json'),
       clock,
       rng: seededRng(config.training.seed, identity.peerId, 'transport'),
-      log
+      log,
+      onOffence: (peer, verdict, forMs) =>
+        forMs === undefined ? refusals.note(peer, verdict) : refusals.banned(peer, verdict, forMs)
     })
     if (denied !== undefined) transport.deny(denied)
     const refusals = createRefusalBook({ ban: transport.ban, now: clock.now })

@@ -23,11 +23,15 @@ export interface Offence {
 /** What was refused and whose it was; rejects cost the sender its connection in the end. */
 export interface RefusalBook {
   note(peer: PeerId, verdict: Verdict): void
+  /** Also of a peer that somebody else has turned away for it. */
+  banned(peer: PeerId, verdict: Verdict, forMs: number): void
   /** Counts by code. */
   byPeer(): ReadonlyMap<PeerId, Readonly<Record<string, number>>>
   /** Only those that broke a rule; an ignored message is nobody's fault. */
   offences(): ReadonlyMap<PeerId, Offence>
 }
+
+type Rejection = Verdict & { readonly verdict: 'reject' }
 
 export interface RefusalBookInit {
   readonly ban: (peer: PeerId, forMs: number) => void
@@ -50,27 +54,30 @@ export function createRefusalBook({ ban, now }: RefusalBookInit): RefusalBook {
     }
   }
 
-  function blame(peer: PeerId, { code, detail }: Verdict & { readonly verdict: 'reject' }): void {
+  function blame(peer: PeerId, { code, detail }: Rejection, alreadyForMs?: number): void {
     const before = offences.get(peer)
     const total = (before?.rejects ?? 0) + 1
-    const banned = total >= REJECTS_BEFORE_BAN
-    const bannedUntilMs = banned ? now() + BAN_MS : before?.bannedUntilMs
+    const forMs = alreadyForMs ?? (total >= REJECTS_BEFORE_BAN ? BAN_MS : undefined)
+    const bannedUntilMs = forMs === undefined ? before?.bannedUntilMs : now() + forMs
     offences.set(peer, {
       code,
       ...(detail === undefined ? {} : { detail }),
       atMs: now(),
-      rejects: banned ? 0 : total,
+      rejects: forMs === undefined ? total : 0,
       ...(bannedUntilMs === undefined ? {} : { bannedUntilMs })
     })
-    if (banned) ban(peer, BAN_MS)
+    if (forMs !== undefined && alreadyForMs === undefined) ban(peer, forMs)
+  }
+
+  function note(peer: PeerId, verdict: Verdict, alreadyForMs?: number): void {
+    if (verdict.verdict === 'accept') return
+    count(peer, verdict.code)
+    if (verdict.verdict === 'reject') blame(peer, verdict, alreadyForMs)
   }
 
   return {
-    note(peer, verdict) {
-      if (verdict.verdict === 'accept') return
-      count(peer, verdict.code)
-      if (verdict.verdict === 'reject') blame(peer, verdict)
-    },
+    note: (peer, verdict) => note(peer, verdict),
+    banned: note,
     byPeer: () => counts,
     offences: () => offences
   }

@@ -1,4 +1,5 @@
 import type { Clock } from '../base/clock.js'
+import { isPeertuneError } from '../base/errors.js'
 import { seededRng } from '../base/rng.js'
 import { type Decoded, decoded, ignore, refused, reject, type Verdict } from '../base/verdict.js'
 import { sha256Hex } from '../base/bytes.js'
@@ -97,7 +98,11 @@ export function createStateReader(parts: StateReaderParts): StateReader {
 
   async function answer(channel: Channel): Promise<void> {
     const timeoutMs = parts.frameTimeoutMs ?? STATE_FRAME_TIMEOUT_MS
-    const frame = await channel.receive({ timeoutMs, maxBytes: MAX_MESSAGE_BYTES })
+    const frame = await channel.receive({ timeoutMs, maxBytes: MAX_MESSAGE_BYTES }).catch((error: unknown) => {
+      if (isPeertuneError(error) && error.code === 'gossip/frame-too-large')
+        onVerdict(channel.peer, reject('codec/too-large', error.message))
+      throw error
+    })
     if (frame === undefined) return
     const request = decodeStateRequest(frame)
     const code = verdictOn(channel.peer, request)

@@ -1,10 +1,13 @@
 import { Counter, Gauge, Registry } from 'prom-client'
-import { type Status, isReady } from './snapshot.js'
+import { isReady, type PeerStatus, type Status } from './snapshot.js'
 
 export const METRICS_CONTENT_TYPE = Registry.PROMETHEUS_CONTENT_TYPE
 
 /** Peers that get series of their own, the most recent exchanges first; a scrape must not grow with the network. */
 export const MAX_PEER_SERIES = 100
+
+/** Peers turned away that come first among them: an operator looks for these, and names cost an attacker nothing. */
+export const MAX_BANNED_SERIES = 25
 
 /**
  * The snapshot in Prometheus' text format. A registry of its own each time: the snapshot already holds the totals, so
@@ -131,10 +134,14 @@ function addTraffic(registry: Registry, { bytes, exchanges, refusals }: Status):
   counter(registry, 'peertune_refusals_total', 'What peers sent and was refused, by reason', refused)
 }
 
+const isBanned = ({ offence }: PeerStatus): boolean => offence?.bannedUntilMs !== undefined
+
 function addPeers(registry: Registry, { peers }: Status): void {
-  const recent = [...peers]
-    .sort((a, b) => (b.lastExchangeAtMs ?? 0) - (a.lastExchangeAtMs ?? 0))
-    .slice(0, MAX_PEER_SERIES)
+  const banned = peers.filter(isBanned)
+  const shown = new Set(banned.slice(0, MAX_BANNED_SERIES))
+  for (const peer of [...peers].sort((a, b) => (b.lastExchangeAtMs ?? 0) - (a.lastExchangeAtMs ?? 0)))
+    if (shown.size < MAX_PEER_SERIES) shown.add(peer)
+  const recent = [...shown]
   const each = (value: (peer: (typeof recent)[number]) => number | undefined): Labelled =>
     recent.flatMap((peer) => {
       const measured = value(peer)
@@ -153,11 +160,12 @@ function addPeers(registry: Registry, { peers }: Status): void {
     'Distance to the peer at the last exchange',
     each(({ distance }) => distance)
   )
+  gauge(registry, 'peertune_peers_banned', 'Peers turned away now', banned.length)
   gauge(
     registry,
     'peertune_peer_banned',
-    'The peer is turned away; always 1',
-    each(({ offence }) => (offence?.bannedUntilMs === undefined ? undefined : 1))
+    'The peer is turned away, and the reason; always 1',
+    recent.filter(isBanned).map(({ peerId, offence }) => [{ peer: peerId, reason: offence?.code ?? '' }, 1] as const)
   )
   counter(
     registry,

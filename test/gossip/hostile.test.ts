@@ -10,11 +10,12 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import { type Logger, silentLogger } from '../../src/base/log.js'
 import { seededRng } from '../../src/base/rng.js'
-import { ACCEPT } from '../../src/base/verdict.js'
+import { ACCEPT, type Verdict } from '../../src/base/verdict.js'
 import { createNode } from '../../src/gossip/libp2p-config.js'
 import { createMeter } from '../../src/gossip/libp2p-meter.js'
 import { bindSubscription } from '../../src/gossip/libp2p-pubsub.js'
 import {
+  FLOOD_BAN_MS,
   MAX_ANNOUNCEMENT_BYTES,
   MAX_CHANNELS_PER_PEER,
   MAX_CONNECTIONS_PER_PEER,
@@ -127,7 +128,9 @@ describe('a hostile pubsub peer', () => {
   it('is banned when its framing is out of bounds', async () => {
     const warnings: unknown[] = []
     const log: Logger = { ...silentLogger, warn: (facts) => warnings.push(facts.about) }
-    const target = await libp2pNode({ log, limits: { targetPeers: 0 } })
+    const offences: unknown[] = []
+    const onOffence = (peer: string, verdict: Verdict, forMs?: number) => offences.push([peer, verdict, forMs])
+    const target = await libp2pNode({ log, onOffence, limits: { targetPeers: 0 } })
     closers.push(() => target.stop())
     target.subscribe(
       TOPIC,
@@ -141,7 +144,30 @@ describe('a hostile pubsub peer', () => {
     await vi.waitFor(() => expect(attacker.pubsub.getSubscribers(TOPIC)).toHaveLength(1), PATIENCE)
     await attacker.pubsub.publish(TOPIC, new Uint8Array(MAX_GOSSIP_RPC_BYTES))
     await vi.waitFor(() => expect(target.connected()).toEqual([]), PATIENCE)
-    expect(warnings).toEqual(['gossip-framing'])
+    expect(warnings).toEqual(['gossip/bad-framing'])
+    expect(offences).toEqual([
+      [attacker.node.peerId.toString(), { verdict: 'reject', code: 'gossip/bad-framing' }, FLOOD_BAN_MS]
+    ])
+  })
+
+  it('is named for what it passed on and nobody may', async () => {
+    const offences: unknown[] = []
+    const onOffence = (peer: string, verdict: Verdict) => offences.push([peer, 'code' in verdict && verdict.code])
+    const target = await libp2pNode({ onOffence, limits: { targetPeers: 0 } })
+    closers.push(() => target.stop())
+    target.subscribe(
+      TOPIC,
+      () => ACCEPT,
+      () => undefined
+    )
+    await target.start()
+    const attacker = await hostile()
+    attacker.pubsub.subscribe(TOPIC)
+    await attacker.node.dial(multiaddr(target.addresses()[0] ?? ''))
+    await vi.waitFor(() => expect(attacker.pubsub.getSubscribers(TOPIC)).toHaveLength(1), PATIENCE)
+    await attacker.pubsub.publish(TOPIC, new Uint8Array(MAX_ANNOUNCEMENT_BYTES + 1))
+    await vi.waitFor(() => expect(offences).toHaveLength(1), PATIENCE)
+    expect(offences).toEqual([[attacker.node.peerId.toString(), 'gossip/announcement-too-large']])
   })
 })
 

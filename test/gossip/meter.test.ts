@@ -50,7 +50,7 @@ describe('the meter', () => {
       metrics.trackProtocolStream(stream, connection)
       for await (const _ of stream.source) break
     }
-    expect(complaints).toEqual(['gossip-framing'])
+    expect(complaints).toEqual(['gossip/bad-framing'])
   })
 
   it('lets a burst of pubsub pass and complains about a flood, which time forgives', async () => {
@@ -63,11 +63,11 @@ describe('the meter', () => {
     await receive(GOSSIP_BURST_BYTES)
     expect(complaints).toEqual([])
     await receive(1)
-    expect(complaints).toEqual(['gossip-flood'])
+    expect(complaints).toEqual(['gossip/flood'])
     await clock.advance(3_000)
     await receive(2 * GOSSIP_BYTES_PER_SECOND)
-    expect(complaints).toEqual(['gossip-flood'])
+    expect(complaints).toEqual(['gossip/flood'])
     await receive(2 * GOSSIP_BYTES_PER_SECOND)
-    expect(complaints).toEqual(['gossip-flood', 'gossip-flood'])
+    expect(complaints).toEqual(['gossip/flood', 'gossip/flood'])
   })
 })

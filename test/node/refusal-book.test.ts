@@ -29,6 +29,20 @@ describe('the refusal book', () => {
     expect(book.byPeer().get('mallory')).toEqual({ 'codec/malformed': 10, 'exchange/over-byte-budget': 1 })
   })
 
+  it('shows a ban that the transport has made, and makes none itself', () => {
+    const { bans, book } = bookAt(1000)
+    book.note('mallory', reject('codec/malformed'))
+    book.banned('mallory', reject('gossip/flood'), 70)
+    expect(bans).toEqual([])
+    expect(book.offences().get('mallory')).toEqual({
+      code: 'gossip/flood',
+      atMs: 1000,
+      rejects: 0,
+      bannedUntilMs: 1070
+    })
+    expect(book.byPeer().get('mallory')).toEqual({ 'codec/malformed': 1, 'gossip/flood': 1 })
+  })
+
   it('counts what it ignores and holds it against nobody', () => {
     const { bans, book } = bookAt(0)
     for (let i = 0; i < 50; i++) book.note('slow', ignore('exchange/timeout'))

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { MAX_PEER_SERIES, prometheusText } from '../../src/status/metrics.js'
+import { MAX_BANNED_SERIES, MAX_PEER_SERIES, prometheusText } from '../../src/status/metrics.js'
 import type { PeerStatus, Status } from '../../src/status/snapshot.js'
 import { status } from './fixture.js'
 
@@ -116,7 +116,8 @@ describe('prometheusText', () => {
       [{ peer: bob!.peerId, reason: 'state/rate-limited' }, 1]
     ])
     expect(values(scraped, 'peertune_peer_distance')).toEqual([[{ peer: bob!.peerId }, 4.5]])
-    expect(values(scraped, 'peertune_peer_banned')).toEqual([[{ peer: carol!.peerId }, 1]])
+    expect(values(scraped, 'peertune_peer_banned')).toEqual([[{ peer: carol!.peerId, reason: 'codec/malformed' }, 1]])
+    expect(values(scraped, 'peertune_peers_banned')).toEqual([[{}, 1]])
   })
 
   it('gives series to a bounded number of peers, those of the latest exchanges', async () => {
@@ -138,5 +139,27 @@ describe('prometheusText', () => {
     expect(named).toHaveLength(MAX_PEER_SERIES)
     expect(named).toContain(`peer-${peers.length - 1}`)
     expect(named).not.toContain('peer-0')
+  })
+
+  it('names those that are turned away although they are long quiet, up to a bound', async () => {
+    const offence = { code: 'codec/malformed', atMs: 5, bannedUntilMs: 7 }
+    const peers = Array.from(
+      { length: MAX_PEER_SERIES + 20 },
+      (_, i): PeerStatus => ({
+        peerId: `peer-${i}`,
+        connected: false,
+        lastExchangeAtMs: 1000 + i,
+        exchanges: 1,
+        bytesOut: 1,
+        bytesIn: 1,
+        refusals: 10,
+        ...(i < MAX_BANNED_SERIES + 5 ? { offence } : {})
+      })
+    )
+    const scraped = await scrape({ peers })
+    const named = (metric: string) => values(scraped, metric).map(([labels]) => (labels as { peer: string }).peer)
+    expect(named('peertune_peer_banned')).toEqual(peers.slice(0, MAX_BANNED_SERIES).map(({ peerId }) => peerId))
+    expect(named('peertune_peer_exchanges_total')).toHaveLength(MAX_PEER_SERIES)
+    expect(values(scraped, 'peertune_peers_banned')).toEqual([[{}, MAX_BANNED_SERIES + 5]])
   })
 })
