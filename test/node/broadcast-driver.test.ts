@@ -12,6 +12,7 @@ import { createMemoryNetwork } from '../../src/gossip/memory.js'
 import { announceTopic, SYNC_PROTOCOL, updatesTopic } from '../../src/gossip/topics.js'
 import { createBroadcastDriver } from '../../src/node/broadcast-driver.js'
 import { simSign, simVerify } from '../../src/sim/broadcast-signature.js'
+import { until } from './participant-world.js'
 
 const FEDERATION = 'f'.repeat(64)
 const SCHEMA = '5'.repeat(64)
@@ -68,8 +69,14 @@ function world(size = 20) {
 
 type Member = Awaited<ReturnType<ReturnType<typeof world>['member']>>
 
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await systemClock.sleep(2)
+/** An honest member, and a peer that says what the test says. */
+async function besideEve() {
+  const { network, member } = world()
+  const honest = await member('bert')
+  const eve = network.join({ name: 'eve' })
+  await eve.start()
+  await network.connectAll()
+  return { honest, eve }
 }
 
 const alike = (members: readonly Member[]): boolean =>
@@ -161,11 +168,7 @@ describe('the broadcast driver', () => {
     ['reject broadcast/not-the-author', encodeUpdateFrame(update('anna'))],
     ['reject codec/malformed', new Uint8Array([1, 2, 3])]
   ])('refuses what is published with %s', async (verdict, frame) => {
-    const { network, member } = world()
-    const honest = await member('bert')
-    const eve = network.join({ name: 'eve' })
-    await eve.start()
-    await network.connectAll()
+    const { honest, eve } = await besideEve()
     await eve.publish(updatesTopic(FEDERATION), frame)
     await until(() => honest.verdicts.length > 0)
     expect(honest.verdicts).toEqual([verdict])
@@ -182,11 +185,7 @@ describe('the broadcast driver', () => {
       undefined
     ]
   ] as const)('ends a conversation with %s', async (verdict, header, payload) => {
-    const { network, member } = world()
-    const honest = await member('bert')
-    const eve = network.join({ name: 'eve' })
-    await eve.start()
-    await network.connectAll()
+    const { honest, eve } = await besideEve()
     const channel = await eve.open('bert', SYNC_PROTOCOL)
     await channel.send(encodeSyncHeader(header ?? { type: 'update', sizeBytes: payload!.length }))
     if (payload !== undefined) await channel.send(payload)
@@ -196,11 +195,7 @@ describe('the broadcast driver', () => {
   })
 
   it('stops when told to, in the middle of a conversation', async () => {
-    const { network, member } = world()
-    const honest = await member('bert')
-    const eve = network.join({ name: 'eve' })
-    await eve.start()
-    await network.connectAll()
+    const { honest, eve } = await besideEve()
     await eve.open('bert', SYNC_PROTOCOL)
     await honest.driver.stop()
     expect(await honest.driver.synchronise('eve')).toBe(false)

@@ -2,19 +2,16 @@ import { describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import type { FederationManifest } from '../../src/base/federation.js'
 import { federationHash } from '../../src/base/federation.js'
-import { silentLogger } from '../../src/base/log.js'
 import { createMemoryStore } from '../../src/checkpoint/memory-store.js'
-import type { Batch, Dataset } from '../../src/data/batch.js'
+import type { Dataset } from '../../src/data/batch.js'
 import { createMemoryNetwork, type MemoryNetwork } from '../../src/gossip/memory.js'
-import { announceTopic } from '../../src/gossip/topics.js'
-import { createParticipant } from '../../src/node/participant.js'
-import type { Participant, ParticipantParts } from '../../src/node/participant-types.js'
+import type { ParticipantParts } from '../../src/node/participant-types.js'
 import { distance2 } from '../../src/tensor/linear.js'
 import { createSchema } from '../../src/tensor/schema.js'
 import type { Trainer } from '../../src/train/trainer.js'
+import { BATCH, joinAs, live, training, until } from './participant-world.js'
 
 const SIZE = 300
-const BATCH: Batch = { inputs: {}, labels: { shape: [1], data: new Int32Array(1) } }
 
 const manifest = (mixing: Partial<FederationManifest['mixing']> = {}): FederationManifest => ({
   peertune: 1,
@@ -73,58 +70,14 @@ interface PeerPlan {
   readonly samples: number
 }
 
-const training = (steps: number, learningRate = 0.05): ParticipantParts['config'] => ({
-  label: '',
-  checkpointEvery: 3,
-  training: {
-    steps,
-    batchSize: 1,
-    learningRate,
-    schedule: 'cosine',
-    warmupSteps: 0,
-    weightDecay: 0,
-    beta1: 0.9,
-    beta2: 0.999,
-    epsilon: 1e-8,
-    seed: 'test'
-  }
-})
-
-async function join(
-  network: MemoryNetwork,
-  { name, target, samples }: PeerPlan,
-  overrides: Partial<ParticipantParts> = {}
-) {
-  const agreed = overrides.manifest ?? manifest()
-  const federation = federationHash(agreed)
-  const transport = network.join({ name, topics: [announceTopic(federation)] } as never)
-  await transport.start()
-  let final: Float32Array | undefined
-  const verdicts: string[] = []
-  const store = overrides.store ?? createMemoryStore()
-  const participant = await createParticipant({
+const join = (network: MemoryNetwork, { name, target, samples }: PeerPlan, overrides: Partial<ParticipantParts> = {}) =>
+  joinAs(network, name, {
     config: training(60),
-    manifest: agreed,
-    federation,
-    transport,
+    manifest: manifest(),
     trainer: quadraticTrainer(target),
     dataset: endless(samples),
-    store,
-    software: 'peertune/test',
-    clock: systemClock,
-    log: silentLogger,
-    onVerdict: (_, verdict) => verdicts.push('code' in verdict ? verdict.code : ''),
-    onDone: async (parameters) => {
-      final = parameters.slice()
-    },
     ...overrides
   })
-  return { participant, transport, samples, verdicts, store, final: () => final }
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await systemClock.sleep(5)
-}
 
 const PLANS: readonly PeerPlan[] = [
   { name: 'alice', target: (i) => (i % 2 === 0 ? 3 : -1), samples: 100 },
@@ -133,19 +86,12 @@ const PLANS: readonly PeerPlan[] = [
   { name: 'dave', target: () => -0.75, samples: 250 }
 ]
 
-const isDone = (participant: Participant) =>
-  participant.view().rounds.phase === 'done' && participant.view().evaluation !== undefined
-
 describe('participant', () => {
   it('mixes with the others until all agree, although each alone would go its own way', async () => {
     const network = createMemoryNetwork({ seed: 'agree', clock: systemClock })
     const peers = await Promise.all(PLANS.map((plan) => join(network, plan)))
     await network.connectAll()
-    const leave = new AbortController()
-    const lives = peers.map(({ participant }) => participant.run(leave.signal))
-    await until(() => peers.every(({ participant }) => isDone(participant)))
-    leave.abort()
-    await Promise.all(lives)
+    await live(peers)
 
     const states = await Promise.all(peers.map((peer) => peer.store.load(IDENTITY)))
     const finals = states.map((state) => state!.parameters)
@@ -170,12 +116,8 @@ describe('participant', () => {
     const agreed = manifest({ codec, ...rest })
     const peers = await Promise.all(PLANS.map((plan) => join(network, plan, { manifest: agreed })))
     await network.connectAll()
-    const leave = new AbortController()
-    const lives = peers.map(({ participant }) => participant.run(leave.signal))
-    await until(() => peers.every(({ participant }) => isDone(participant)))
+    await live(peers)
     const stats = peers.map(({ participant }) => participant.view().driver!.stats())
-    leave.abort()
-    await Promise.all(lives)
 
     const identity = { ...IDENTITY, federationHash: federationHash(agreed) }
     const finals = await Promise.all(peers.map(async ({ store }) => (await store.load(identity))!.parameters))
@@ -198,11 +140,7 @@ describe('participant', () => {
       )
     )
     await network.connectAll()
-    const leave = new AbortController()
-    const lives = peers.map(({ participant }) => participant.run(leave.signal))
-    await until(() => peers.every(({ participant }) => isDone(participant)))
-    leave.abort()
-    await Promise.all(lives)
+    await live(peers)
     const [alice, bob] = peers.map((peer) => peer.final()!)
     const apart = (from: number, to: number) =>
       Math.max(...Array.from({ length: to - from }, (_, i) => Math.abs(alice![from + i]! - bob![from + i]!)))
@@ -213,23 +151,16 @@ describe('participant', () => {
     const alone = manifest({ settleExchanges: 0 })
     const trainer = quadraticTrainer(PLANS[0]!.target, schema)
     const hermit = await join(lonely, PLANS[0]!, { manifest: alone, trainer })
-    const stop = new AbortController()
-    const life = hermit.participant.run(stop.signal)
-    await until(() => isDone(hermit.participant))
-    stop.abort()
-    await life
+    await live([hermit])
     expect(alice!.subarray(100)).toEqual(hermit.final()!.subarray(100))
   })
 
   it('trains on alone when there is nobody, and is done', async () => {
     const network = createMemoryNetwork({ seed: 'alone', clock: systemClock })
     const alone = manifest({ settleExchanges: 0 })
-    const { participant, final } = await join(network, PLANS[0]!, { manifest: alone })
-    const leave = new AbortController()
-    const life = participant.run(leave.signal)
-    await until(() => isDone(participant))
-    leave.abort()
-    await life
+    const hermit = await join(network, PLANS[0]!, { manifest: alone })
+    await live([hermit])
+    const { participant, final } = hermit
     // Sixty AdamW steps of at most 0.05 with a cosine go about 1.5 towards the targets 3 and -1.
     expect(final()![0]).toBeGreaterThan(1.5)
     expect(final()![1]).toBeLessThan(-0.5)
@@ -302,11 +233,7 @@ describe('participant', () => {
     const first = await join(network, PLANS[1]!, { store, config: training(1_000_000) })
     const other = await join(network, PLANS[2]!, { config: training(1_000_000) })
     await network.connectAll()
-    const leave = new AbortController()
-    const lives = [first.participant.run(leave.signal), other.participant.run(leave.signal)]
-    await until(() => first.participant.view().rounds.exchanges >= 4)
-    leave.abort()
-    await Promise.all(lives)
+    await live([first, other], () => first.participant.view().rounds.exchanges >= 4)
     const left = first.participant.view().rounds
     const saved = await store.load(IDENTITY)
     expect(saved).toMatchObject({ step: left.step, exchanges: left.exchanges, phase: 'training' })
@@ -328,11 +255,8 @@ describe('participant', () => {
     const ours = await join(network, PLANS[0]!, { config: training(40) })
     const theirs = await join(network, PLANS[1]!, { config: training(40), manifest: manifest({ gamma: 0.5 }) })
     await network.connectAll()
-    const leave = new AbortController()
-    const lives = [ours, theirs].map(({ participant }) => participant.run(leave.signal))
-    await until(() => [ours, theirs].every(({ participant }) => participant.view().rounds.phase !== 'training'))
-    leave.abort()
-    await Promise.all(lives)
+    const both = [ours, theirs]
+    await live(both, () => both.every(({ participant }) => participant.view().rounds.phase !== 'training'))
     expect(ours.participant.view().rounds.exchanges + theirs.participant.view().rounds.exchanges).toBe(0)
   })
 })

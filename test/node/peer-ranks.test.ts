@@ -1,15 +1,12 @@
 import { describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
-import { type FederationManifest, federationHash, type PeerRanks } from '../../src/base/federation.js'
-import { silentLogger } from '../../src/base/log.js'
-import { createMemoryStore } from '../../src/checkpoint/memory-store.js'
-import type { Batch, Dataset } from '../../src/data/batch.js'
+import type { FederationManifest, PeerRanks } from '../../src/base/federation.js'
+import type { Dataset } from '../../src/data/batch.js'
 import { createMemoryNetwork, type MemoryNetwork } from '../../src/gossip/memory.js'
-import { announceTopic } from '../../src/gossip/topics.js'
-import { createParticipant } from '../../src/node/participant.js'
 import { createSchema } from '../../src/tensor/schema.js'
 import { nestedPart, withSlots } from '../../src/tensor/slots.js'
 import type { Trainer } from '../../src/train/trainer.js'
+import { BATCH, joinAs, live, training } from './participant-world.js'
 
 const MOST = 4
 const WHOLE = createSchema([
@@ -17,7 +14,6 @@ const WHOLE = createSchema([
   { name: 'up.lora_B.weight', shape: [16, MOST] }
 ])
 const START = Float32Array.from({ length: WHOLE.size }, (_, i) => 0.5 + (i % 7) / 10)
-const BATCH: Batch = { inputs: {}, labels: { shape: [1], data: new Int32Array(1) } }
 
 const manifest = (peerRanks: PeerRanks): FederationManifest => ({
   peertune: 1,
@@ -53,49 +49,21 @@ const dataset = (size: number): Dataset => ({
   evaluation: () => [BATCH]
 })
 
-const training = {
-  steps: 12,
-  batchSize: 1,
-  learningRate: 0.05,
-  schedule: 'cosine',
-  warmupSteps: 0,
-  weightDecay: 0,
-  beta1: 0.9,
-  beta2: 0.999,
-  epsilon: 1e-8,
-  seed: 'test'
-} as const
-
 interface PeerPlan {
   readonly name: string
   readonly slots: number
   readonly target: number
 }
 
-async function join(network: MemoryNetwork, { name, slots, target }: PeerPlan, peerRanks: PeerRanks) {
-  const federation = federationHash(manifest(peerRanks))
-  const transport = network.join({ name, topics: [announceTopic(federation)] } as never)
-  await transport.start()
-  const verdicts: string[] = []
-  let final: Float32Array | undefined
-  const participant = await createParticipant({
-    config: { label: '', checkpointEvery: 3, training },
+const join = async (network: MemoryNetwork, { name, slots, target }: PeerPlan, peerRanks: PeerRanks) => ({
+  slots,
+  ...(await joinAs(network, name, {
+    config: training(12),
     manifest: manifest(peerRanks),
-    federation,
-    transport,
     trainer: quadraticTrainer(slots, target),
-    dataset: dataset(10 * slots),
-    store: createMemoryStore(),
-    software: 'peertune/test',
-    clock: systemClock,
-    log: silentLogger,
-    onVerdict: (_, verdict) => verdicts.push('code' in verdict ? verdict.code : ''),
-    onDone: async (parameters) => {
-      final = parameters.slice()
-    }
-  })
-  return { participant, verdicts, slots, final: () => final }
-}
+    dataset: dataset(10 * slots)
+  }))
+})
 
 const PLANS: readonly PeerPlan[] = [
   { name: 'alice', slots: 1, target: 3 },
@@ -108,11 +76,7 @@ async function train(peerRanks: PeerRanks) {
   const network = createMemoryNetwork({ seed: 'ranks', clock: systemClock })
   const peers = await Promise.all(PLANS.map((plan) => join(network, plan, peerRanks)))
   await network.connectAll()
-  const stop = new AbortController()
-  const running = peers.map(({ participant }) => participant.run(stop.signal))
-  while (!peers.every(({ participant }) => participant.view().evaluation !== undefined)) await systemClock.sleep(5)
-  stop.abort()
-  await Promise.all(running)
+  await live(peers)
   expect(peers.flatMap(({ verdicts }) => verdicts.filter((code) => /^(exchange|codec)/.test(code)))).toEqual([])
   return peers
 }

@@ -40,12 +40,18 @@ async function member(network: MemoryNetwork, name: string, codec: CodecName = '
   return { transport, live, reader, verdicts }
 }
 
+/** Alice, who asks, and Bob, who answers, of the same codec, and of one federation unless another is given. */
+async function askerAndReader(seed: string, codec: CodecName = 'int8', federation = 'f') {
+  const network = createMemoryNetwork({ seed, clock: systemClock })
+  const [alice, bob] = [await member(network, 'alice', codec, federation), await member(network, 'bob', codec)]
+  bob.reader.start()
+  await network.connectAll()
+  return { alice, bob }
+}
+
 describe('reading a state', () => {
   it.each(['float32', 'int8', 'topk-edge'] as const)('gives what the other has learned, under %s', async (codec) => {
-    const network = createMemoryNetwork({ seed: codec, clock: systemClock })
-    const [alice, bob] = [await member(network, 'alice', codec), await member(network, 'bob', codec)]
-    bob.reader.start()
-    await network.connectAll()
+    const { alice, bob } = await askerAndReader(codec, codec)
     const before = bob.live.slice()
     const answer = await alice.reader.ask('bob')
     expect(answer).toMatchObject({ ok: true, value: { phase: 'settling', step: 123, weight: 70 } })
@@ -62,21 +68,14 @@ describe('reading a state', () => {
   })
 
   it('has a budget, and says so', async () => {
-    const network = createMemoryNetwork({ seed: 'budget', clock: systemClock })
-    const [alice, bob] = [await member(network, 'alice'), await member(network, 'bob')]
-    bob.reader.start()
-    await network.connectAll()
+    const { alice, bob } = await askerAndReader('budget')
     for (let i = 0; i < STATES_BURST; i++) expect((await alice.reader.ask('bob')).ok).toBe(true)
     expect(await alice.reader.ask('bob')).toMatchObject({ ok: false, verdict: { code: 'state/rate-limited' } })
     expect(bob.verdicts).toEqual([{ verdict: 'ignore', code: 'state/rate-limited' }])
   })
 
   it('is refused across federations, and to those that send something else', async () => {
-    const network = createMemoryNetwork({ seed: 'others', clock: systemClock })
-    const alice = await member(network, 'alice', 'int8', 'e')
-    const bob = await member(network, 'bob')
-    bob.reader.start()
-    await network.connectAll()
+    const { alice, bob } = await askerAndReader('others', 'int8', 'e')
     expect(await alice.reader.ask('bob')).toMatchObject({ ok: false, verdict: { code: 'state/other-federation' } })
     const channel = await alice.transport.open('bob', STATE_PROTOCOL)
     await channel.send(new Uint8Array(9).fill(255))
