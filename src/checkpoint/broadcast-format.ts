@@ -1,9 +1,8 @@
 import type { Update } from '../codec/update.js'
 import { decodeSigned, encodeSigned } from '../codec/wire-update.js'
-import type { BroadcastEntry } from '../consensus/broadcast-types.js'
+import type { BroadcastBase, BroadcastEntry } from '../consensus/broadcast-types.js'
 import { unitsFromBytes, unitsToBytes } from '../consensus/fixed-point.js'
 import { emptyAuthor } from '../consensus/update-chain.js'
-import type { BroadcastBase } from './broadcast-log.js'
 import type { LogIdentity } from './log-identity.js'
 import { encodeRecord, readRecords, wholeEntries } from './record.js'
 

@@ -1,12 +1,4 @@
-import type { BroadcastEntry, BroadcastState } from '../consensus/broadcast-types.js'
-
-/** What the log begins with: everything whose bodies are gone, added up. */
-export interface BroadcastBase {
-  /** Nothing held or waiting: `base` and `baseHash` of every author. */
-  readonly state: BroadcastState
-  /** float64[size], integers. */
-  readonly units: Float64Array
-}
+import type { BroadcastBase, BroadcastEntry } from '../consensus/broadcast-types.js'
 
 /** All that has been counted, on disk before anybody is told of it: a sum, and the updates behind it. */
 export interface BroadcastLog {

@@ -1,14 +1,14 @@
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from '../base/log.js'
-import type { BroadcastEntry } from '../consensus/broadcast-types.js'
+import type { BroadcastBase, BroadcastEntry } from '../consensus/broadcast-types.js'
 import {
   type DecodedBroadcastLog,
   decodeBroadcastLog,
   encodeBroadcastEntry,
   encodeBroadcastHead
 } from './broadcast-format.js'
-import type { BroadcastBase, BroadcastLog } from './broadcast-log.js'
+import type { BroadcastLog } from './broadcast-log.js'
 import { createGroupCommit } from './group-commit.js'
 import { checkIdentity, type LogIdentity } from './log-identity.js'
 import { FILE_MODE, makeDirectory, numberedFiles, syncDirectory } from './private-files.js'

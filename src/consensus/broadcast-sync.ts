@@ -1,6 +1,6 @@
 import { type Digest, GENESIS, type Head, type Update, type Want } from '../codec/update.js'
 import { authorOf } from './broadcast.js'
-import type { BroadcastConfig, BroadcastState, Evidence } from './broadcast-types.js'
+import type { AuthorState, BroadcastConfig, BroadcastState, Evidence } from './broadcast-types.js'
 import type { PeerId } from './peer-id.js'
 import { headHashOf, headOf, heldAt, wantsOf } from './update-chain.js'
 
@@ -103,17 +103,32 @@ export function sameHeads(a: readonly Head[], b: readonly Head[]): boolean {
   return key(a) === key(b)
 }
 
-/** By author, the number up to which everybody in `others` has counted what we have; nothing for one that lacks it. */
-export function stableHeads(state: BroadcastState, others: readonly (readonly Head[])[]): ReadonlyMap<PeerId, number> {
-  const stable = new Map<PeerId, number>()
+/**
+ * By author, the number up to which `enough` peers have counted our row, we among them, by what `said` says of the others.
+ * Whoever is ahead of us, or on another row, agrees to nothing: that is seen once we have what it has.
+ */
+export function heldBy(
+  state: BroadcastState,
+  said: readonly (readonly Head[])[],
+  enough: number
+): ReadonlyMap<PeerId, number> {
+  const held = new Map<PeerId, number>()
   for (const [id, author] of state.authors) {
-    let upTo = headOf(author)
-    for (const heads of others) {
-      const head = heads.find((one) => one.author === id)
-      const agrees = head !== undefined && (head.sequence > headOf(author) || isOurs(state, head))
-      upTo = agrees ? Math.min(upTo, head.sequence) : Math.min(upTo, author.base)
-    }
-    stable.set(id, upTo)
+    const agreed = said.map((heads) =>
+      agreedUpTo(
+        author,
+        heads.find((one) => one.author === id)
+      )
+    )
+    const counts = [headOf(author), ...agreed].sort((a, b) => b - a)
+    held.set(id, counts[Math.max(1, enough) - 1] ?? 0)
   }
-  return stable
+  return held
+}
+
+function agreedUpTo(author: AuthorState, head: Head | undefined): number {
+  if (head === undefined) return 0
+  const { sequence, hash, stop } = head
+  if (sequence > author.base && heldAt(author, sequence)?.hash !== hash) return 0
+  return Math.min(sequence, (stop?.sequence ?? Infinity) - 1)
 }

@@ -85,6 +85,14 @@ export type BroadcastEntry =
   | { readonly kind: 'update'; readonly update: Update }
   | { readonly kind: 'evidence'; readonly pair: Evidence }
 
+/** What a log begins with: everything whose bodies are gone, added up. */
+export interface BroadcastBase {
+  /** Nothing held or waiting: `base` and `baseHash` of every author. */
+  readonly state: BroadcastState
+  /** float64[size], integers. */
+  readonly units: Float64Array
+}
+
 /** What the driver must do, in this order. `count` must not be separated from the state it came with. */
 export type BroadcastEffect =
   /** Must be safe from a crash before anything that tells of it leaves. */

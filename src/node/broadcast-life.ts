@@ -53,6 +53,7 @@ export async function createBroadcastLife(
     onVerdict,
     withLive,
     members: membership.members,
+    known: () => [...membership.table().records.keys()],
     onBroken: (error) => failure.abort(error)
   })
   const keptWithIt = () => keptOf(broadcaster, learner, transport.self)

@@ -2,10 +2,9 @@ import { PeertuneError } from '../base/errors.js'
 import { seededRng } from '../base/rng.js'
 import type { NodeState } from '../checkpoint/state.js'
 import { pseudoGradientCodec } from '../codec/registry.js'
-import { authorOf } from '../consensus/broadcast.js'
+import { ownUpdates, restarted, type Untold } from '../consensus/broadcast-restart.js'
 import type { BroadcastConfig } from '../consensus/broadcast-types.js'
-import { type Broadcaster, createBroadcaster } from '../consensus/broadcaster.js'
-import { headOf } from '../consensus/update-chain.js'
+import type { Broadcaster } from '../consensus/broadcaster.js'
 import type { PeerId } from '../gossip/transport.js'
 import { subtract } from '../tensor/linear.js'
 import type { BroadcastParticipantParts } from './broadcast-parts.js'
@@ -25,8 +24,11 @@ const RESIDUAL = 'broadcast/residual'
 
 /** What a checkpoint keeps of the broadcaster; the log has the rest. */
 export function keptOf(broadcaster: Broadcaster, { shared, parameters }: Learner, self: PeerId): KeptWithIt {
-  const ownUpdates = headOf(authorOf(broadcaster.state(), self))
-  const journal: KeptWithIt['journal'] & SavedRow = { inDoubt: [], accepted: [], ownUpdates }
+  const journal: KeptWithIt['journal'] & SavedRow = {
+    inDoubt: [],
+    accepted: [],
+    ownUpdates: ownUpdates(broadcaster, self)
+  }
   return {
     journal,
     inDoubt: {
@@ -49,25 +51,24 @@ export async function recoverBroadcaster(
     saved
   }: { readonly config: BroadcastConfig; readonly shared: Float32Array; readonly saved: NodeState | undefined }
 ): Promise<Broadcaster> {
-  const { base, entries } = (await broadcastLog?.load()) ?? { base: undefined, entries: [] }
-  const broadcaster = createBroadcaster({
+  const record = (await broadcastLog?.load()) ?? { base: undefined, entries: [] }
+  const parts = {
     config,
     reference: learner.shared.take(trainer.description.initial),
     live: shared,
     decay: manifest.mixing.broadcast!.decay,
     resumeAt: manifest.mixing.broadcast!.resumeAt,
     sign,
-    rng: seededRng(training.seed, transport.self, 'rounding'),
-    ...(base && { saved: { ...base, residual: new Float32Array(shared.length) } })
-  })
-  broadcaster.onReplica()
-  broadcaster.replay(entries)
+    rng: seededRng(training.seed, transport.self, 'rounding')
+  }
+  return restarted(parts, record, untoldOf(saved, learner))
+}
+
+function untoldOf(saved: NodeState | undefined, { shared }: Learner): Untold | undefined {
   const { [PROGRESS]: progress, [RESIDUAL]: residual } = saved?.inDoubt ?? {}
-  const { ownUpdates } = journalOf(saved) as SavedJournal & SavedRow
-  const told = headOf(authorOf(broadcaster.state(), config.self))
-  if (progress !== undefined && residual !== undefined && told === ownUpdates)
-    broadcaster.restore({ progress: learner.shared.take(progress), residual: learner.shared.take(residual) })
-  return broadcaster
+  const { ownUpdates: told } = journalOf(saved) as SavedJournal & SavedRow
+  if (progress === undefined || residual === undefined || told === undefined) return undefined
+  return { progress: shared.take(progress), residual: shared.take(residual), ownUpdates: told }
 }
 
 /** What the federation has agreed on, for us. */

@@ -30,6 +30,10 @@ export interface BroadcastDriverParts {
   readonly withLive: <T>(work: () => T) => T
   /** Peers of the federation connected now. */
   readonly members: () => readonly PeerId[]
+  /** Peers of the federation heard of, whether they are there or not. */
+  readonly known: () => readonly PeerId[]
+  /** Bytes of updates kept one by one; default: MAX_HELD_BYTES. */
+  readonly maxHeldBytes?: number
   /** The disk has failed. */
   readonly onBroken: (error: unknown) => void
 }

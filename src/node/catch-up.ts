@@ -1,25 +1,23 @@
 import type { Clock } from '../base/clock.js'
 import type { Logger } from '../base/log.js'
 import type { Rng } from '../base/rng.js'
+import { CATCH_UP_SOURCES, type CatchUpReason, caughtUp } from '../consensus/catch-up.js'
 import {
-  CATCH_UP_QUORUM,
-  CATCH_UP_SOURCES,
-  type CatchUpReason,
-  catchUpReason,
-  caughtUp,
-  GATHER_MS,
-  isBehind
-} from '../consensus/catch-up.js'
+  catchUpCourse,
+  dueCatchUp,
+  enoughStates,
+  GATHER_RETRY_MS,
+  looked,
+  placesHeard
+} from '../consensus/catch-up-course.js'
 import { euclidean } from '../consensus/distance.js'
 import type { ExchangeConfig } from '../consensus/exchange-types.js'
 import type { RoundsState } from '../consensus/rounds.js'
 import type { ExchangeDriver, ParameterHolder } from './exchange-types.js'
 import type { PeerId } from '../gossip/transport.js'
 import type { Membership } from './membership.js'
-import type { PeerState, StateReader } from './state-reader.js'
-
-/** Milliseconds before a newcomer that is behind and has found too few peers looks for more. */
-const GATHER_RETRY_MS = 1_000
+import type { PeerState } from '../consensus/state-answer.js'
+import type { StateReader } from './state-reader.js'
 
 export interface CatchUpParts {
   readonly config: ExchangeConfig
@@ -58,44 +56,35 @@ export interface CatchUp {
 
 export function createCatchUp(parts: CatchUpParts): CatchUp {
   const { clock, membership, driver, config, log } = parts
-  const startedAtMs = clock.now()
-  let triedAtMs = Number.NEGATIVE_INFINITY
-  /** A newcomer looks until it knows that it is not behind, or no longer. */
-  let settledIn = parts.savedAtMs !== undefined
+  const localSteps = config.localSteps ?? 1
+  const { savedAtMs } = parts
+  let course = catchUpCourse(clock.now(), savedAtMs === undefined ? {} : { savedAtMs })
   let last: CatchUpReport | undefined
   let underWay: Promise<'moved' | 'stayed'> | undefined
 
-  const due = (): CatchUpReason | undefined => {
-    const { step, lastExchangeStep, exchanges, phase } = parts.rounds()
-    const othersKnown = membership.members().length > 0
-    if (phase === 'done' || !othersKnown) return undefined
-    if (exchanges === 0) return settledIn ? undefined : 'newcomer'
-    const nowMs = clock.now()
-    return catchUpReason({
-      step,
-      lastExchangeStep,
-      localSteps: config.localSteps ?? 1,
-      awayMs: nowMs - lastExchangeAtMs(parts, nowMs),
-      sinceCatchUpMs: nowMs - triedAtMs,
-      othersKnown,
+  const due = (): CatchUpReason | undefined =>
+    dueCatchUp(course, {
+      nowMs: clock.now(),
+      rounds: parts.rounds(),
+      localSteps,
+      exchangedAtMs: [...membership.table().exchanged.values()].map(({ atMs }) => atMs),
+      othersKnown: membership.members().length > 0,
       oddOneOut: driver.oddOneOut()
     })
-  }
 
   async function run(reason: CatchUpReason): Promise<'moved' | 'stayed'> {
-    triedAtMs = clock.now()
+    course = looked(course, clock.now())
     const asked = parts.rng.shuffle(membership.members()).slice(0, CATCH_UP_SOURCES)
     if (reason === 'newcomer') {
-      const behind = await isLate(parts, asked)
-      settledIn = !behind || asked.length >= CATCH_UP_QUORUM || clock.now() - startedAtMs >= GATHER_MS
-      if (!behind) return 'stayed'
-      if (!settledIn) {
-        await clock.sleep(GATHER_RETRY_MS)
-        return 'stayed'
-      }
+      const steps = await askPlaces(parts, asked)
+      const { step } = parts.rounds()
+      const [next, then] = placesHeard(course, { nowMs: clock.now(), step, localSteps, asked: asked.length, steps })
+      course = next
+      if (then === 'gather') await clock.sleep(GATHER_RETRY_MS)
+      if (then !== 'ask') return 'stayed'
     }
     const states = await askSeveral(parts, asked)
-    if (states.length === 0 || states.length < Math.min(CATCH_UP_QUORUM, asked.length)) {
+    if (!enoughStates(asked.length, states.length)) {
       log.info({ reason, asked: asked.length, states: states.length }, 'too few states to catch up by')
       return 'stayed'
     }
@@ -126,16 +115,10 @@ export function createCatchUp(parts: CatchUpParts): CatchUp {
   }
 }
 
-/** Before the first exchange of a life: the end of the last one. */
-function lastExchangeAtMs({ membership, savedAtMs }: CatchUpParts, nowMs: number): number {
-  const times = [...membership.table().exchanged.values()].map(({ atMs }) => atMs)
-  return Math.max(...times, savedAtMs ?? (times.length === 0 ? nowMs : Number.NEGATIVE_INFINITY))
-}
-
-async function isLate({ reader, rounds, config }: CatchUpParts, asked: readonly PeerId[]): Promise<boolean> {
+/** Steps of those that say how far they are. */
+async function askPlaces({ reader }: CatchUpParts, asked: readonly PeerId[]): Promise<readonly number[]> {
   const answers = await Promise.all(asked.map((peer) => reader.askPlace(peer)))
-  const steps = answers.flatMap((answer) => (answer.ok ? [answer.value.step] : []))
-  return isBehind({ step: rounds().step, localSteps: config.localSteps ?? 1 }, steps)
+  return answers.flatMap((answer) => (answer.ok ? [answer.value.step] : []))
 }
 
 /** Those that do not answer are left out. */

@@ -1,12 +1,8 @@
 import type { Clock } from '../base/clock.js'
 import { isPeertuneError } from '../base/errors.js'
-import { seededRng } from '../base/rng.js'
 import { type Decoded, decoded, ignore, refused, reject, type Verdict } from '../base/verdict.js'
-import { sha256Hex } from '../base/bytes.js'
-import type { VectorCodec } from '../codec/codec.js'
 import type { Phase, RefusalCode } from '../codec/messages.js'
-import { PAYLOAD_CHUNK_BYTES, payloadAssembler, payloadBound, payloadChunks, payloadHeader } from '../codec/payload.js'
-import { codecByName } from '../codec/registry.js'
+import { PAYLOAD_CHUNK_BYTES, payloadAssembler, payloadBound, payloadChunks } from '../codec/payload.js'
 import { MAX_MESSAGE_BYTES } from '../codec/wire.js'
 import {
   decodeStateReply,
@@ -14,15 +10,13 @@ import {
   encodeStateReply,
   encodeStateRequest,
   type Place,
-  type StateHeader,
   type StateReply,
   type StateRequest
 } from '../codec/wire-state.js'
 import type { ExchangeConfig } from '../consensus/exchange-types.js'
-import { isSaneWeight } from '../consensus/sides.js'
+import { type PeerState, stateCodec, stateFor, stateFrom, stateHeaderVerdict } from '../consensus/state-answer.js'
 import { STATE_PROTOCOL } from '../gossip/topics.js'
 import type { Channel, PeerId, Transport } from '../gossip/transport.js'
-import { allFinite } from '../tensor/linear.js'
 import { openChannel } from './open-channel.js'
 import { rateLimit } from './rate-limit.js'
 
@@ -50,12 +44,6 @@ export interface StateReaderParts {
   readonly frameTimeoutMs?: number
 }
 
-/** What a peer says it has learned; nothing of it is proved. */
-export interface PeerState extends Place {
-  /** float32[schema.size], finite. */
-  readonly vector: Float32Array
-}
-
 /** A look at others' parameters, and theirs at ours: read-only, within a budget, on a protocol of its own. */
 export interface StateReader {
   /** Answers requests from now on. */
@@ -67,13 +55,6 @@ export interface StateReader {
   /** States given to others since the start. */
   given(): number
 }
-
-/** Codecs good enough to start from, without a memory: who asks has none. */
-const STATE_CODECS: readonly string[] = ['float32', 'float16', 'int8']
-
-/** The federation's own codec where it is one of these, else int8. */
-export const stateCodec = ({ codec }: Pick<ExchangeConfig, 'codec'>): VectorCodec =>
-  STATE_CODECS.includes(codec.name) ? codec : codecByName('int8')
 
 export function createStateReader(parts: StateReaderParts): StateReader {
   const { transport, clock, onVerdict } = parts
@@ -111,7 +92,9 @@ export function createStateReader(parts: StateReaderParts): StateReader {
       return channel.send(encodeStateReply({ type: 'place', place: placeOf(parts) }))
     underWay++
     try {
-      const { state, payload } = ownState(parts, channel.peer, given)
+      const { config, parameters } = parts
+      const own = { config, parameters: parameters(), place: placeOf(parts), peer: channel.peer, count: given }
+      const { state, payload } = stateFor(own)
       await channel.send(encodeStateReply({ type: 'state', state }))
       for (const chunk of payloadChunks(payload)) await channel.send(chunk)
       given++
@@ -137,17 +120,6 @@ function placeOf({ config, moment }: StateReaderParts): Place {
   const { phase, step } = moment()
   return { phase, step, weight: config.weight }
 }
-
-function ownState(parts: StateReaderParts, peer: PeerId, count: number) {
-  const { config, parameters } = parts
-  const codec = stateCodec(config)
-  const rng = seededRng('state', config.incarnation, peer, count)
-  const payload = codec.encode(difference(parameters(), config.reference), rng)
-  const state: StateHeader = { ...placeOf(parts), codec: codec.name, payload: payloadHeader(payload) }
-  return { state, payload }
-}
-
-const difference = (a: Float32Array, b: Float32Array): Float32Array => a.map((value, i) => value - b[i]!)
 
 async function ask<Answer>(
   parts: StateReaderParts,
@@ -192,30 +164,16 @@ async function readState(
   const reply = await readReply(channel, timeoutMs)
   if (!reply.ok) return reply
   if (reply.value.type !== 'state') return refused(reject('state/unexpected-answer'))
-  const { payload: header, codec: name, ...rest } = reply.value.state
-  const codec = stateCodec(config)
-  if (name !== codec.name) return refused(reject('state/other-codec', name))
-  if (!isSaneWeight(rest.weight)) return refused(reject('state/absurd-weight', String(rest.weight)))
-  const assembler = payloadAssembler(header, payloadBound(codec, config.schema.size))
+  const { state } = reply.value
+  const verdict = stateHeaderVerdict(config, state)
+  if (verdict !== undefined) return refused(verdict)
+  const assembler = payloadAssembler(state.payload, payloadBound(stateCodec(config), config.schema.size))
   if (!assembler.ok) return assembler
   for (;;) {
     const chunk = await channel.receive({ timeoutMs, maxBytes: PAYLOAD_CHUNK_BYTES })
     if (chunk === undefined) return refused(ignore('state/truncated'))
     const added = assembler.value.add(chunk)
     if (!added.ok) return added
-    if (added.value !== undefined) return stateOf(config, codec, { ...rest, sha256: header.sha256 }, added.value)
+    if (added.value !== undefined) return stateFrom(config, state, added.value)
   }
-}
-
-function stateOf(
-  { schema, reference }: ExchangeConfig,
-  codec: VectorCodec,
-  { sha256, ...rest }: Omit<PeerState, 'vector'> & { readonly sha256: string },
-  payload: Uint8Array
-): Decoded<PeerState, string> {
-  if (sha256Hex(payload) !== sha256) return refused(reject('codec/bad-checksum'))
-  const away = codec.decode(payload, schema.size)
-  if (!away.ok) return away
-  const vector = away.value.map((value, i) => value + reference[i]!)
-  return allFinite(vector) ? decoded({ ...rest, vector }) : refused(reject('codec/not-finite'))
 }

@@ -1,6 +1,6 @@
-import type { Head, Update } from '../codec/update.js'
+import type { Head, Update, UpdateHash } from '../codec/update.js'
 import { headsOf, sameHeads } from '../consensus/broadcast-sync.js'
-import { MAX_WAITING } from '../consensus/broadcast-types.js'
+import { type AuthorState, type BroadcastEntry, MAX_WAITING } from '../consensus/broadcast-types.js'
 import type { Broadcaster } from '../consensus/broadcaster.js'
 import { contributionOf, type StepRule } from '../consensus/fixed-point.js'
 import type { ViolationCode } from './ledger.js'
@@ -9,6 +9,8 @@ import type { ViolationCode } from './ledger.js'
 export interface BroadcastLedger {
   /** The author has told somebody. */
   left(update: Update): void
+  /** An honest peer has recorded it, whoever wrote it: sums whose bodies are gone are added up again from these. */
+  recorded(entry: BroadcastEntry): void
   /** After every event: nothing grows beyond its bound. */
   check(name: string, broadcaster: Broadcaster): void
   /** Once everybody has told everybody. */
@@ -22,8 +24,12 @@ type Report = (code: ViolationCode, detail: string) => void
 export function createBroadcastLedger(report: Report, rule: StepRule): BroadcastLedger {
   /** By author: hashes by number, from 1. */
   const rows = new Map<string, Map<number, string>>()
+  const bodies = new Map<UpdateHash, Update>()
   let told = 0
   return {
+    recorded(entry) {
+      for (const update of entry.kind === 'update' ? [entry.update] : entry.pair) bodies.set(update.hash, update)
+    },
     left({ author, sequence, hash }) {
       const row = rows.get(author) ?? new Map<number, string>()
       rows.set(author, row)
@@ -44,7 +50,8 @@ export function createBroadcastLedger(report: Report, rule: StepRule): Broadcast
         if (!sameHeads(headsOf(broadcaster.state()), heads))
           report('replicas-differ', `${name} has counted other updates`)
         if (broadcaster.hash() !== first.broadcaster.hash()) report('replicas-differ', `${name} has other bits`)
-        if (!isSumOfItsUpdates(broadcaster, rule)) report('replicas-differ', `${name} is not the sum of what it counts`)
+        if (!isSumOfItsUpdates(broadcaster, rule, bodies))
+          report('replicas-differ', `${name} is not the sum of what it counts`)
       }
       for (const [author, row] of rows) checkRow(author, row, heads, report)
     },
@@ -60,12 +67,25 @@ function checkRow(author: string, row: ReadonlyMap<number, string>, heads: reado
     report('update-lost', `${author} ${last}, counted up to ${head?.sequence ?? 0}`)
 }
 
+type Bodies = ReadonlyMap<UpdateHash, Update>
+
+/** The updates in the sum, whose bodies the peer no longer has: from the last of them back to the first. */
+function folded({ base, baseHash }: AuthorState, bodies: Bodies): readonly Update[] {
+  const chain: Update[] = []
+  for (let hash = baseHash; chain.length < base; hash = chain.at(-1)!.previous) {
+    const update = bodies.get(hash)
+    if (update === undefined) break
+    chain.push(update)
+  }
+  return chain
+}
+
 /** In integers of any size, in one order: another way to the same number. */
-function isSumOfItsUpdates(broadcaster: Broadcaster, rule: StepRule): boolean {
+function isSumOfItsUpdates(broadcaster: Broadcaster, rule: StepRule, bodies: Bodies): boolean {
   const { state, units } = broadcaster.saved()
   const sum = Array.from(units, () => 0n)
-  for (const { held } of state.authors.values())
-    for (const update of held) {
+  for (const author of state.authors.values())
+    for (const update of [...folded(author, bodies), ...author.held]) {
       const step = contributionOf(rule, update)
       if (!step.ok) return false
       step.value.indices.forEach((index, k) => {

@@ -1,12 +1,15 @@
 import { describeError, PeertuneError } from '../base/errors.js'
 import { type Rng, seededRng } from '../base/rng.js'
-import type { BroadcastEntry } from '../consensus/broadcast-types.js'
-import { type Broadcaster, createBroadcaster, type SavedBroadcast } from '../consensus/broadcaster.js'
+import { foldSurplus } from '../consensus/broadcast-folding.js'
+import { ownUpdates, restarted, type Untold } from '../consensus/broadcast-restart.js'
+import type { Broadcaster } from '../consensus/broadcaster.js'
 import { initialRounds, type RoundsState } from '../consensus/rounds.js'
 import { attackOf } from './attackers.js'
+import { subtract } from '../tensor/linear.js'
 import { type BroadcastTamper, createBroadcastTamper } from './broadcast-attackers.js'
 import { simSign } from './broadcast-signature.js'
 import { createTalk, type Talk } from './broadcast-talk.js'
+import { createSimBroadcastLog, type SimBroadcastLog } from './broadcast-log.js'
 import { createDisk, type Logged, type SimDisk } from './disk.js'
 import { drawn } from './draws.js'
 import { nameOf } from './exchanger.js'
@@ -18,13 +21,10 @@ type BroadcastingWorld = World & { readonly broadcast: BroadcastWorld }
 
 /** All of one tick, as the daemon's checkpoint. */
 interface Checkpoint extends Logged {
-  readonly live: Float32Array | undefined
-  readonly saved: SavedBroadcast | undefined
+  readonly untold: Untold
   readonly step: number
   readonly learner: LearnerState | undefined
 }
-
-const BEGINNING: Checkpoint = { live: undefined, saved: undefined, step: 0, learner: undefined, logged: 0 }
 
 /** From start or restart to crash. */
 interface Life {
@@ -43,7 +43,8 @@ interface Inner {
   readonly weight: number
   readonly parameters: Float32Array
   readonly tamper: BroadcastTamper | undefined
-  readonly disk: SimDisk<BroadcastEntry, Checkpoint>
+  readonly disk: SimDisk<never, Checkpoint>
+  readonly log: SimBroadcastLog
   readonly stepMs: number
   lives: number
   finishing: boolean
@@ -56,6 +57,7 @@ export function createBroadcastPeer(world: World, index: PeerIndex, parameters: 
   if (!isBroadcasting(world)) throw new PeertuneError('sim/no-broadcast', 'this world does not broadcast')
   const { stepMs, crashesPerMinute, syncMs, exchangeLog } = scenario.peer
   const attack = attackOf(scenario, index)
+  const writing = { clock, syncMs, keeps: crashesPerMinute > 0 }
   const inner: Inner = {
     world,
     index,
@@ -65,13 +67,8 @@ export function createBroadcastPeer(world: World, index: PeerIndex, parameters: 
       attack === undefined
         ? undefined
         : createBroadcastTamper({ attack, scenario, peer: index, insight: insightOf(world) }),
-    disk: createDisk<BroadcastEntry, Checkpoint>({
-      clock,
-      syncMs,
-      keeps: crashesPerMinute > 0,
-      logs: exchangeLog,
-      beginning: BEGINNING
-    }),
+    disk: createDisk<never, Checkpoint>({ ...writing, logs: false, beginning: beginningOf(world, parameters) }),
+    log: createSimBroadcastLog({ ...writing, logs: exchangeLog }),
     stepMs: drawn(seededRng(scenario.seed, 'peer', index), stepMs),
     lives: 0,
     finishing: false,
@@ -83,7 +80,11 @@ export function createBroadcastPeer(world: World, index: PeerIndex, parameters: 
     weight: inner.weight,
     parameters,
     start: () => restart(inner),
-    crash: () => crash(inner, ({ talk }) => talk.stop()),
+    crash: () =>
+      crash(inner, ({ talk, rng }) => {
+        talk.stop()
+        inner.log.crash(rng)
+      }),
     restart: () => restart(inner),
     running: () => inner.life !== undefined,
     finish() {
@@ -98,6 +99,13 @@ export function createBroadcastPeer(world: World, index: PeerIndex, parameters: 
   }
 }
 
+/** Where a peer begins is what it has learned and not told so far. */
+function beginningOf({ workload: { reference } }: World, parameters: Float32Array): Checkpoint {
+  const residual = new Float32Array(reference.length)
+  const untold = { progress: subtract(parameters, reference), residual, ownUpdates: 0 }
+  return { untold, step: 0, learner: undefined, logged: 0 }
+}
+
 const isBroadcasting = (world: World): world is BroadcastingWorld => world.broadcast !== undefined
 
 function roundsOf({ life, disk }: Inner): RoundsState {
@@ -106,29 +114,21 @@ function roundsOf({ life, disk }: Inner): RoundsState {
 
 /** The first start, too: a disk with nothing on it gives the beginning. */
 function restart(inner: Inner): void {
-  const { world, index, disk, parameters, tamper } = inner
+  const { world, index, disk, log, parameters, tamper } = inner
   const { scenario, workload, observer, clock, network } = world
-  const { checkpoint, entries } = disk.read()
-  if (checkpoint.live === undefined) workload.begin(index, parameters)
-  else parameters.set(checkpoint.live)
+  const { checkpoint } = disk.read()
+  const record = log.read()
   const rng = seededRng(scenario.seed, 'life', index, inner.lives)
   const self = nameOf(index)
   const config = { ...world.broadcast.config, self }
-  const broadcaster = createBroadcaster({
-    config,
-    reference: workload.reference,
-    live: parameters,
-    decay: scenario.broadcast.decay,
-    resumeAt: scenario.broadcast.resumeAt,
-    sign: (body) => simSign(self, body),
-    rng,
-    ...(checkpoint.saved && { saved: checkpoint.saved })
-  })
-  broadcaster.replay(entries)
+  const { decay, resumeAt } = scenario.broadcast
+  const sign = (body: Uint8Array) => simSign(self, body)
+  const parts = { config, reference: workload.reference, live: parameters, decay, resumeAt, sign, rng }
+  const broadcaster = restarted(parts, record, checkpoint.untold)
   if (inner.finishing) broadcaster.onReplica()
   const life: Life = {
     broadcaster,
-    talk: createTalk({ world, peer: index, config, broadcaster, disk, rng, tamper }),
+    talk: createTalk({ world, peer: index, config, broadcaster, log, rng, tamper }),
     learner: workload.learner(index, parameters, checkpoint.learner),
     rng,
     step: checkpoint.step,
@@ -137,7 +137,7 @@ function restart(inner: Inner): void {
   }
   inner.life = life
   inner.lives++
-  observer.note(index, `start ${inner.lives} ${entries.length}`)
+  observer.note(index, `start ${inner.lives} ${record.entries.length}`)
   network.attach(index, life.talk.end)
   // Peers do not wake at the same moment.
   clock.after(rng.uniform() * inner.stepMs, () => move(inner, life))
@@ -195,11 +195,26 @@ function publish(inner: Inner, life: Life): void {
   }
   life.published++
   const { checkpointEvery, crashesPerMinute } = world.scenario.peer
-  if (checkpointEvery === 0 || crashesPerMinute === 0 || life.published % checkpointEvery !== 0) return
-  inner.disk.save({
-    live: parameters.slice(),
-    saved: broadcaster.saved(),
-    step: life.step,
-    learner: life.learner.state()
-  })
+  if (life.published % Math.max(1, checkpointEvery) !== 0) return
+  if (checkpointEvery > 0 && crashesPerMinute > 0) save(inner, life)
+  fold(inner, life)
+}
+
+function save({ disk, parameters, index }: Inner, { broadcaster, learner, step }: Life): void {
+  const untold = {
+    progress: subtract(parameters, broadcaster.replica),
+    residual: broadcaster.saved().residual,
+    ownUpdates: ownUpdates(broadcaster, nameOf(index))
+  }
+  disk.save({ untold, step, learner: learner.state() })
+}
+
+/** After every checkpoint is a good time to add old updates up. */
+function fold({ world, index, log }: Inner, { broadcaster, talk }: Life): void {
+  const { maxHeldBytes } = world.scenario.broadcast
+  const known = world.neighbours(index).map(nameOf)
+  if (!foldSurplus(broadcaster, { ...talk.others(), known, self: nameOf(index), maxHeldBytes })) return
+  world.observer.note(index, 'folds')
+  world.observer.count('fold')
+  log.rebase(broadcaster)
 }

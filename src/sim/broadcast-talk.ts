@@ -1,5 +1,5 @@
 import type { Rng } from '../base/rng.js'
-import type { Update } from '../codec/update.js'
+import type { Head, Update } from '../codec/update.js'
 import { bytesBehind, decodeSyncHeader, encodeSyncHeader } from '../codec/wire-sync.js'
 import { decodeUpdateFrame, encodeUpdateFrame } from '../codec/wire-update.js'
 import {
@@ -9,12 +9,15 @@ import {
   type SyncMessage,
   type SyncSession
 } from '../consensus/broadcast-session.js'
-import type { BroadcastConfig, BroadcastEntry } from '../consensus/broadcast-types.js'
+import { createAdoption } from '../consensus/broadcast-adoption.js'
+import type { BroadcastSnapshot } from '../consensus/broadcast-snapshot.js'
+import type { BroadcastConfig } from '../consensus/broadcast-types.js'
 import type { Broadcaster, OpenEffect } from '../consensus/broadcaster.js'
 import type { LinkId } from '../consensus/exchange-types.js'
+import type { PeerId } from '../consensus/peer-id.js'
 import type { BroadcastTamper } from './broadcast-attackers.js'
 import { simVerify } from './broadcast-signature.js'
-import type { SimDisk } from './disk.js'
+import type { SimBroadcastLog } from './broadcast-log.js'
 import { indexOf, MAX_LINKS, nameOf } from './exchanger.js'
 import type { Frame, NetworkEnd, PeerIndex } from './network.js'
 import type { BroadcastWorld, World } from './peer-state.js'
@@ -24,7 +27,7 @@ export interface TalkParts {
   readonly peer: PeerIndex
   readonly config: BroadcastConfig
   readonly broadcaster: Broadcaster
-  readonly disk: Pick<SimDisk<BroadcastEntry>, 'append' | 'safeAtMs'>
+  readonly log: SimBroadcastLog
   readonly rng: Rng
   /** Absent: honest. */
   readonly tamper: BroadcastTamper | undefined
@@ -37,30 +40,46 @@ export interface Talk {
   perform(effects: readonly OpenEffect[]): void
   /** Begins a conversation with some neighbour. */
   synchronise(): void
+  /** What others have said they had, and who of them is connected now. */
+  others(): { readonly said: ReadonlyMap<PeerId, readonly Head[]>; readonly connected: readonly PeerId[] }
   stop(): void
 }
 
 interface Conversation {
   readonly partner: PeerIndex
   readonly session: SyncSession
+  /** Where we have opened it. */
+  readonly asked: Asked | undefined
   heardMs: number
   messages: number
+  /** Given to us, to be confirmed by others. */
+  snapshot: BroadcastSnapshot | undefined
+  /** The hash at the heads that were to be confirmed. */
+  confirmed: string | undefined
+}
+
+/** Why we open a conversation: to tell each other what is lacking, or also for the hash at some heads. */
+interface Asked {
+  readonly confirm?: readonly Head[]
+  /** Called once, when it is over or has come to nothing. */
+  readonly done?: (confirmed: string | undefined) => void
 }
 
 interface Inner {
   readonly parts: TalkParts
   readonly links: Map<LinkId, Conversation>
+  readonly heads: Map<PeerId, readonly Head[]>
   stopped: boolean
 }
 
 export function createTalk(parts: TalkParts): Talk {
-  const inner: Inner = { parts, links: new Map(), stopped: false }
+  const inner: Inner = { parts, links: new Map(), heads: new Map(), stopped: false }
   const { world, peer, tamper, rng } = parts
   return {
     end: {
       opened(link, from) {
         if (inner.links.size >= MAX_LINKS || tamper?.answers === false) return world.network.close(link, peer)
-        converse(inner, link, from)
+        converse(inner, link, from, undefined)
       },
       received: (link, frame) => received(inner, link, frame),
       ended: (link) => end(inner, link),
@@ -71,26 +90,38 @@ export function createTalk(parts: TalkParts): Talk {
       const neighbours = world.neighbours(peer)
       if (neighbours.length > 0 && tamper?.answers !== false) open(inner, neighbours[rng.integer(neighbours.length)]!)
     },
+    others: () => ({ said: inner.heads, connected: members(inner).map(nameOf) }),
     stop() {
       inner.stopped = true
     }
   }
 }
 
-function open(inner: Inner, to: PeerIndex): void {
+const members = ({ parts: { world, peer } }: Inner): readonly PeerIndex[] =>
+  world.neighbours(peer).filter((neighbour) => world.network.connected(peer, neighbour))
+
+function open(inner: Inner, to: PeerIndex, asked: Asked = {}): void {
   const { world, peer } = inner.parts
-  const busy = [...inner.links.values()].some(({ partner }) => partner === to)
-  if (busy || inner.links.size >= MAX_LINKS) return
+  const busy = asked.confirm === undefined && [...inner.links.values()].some(({ partner }) => partner === to)
+  if (busy || inner.links.size >= MAX_LINKS) return asked.done?.(undefined)
   world.network.open(peer, to, (link) => {
-    if (inner.stopped || link === undefined) return
-    say(inner, link, converse(inner, link, to).begin())
+    if (inner.stopped) return
+    if (link === undefined) return asked.done?.(undefined)
+    say(inner, link, converse(inner, link, to, asked).begin())
   })
 }
 
-function converse(inner: Inner, link: LinkId, partner: PeerIndex): SyncSession {
+function converse(inner: Inner, link: LinkId, partner: PeerIndex, asked: Asked | undefined): SyncSession {
   const { config, broadcaster, world } = inner.parts
-  const session = createSyncSession({ config, broadcaster, verify: simVerify, peer: nameOf(partner) })
-  inner.links.set(link, { partner, session, heardMs: world.clock.now(), messages: 0 })
+  const session = createSyncSession({
+    config,
+    broadcaster,
+    verify: simVerify,
+    peer: nameOf(partner),
+    ...(asked?.confirm && { confirm: asked.confirm })
+  })
+  const begun = { heardMs: world.clock.now(), messages: 0, snapshot: undefined, confirmed: undefined }
+  inner.links.set(link, { partner, session, asked, ...begun })
   world.clock.after(world.scenario.network.frameTimeoutMs, () => watch(inner, link))
   return session
 }
@@ -107,7 +138,38 @@ function watch(inner: Inner, id: LinkId): void {
 
 function end(inner: Inner, id: LinkId): void {
   const { world, peer } = inner.parts
-  if (inner.links.delete(id) && !inner.stopped) world.network.close(id, peer)
+  const conversation = inner.links.get(id)
+  if (conversation === undefined) return
+  inner.links.delete(id)
+  if (inner.stopped) return
+  world.network.close(id, peer)
+  const { asked, snapshot, confirmed, partner } = conversation
+  // As in the daemon: whoever has called goes by what it was given.
+  if (asked !== undefined && snapshot !== undefined) adopt(inner, partner, snapshot)
+  asked?.done?.(confirmed)
+}
+
+/** Takes a sum over once enough others have named its hash. */
+function adopt(inner: Inner, giver: PeerIndex, snapshot: BroadcastSnapshot): void {
+  const { broadcaster, log, world, peer } = inner.parts
+  const adoption = createAdoption(nameOf(giver), snapshot, members(inner).map(nameOf))
+  const ask = (): void => {
+    const other = adoption.next()
+    if (other === undefined) return conclude()
+    const done = (confirmed: string | undefined): void => {
+      adoption.heard(confirmed)
+      ask()
+    }
+    open(inner, indexOf(other), { confirm: snapshot.heads, done })
+  }
+  const conclude = (): void => {
+    if (!adoption.believed()) return world.observer.count('sum not confirmed')
+    if (!broadcaster.adopt(snapshot)) return world.observer.count('sum not adopted')
+    world.observer.note(peer, `adopts the sum of ${nameOf(giver)}`)
+    world.observer.count('sum adopted')
+    log.rebase(broadcaster)
+  }
+  ask()
 }
 
 function received(inner: Inner, id: LinkId, frame: Frame): void {
@@ -127,6 +189,9 @@ function received(inner: Inner, id: LinkId, frame: Frame): void {
     payload === undefined ? { header: header.value } : { header: header.value, payload }
   )
   perform(inner, step.effects)
+  if (step.heads !== undefined) inner.heads.set(nameOf(conversation.partner), step.heads)
+  conversation.snapshot ??= step.snapshot
+  conversation.confirmed ??= step.confirmed ?? undefined
   if (step.verdict !== undefined && step.verdict.verdict !== 'accept') {
     observer.count(`verdict ${step.verdict.code}`)
     return end(inner, id)
@@ -160,10 +225,12 @@ function announced(inner: Inner, from: PeerIndex, bytes: Uint8Array): void {
 }
 
 function perform(inner: Inner, effects: readonly OpenEffect[]): void {
-  const { world, peer, disk, broadcaster } = inner.parts
+  const { world, peer, log, broadcaster } = inner.parts
   for (const effect of effects) {
-    if (effect.type === 'record') disk.append(effect.entry)
-    else if (effect.type === 'publish') whenSafe(inner, () => publish(inner, effect.update))
+    if (effect.type === 'record') {
+      world.broadcast.ledger.recorded(effect.entry)
+      log.append(effect.entry)
+    } else if (effect.type === 'publish') whenSafe(inner, () => publish(inner, effect.update))
     else if (effect.type === 'missing') open(inner, indexOf(effect.from))
     else if (effect.type === 'caught') world.observer.count('caught')
     else if (effect.verdict.verdict !== 'accept') world.observer.count(`verdict ${effect.verdict.code}`)
@@ -185,8 +252,8 @@ function publish(inner: Inner, update: Update): void {
 
 /** What was recorded before must be safe before anything that tells of it leaves. */
 function whenSafe(inner: Inner, act: () => void): void {
-  const { disk, world } = inner.parts
-  const waitMs = disk.safeAtMs() - world.clock.now()
+  const { log, world } = inner.parts
+  const waitMs = log.safeAtMs() - world.clock.now()
   if (!(waitMs > 0)) return act()
   world.clock.after(waitMs, () => {
     if (!inner.stopped) act()

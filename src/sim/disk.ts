@@ -56,6 +56,8 @@ export interface DiskOptions<Checkpoint> {
   readonly keeps: boolean
   /** Whether the exchange log is written. */
   readonly logs: boolean
+  /** What is saved begins the file of the log anew: entries behind it survive with it or not at all. Default false. */
+  readonly oneFile?: boolean
 }
 
 export function createDisk<Entry = LogEntry, Checkpoint extends Logged = SimCheckpoint>({
@@ -63,7 +65,8 @@ export function createDisk<Entry = LogEntry, Checkpoint extends Logged = SimChec
   syncMs,
   keeps,
   logs,
-  beginning
+  beginning,
+  oneFile = false
 }: DiskOptions<Checkpoint>): SimDisk<Entry, Checkpoint> {
   let entries: { readonly entry: Entry; readonly safeAtMs: number }[] = []
   /** Entries before `entries[0]` since the beginning. */
@@ -97,10 +100,12 @@ export function createDisk<Entry = LogEntry, Checkpoint extends Logged = SimChec
     },
     crash(rng) {
       catchUp()
-      waiting = []
       const now = clock.now()
       const kept = entries.filter(({ safeAtMs }) => safeAtMs <= now).length
-      entries = entries.slice(0, kept + rng.integer(entries.length - kept + 1))
+      const written = kept + rng.integer(entries.length - kept + 1)
+      const lost = oneFile ? waiting[0] : undefined
+      entries = entries.slice(0, lost === undefined ? written : Math.min(written, lost.checkpoint.logged - dropped))
+      waiting = []
       lastSafeMs = Number.NEGATIVE_INFINITY
     },
     read: () => ({ checkpoint: safe, entries: entries.map(({ entry }) => entry) }),

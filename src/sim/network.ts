@@ -44,6 +44,8 @@ export interface SimNetwork {
   /** Behind everything that `from` has sent. */
   close(link: LinkId, from: PeerIndex): void
   announce(from: PeerIndex, to: PeerIndex, bytes: Uint8Array): void
+  /** Is the other there and on our side of every partition? What a daemon knows from its connections. */
+  connected(from: PeerIndex, to: PeerIndex): boolean
   /** No more faults and partitions from now on. */
   heal(): void
   /** Frames on their way on a link, for a bound on them. */
@@ -104,6 +106,7 @@ export function createNetwork(scenario: Scenario, clock: VirtualClock): SimNetwo
     send: (id, from, frame) => send(inner, id, from, frame),
     close: (id, from) => send(inner, id, from, undefined),
     announce: (from, to, bytes) => announce(inner, from, to, bytes),
+    connected: (from, to) => inner.ends.has(to) && reachable(inner, from, to),
     heal() {
       inner.healed = true
     },

@@ -97,29 +97,41 @@ export function randomBroadcastScenario(seed: string): Scenario {
   const rng = seededRng(seed, 'random-broadcast')
   const { mixing, overlay, ...base } = randomScenario(seed)
   const { peers, workload } = base
-  const first = (): { attack: Attack; count: number }[] =>
-    peers > 3 && rng.integer(4) === 0 ? [{ attack: oneOf(rng, FIRST_ATTACKS), count: 1 }] : []
+  const kind = oneOf(rng, OVERLAY_KINDS)
+  const broadcast = {
+    mode: 'broadcast',
+    localSteps: 5 + rng.integer(30),
+    codec: oneOf(rng, PSEUDO_GRADIENT_CODECS),
+    fraction: 0.02 + 0.48 * rng.uniform()
+  }
+  const rule = {
+    outerStep: oneOf(rng, [0.7, 1, 2]),
+    decay: oneOf(rng, [0.95, 1]),
+    maxStep: oneOf(rng, [1, 0.01]),
+    syncMs: 200 + rng.integer(3_000),
+    resumeAt: oneOf(seededRng(seed, 'random-resume'), ['replica', 'own'])
+  }
+  const first = peers > 3 && rng.integer(4) === 0 ? [{ attack: oneOf(rng, FIRST_ATTACKS), count: 1 }] : []
+  const more = randomAttackers(seed, { peers: peers - 1, trains: workload.kind !== 'none', broadcast: true })
+  const attackers = [...first, ...more]
+  const folding = randomFolding(seed, attackers)
   return readScenario({
     ...base,
     name: 'random-broadcast',
-    overlay: { ...overlay, kind: oneOf(rng, OVERLAY_KINDS) },
-    mixing: {
-      ...mixing,
-      mode: 'broadcast',
-      localSteps: 5 + rng.integer(30),
-      codec: oneOf(rng, PSEUDO_GRADIENT_CODECS),
-      fraction: 0.02 + 0.48 * rng.uniform()
-    },
-    broadcast: {
-      outerStep: oneOf(rng, [0.7, 1, 2]),
-      decay: oneOf(rng, [0.95, 1]),
-      maxStep: oneOf(rng, [1, 0.01]),
-      syncMs: 200 + rng.integer(3_000),
-      resumeAt: oneOf(seededRng(seed, 'random-resume'), ['replica', 'own'])
-    },
-    attackers: [
-      ...first(),
-      ...randomAttackers(seed, { peers: peers - 1, trains: workload.kind !== 'none', broadcast: true })
-    ]
+    // Only peers that hear all others know what most of them have.
+    overlay: { ...overlay, kind: folding === undefined ? kind : 'complete' },
+    mixing: { ...mixing, ...broadcast },
+    broadcast: { ...rule, ...folding },
+    attackers
   })
+}
+
+/**
+ * In every second scenario old updates are added up as soon as a few hundred to a few thousand bytes are held. Not where an
+ * author writes two rows: what was added up before it was caught is not undone.
+ */
+function randomFolding(seed: string, attackers: readonly { readonly attack: Attack }[]) {
+  const rng = seededRng(seed, 'random-folding')
+  const folds = rng.integer(2) === 0 && !attackers.some(({ attack }) => attack === 'equivocation')
+  return folds ? { maxHeldBytes: 300 + rng.integer(6_000) } : undefined
 }

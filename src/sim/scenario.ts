@@ -1,5 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import { CODEC_NAMES, isPseudoGradientCodec, needsSchema, PSEUDO_GRADIENT_CODECS } from '../codec/registry.js'
+import { MAX_HELD_BYTES } from '../consensus/broadcast-folding.js'
 import { MAX_AUTHORS } from '../consensus/fixed-point.js'
 import { DEFAULT_DEGREE, OVERLAY_KINDS } from '../consensus/overlay.js'
 import { MAX_RECENT_STATES } from '../consensus/robust-rule.js'
@@ -152,7 +153,9 @@ const SCENARIO = section({
     /** The most an update may move one parameter. */
     maxStep: real(1, 0.000_001, 1),
     /** Milliseconds between two conversations in which a peer tells another what it lacks. */
-    syncMs: whole(1_000, 1, 600_000)
+    syncMs: whole(1_000, 1, 600_000),
+    /** Bytes of updates that a peer keeps one by one before it adds old ones up. */
+    maxHeldBytes: whole(MAX_HELD_BYTES, 1, 2 ** 40)
   }),
   workload,
   /** What a workload of the kind `trained` trains; whoever opens model and data checks it. */

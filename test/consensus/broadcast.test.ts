@@ -2,8 +2,9 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { type Rng, seededRng } from '../../src/base/rng.js'
 import { float32Codec } from '../../src/codec/float32.js'
-import { GENESIS, type Update } from '../../src/codec/update.js'
-import { headsOf, lacks, sameHeads, stableHeads } from '../../src/consensus/broadcast-sync.js'
+import { GENESIS, type Head, type Update } from '../../src/codec/update.js'
+import { foldSurplus } from '../../src/consensus/broadcast-folding.js'
+import { headsOf, heldBy, lacks, sameHeads } from '../../src/consensus/broadcast-sync.js'
 import { MAX_WAITING } from '../../src/consensus/broadcast-types.js'
 import type { Broadcaster } from '../../src/consensus/broadcaster.js'
 import {
@@ -381,7 +382,7 @@ describe('old updates', () => {
     const [one, two] = [broadcasterOf('p0'), broadcasterOf('p1')]
     deliver(one, rows.flat())
     deliver(two, [...rows[0]!, ...rows[1]!.slice(0, 3), ...rows[2]!])
-    const stable = stableHeads(one.state(), [headsOf(two.state())])
+    const stable = heldBy(one.state(), [headsOf(two.state())], 2)
     expect(Object.fromEntries(stable)).toEqual({ anna: 7, bert: 3, cleo: 6 })
     for (const [author, upTo] of stable) one.dispatch({ type: 'fold', author, upTo })
     expect([...one.state().authors.values()].map(({ held }) => held.length)).toEqual([0, 2, 0])
@@ -402,6 +403,67 @@ describe('old updates', () => {
     synchronise(newcomer, two, ['p2', 'p1'])
     expect(bits(newcomer)).toEqual(sumOf([...rows.flat(), more]))
     expect(newcomer.live).toEqual(newcomer.replica)
+  })
+
+  it('are added up only where more than two thirds of all known peers have them, and all who are connected', () => {
+    const maxHeldBytes = 100
+    const folded = (
+      said: Readonly<Record<string, readonly Head[]>>,
+      connected: readonly string[],
+      known: readonly string[]
+    ) => {
+      const one = broadcasterOf('p0')
+      deliver(one, rows.flat())
+      const parts = { said: new Map(Object.entries(said)), connected, known, self: 'p0', maxHeldBytes }
+      expect(foldSurplus(one, parts)).toBe([...one.state().authors.values()].some(({ base }) => base > 0))
+      return [...one.state().authors.values()].map(({ base }) => base)
+    }
+    const headsWith = (counts: readonly number[]): readonly Head[] => {
+      const other = broadcasterOf('p9')
+      deliver(
+        other,
+        counts.flatMap((count, i) => rows[i]!.slice(0, count))
+      )
+      return headsOf(other.state())
+    }
+    const [all, some] = [headsWith([7, 5, 6]), headsWith([7, 2, 0])]
+    // The three authors and we ourselves are four: three of them are more than two thirds.
+    expect(folded({ anna: all, bert: all }, [], [])).toEqual([7, 5, 6])
+    expect(folded({ anna: all }, [], [])).toEqual([0, 0, 0])
+    // Two more that are known and silent: five of six.
+    expect(folded({ anna: all, bert: all }, [], ['p1', 'p2'])).toEqual([0, 0, 0])
+    expect(folded({ anna: all, bert: all, cleo: some }, [], ['p1'])).toEqual([7, 2, 0])
+    // Whoever is connected is waited for, until twice as much is held.
+    const patient = {
+      said: new Map([
+        ['anna', all],
+        ['bert', all],
+        ['cleo', some]
+      ]),
+      connected: ['cleo'],
+      known: [],
+      self: 'p0'
+    }
+    const one = broadcasterOf('p0')
+    deliver(one, rows.flat())
+    const bytes = rows.flat().reduce((sum, { body }) => sum + body.length, 0)
+    foldSurplus(one, { ...patient, maxHeldBytes: 0.7 * bytes })
+    expect([...one.state().authors.values()].map(({ base }) => base)).toEqual([7, 2, 0])
+    foldSurplus(one, { ...patient, maxHeldBytes: 0.1 * bytes })
+    expect([...one.state().authors.values()].map(({ base }) => base)).toEqual([7, 5, 6])
+    expect(bits(one)).toEqual(sumOf(rows.flat()))
+  })
+
+  it('that somebody has on another row, or is ahead of us in, are kept', () => {
+    const one = broadcasterOf('p0')
+    deliver(one, rows[0]!)
+    const own = headsOf(one.state())[0]!
+    const upTo = (head: Partial<Head>) => heldBy(one.state(), [[{ ...own, ...head }]], 2).get('anna')
+    expect(upTo({})).toBe(7)
+    expect(upTo({ sequence: 5, hash: rows[0]![4]!.hash })).toBe(5)
+    expect(upTo({ sequence: 5, hash: 'f'.repeat(64) })).toBe(0)
+    expect(upTo({ sequence: 9, hash: 'f'.repeat(64) })).toBe(0)
+    expect(upTo({ stop: { sequence: 4, hash: 'a'.repeat(64) } })).toBe(3)
   })
 
   it('are not given up for a snapshot without them', () => {

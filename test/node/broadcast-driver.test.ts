@@ -48,6 +48,7 @@ function world(size = 20) {
       },
       withLive: (work) => work(),
       members: () => transport.subscribers(announceTopic(FEDERATION)),
+      known: () => [],
       onBroken: (error) => {
         throw error
       }
