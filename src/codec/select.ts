@@ -3,6 +3,8 @@ const MAGNITUDE = 0x7fffffff
 const HIGH_SHIFT = 16
 const HIGH_BINS = 1 << 15
 const LOW_MASK = 0xffff
+/** Elements below which two histograms of 100,000 bins cost more than sorting. */
+const MIN_HISTOGRAM = 1024
 
 /**
  * Indices of the k elements of largest magnitude, rising; zeros are left out, so there may be fewer. Of equal ones the
@@ -10,6 +12,7 @@ const LOW_MASK = 0xffff
  */
 export function largestMagnitudes(vector: Float32Array, k: number): Uint32Array {
   const bits = new Uint32Array(vector.buffer, vector.byteOffset, vector.length)
+  if (bits.length < MIN_HISTOGRAM) return largestOfFew(bits, k)
   const high = new Uint32Array(HIGH_BINS)
   for (let i = 0; i < bits.length; i++) high[(bits[i]! & MAGNITUDE) >>> HIGH_SHIFT]!++
   const top = binHolding(high, k)
@@ -21,6 +24,14 @@ export function largestMagnitudes(vector: Float32Array, k: number): Uint32Array 
   const rest = binHolding(low, k - top.above)
   const threshold = Math.max(1, top.bin * 2 ** HIGH_SHIFT + rest.bin)
   return gather(bits, threshold, k, k - top.above - rest.above)
+}
+
+/** The same by sorting, for vectors much shorter than the histograms. */
+function largestOfFew(bits: Uint32Array, k: number): Uint32Array {
+  const rising = bits.map((value) => value & MAGNITUDE).sort()
+  const smallest = rising[Math.max(0, rising.length - k)] ?? 0
+  const above = rising.reduce((count, magnitude) => count + (magnitude > smallest ? 1 : 0), 0)
+  return gather(bits, Math.max(1, smallest), k, k - above)
 }
 
 /** The bin in which the k-th largest lies, and how many lie above that bin; bin 0 where there are fewer than k. */

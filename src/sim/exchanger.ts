@@ -69,7 +69,7 @@ export interface Exchanger {
 /** Both ends keep the names under which they met. */
 interface SimLink {
   readonly partner: PeerIndex
-  readonly self: PeerId
+  readonly config: ExchangeConfig
   readonly name: PeerId
   heardMs: number
   messages: number
@@ -80,6 +80,8 @@ interface Inner {
   readonly links: Map<LinkId, SimLink>
   readonly waiting: Map<LinkId, (result: AttemptResult) => void>
   readonly payloadBound: PayloadBound
+  /** With the name we go by now. */
+  config: ExchangeConfig
   state: ExchangeState
   stopped: boolean
 }
@@ -94,6 +96,7 @@ export function createExchanger(parts: ExchangerParts): Exchanger {
       bytes: config.codec.encodedBytes(config.schema.size),
       variableLength: config.codec.variableLength === true
     },
+    config: { ...config, self: parts.names[peer]! },
     state: initialExchangeState(parts.journal),
     stopped: false
   }
@@ -115,7 +118,8 @@ export function createExchanger(parts: ExchangerParts): Exchanger {
 function begin(inner: Inner, id: LinkId, partner: PeerIndex): SimLink {
   const { clock, frameTimeoutMs, names, peer } = inner.parts
   const [self, name] = [names[peer]!, names[partner]!]
-  const link = { partner, self, name, heardMs: clock.now(), messages: 0 }
+  if (inner.config.self !== self) inner.config = { ...inner.config, self }
+  const link = { partner, config: inner.config, name, heardMs: clock.now(), messages: 0 }
   inner.links.set(id, link)
   clock.after(frameTimeoutMs, () => watch(inner, id))
   return link
@@ -194,8 +198,8 @@ function readFrame({ bytes, payload }: Frame, { payloadBound }: Inner): Decoded<
   return refused(reject('codec/truncated'))
 }
 
-function dispatch(inner: Inner, { partner, self }: SimLink, event: ExchangeEvent): void {
-  const { peer, parameters, config, observer, phase, place, tamper } = inner.parts
+function dispatch(inner: Inner, { partner, config }: SimLink, event: ExchangeEvent): void {
+  const { peer, parameters, observer, phase, place, tamper } = inner.parts
   if (inner.stopped) return
   observer.note(
     peer,
@@ -212,7 +216,7 @@ function dispatch(inner: Inner, { partner, self }: SimLink, event: ExchangeEvent
     phase: phase()
   }
   try {
-    const [next, effects] = stepExchange({ ...config, self }, inner.state, event, view)
+    const [next, effects] = stepExchange(config, inner.state, event, view)
     inner.state = next
     for (const effect of effects) perform(inner, effect)
   } catch (error) {

@@ -77,6 +77,10 @@ describe('the largest magnitudes', () => {
             .sort((i, j) => Math.abs(vector[j]!) - Math.abs(vector[i]!) || i - j)
           const expected = sorted.slice(0, k).sort((i, j) => i - j)
           expect([...largestMagnitudes(vector, k)]).toEqual(expected)
+          // A long vector is not sorted but counted.
+          const long = new Float32Array(2_000)
+          long.set(vector, 1_500)
+          expect([...largestMagnitudes(long, k)]).toEqual(expected.map((index) => index + 1_500))
         }
       )
     )
