@@ -223,7 +223,8 @@ function measureLosses({ init, task, nodes }: World, index: number): void {
   if (latest === undefined || latest[1].loss !== undefined) return
   const [peer, { vector }] = latest
   const recent = noteLoss(node.state.recent, peer, vector, lossOf(task, vector, batch))
-  node.state = { ...node.state, recent, ownLoss: lossOf(task, node.parameters, batch) }
+  const losses = { own: lossOf(task, node.parameters, batch), start: lossOf(task, task.start, batch) }
+  node.state = { ...node.state, recent, losses }
 }
 
 /**

@@ -10,7 +10,7 @@ import type { Layouts } from './layouts.js'
 import type { MixingRule } from './mixing.js'
 import type { OuterMomentum, OuterState } from './outer-momentum.js'
 import type { Distances } from './radius.js'
-import type { RecentStates } from './robust-rule.js'
+import type { KnownLosses, RecentStates } from './robust-rule.js'
 
 /** A conversation with one peer; the driver numbers them and never uses a number twice. */
 export type LinkId = number
@@ -23,6 +23,8 @@ export type ExchangeVerdictCode =
   | 'exchange/over-message-budget'
   | 'exchange/over-byte-budget'
   | 'exchange/timeout'
+  /** Counted, held against nobody: other data may be the reason. */
+  | 'exchange/worse-than-start'
 
 export interface ExchangeConfig {
   readonly self: PeerId
@@ -133,8 +135,8 @@ export interface ExchangeState {
   readonly distances: Distances
   /** The last states of the last partners, for rules that weigh several; empty without one. */
   readonly recent: RecentStates
-  /** Of our own parameters on a batch of ours, for rules that compare losses. */
-  readonly ownLoss?: number
+  /** For rules that compare losses; absent before the first were measured. */
+  readonly losses?: KnownLosses
   /** Absent without momentum, and before the first exchange of a life. */
   readonly outer?: OuterState
   /** Exchanges initiated in this life; makes ids unique. */

@@ -59,6 +59,17 @@ export function noteLoss(recent: RecentStates, peer: PeerId, vector: Float32Arra
   return state?.vector === vector ? new Map(recent).set(peer, { ...state, loss }) : recent
 }
 
+/** Nats on one batch of ours, the same that states are measured on. */
+export interface KnownLosses {
+  /** Of our own parameters after the last exchange. */
+  readonly own: number
+  /** Of the common start. */
+  readonly start: number
+}
+
+/** True for a state that is of no use to us: it loses more than no training at all, and more than we do. */
+export const isWorseThanStart = ({ own, start }: KnownLosses, loss: number): boolean => !(loss <= Math.max(own, start))
+
 /** One exchange as a robust rule sees it. */
 export interface Neighbourhood {
   readonly peer: PeerId
@@ -67,14 +78,15 @@ export interface Neighbourhood {
   readonly apart: Apart
   readonly recent: RecentStates
   readonly step: number
-  /** Of `own` on a batch of ours, where the rule asks for losses. */
-  readonly ownLoss?: number
+  /** Where the rule asks for losses. */
+  readonly losses?: KnownLosses
 }
 
-function others({ localSteps = 1 }: RobustConfig, { peer, recent, step }: Neighbourhood): readonly RecentState[] {
-  const oldest = step - RECENT_ROUNDS * localSteps
-  return [...recent].flatMap(([other, state]) => (other === peer || state.atStep < oldest ? [] : [state]))
-}
+const isOld = ({ localSteps = 1 }: RobustConfig, { step }: Neighbourhood, { atStep }: RecentState): boolean =>
+  atStep < step - RECENT_ROUNDS * localSteps
+
+const others = (config: RobustConfig, scene: Neighbourhood): readonly RecentState[] =>
+  [...scene.recent].flatMap(([other, state]) => (other === scene.peer || isOld(config, scene, state) ? [] : [state]))
 
 /**
  * Where the rule would have us, float32[n]; undefined where it has nothing to say yet and the pair rule stands in. With fewer
@@ -83,8 +95,8 @@ function others({ localSteps = 1 }: RobustConfig, { peer, recent, step }: Neighb
 export function robustTarget(config: RobustConfig, scene: Neighbourhood): Float32Array | undefined {
   const { robust, measure = euclidean } = config
   if (robust === undefined || robust.rule === 'balance') return undefined
+  if (robust.rule === 'ubar') return ubarTarget(robust.share, scene, measured(config, scene), measure)
   const states = others(config, scene)
-  if (robust.rule === 'ubar') return ubarTarget(robust.share, scene, states, measure)
   const vectors = [scene.own, scene.partner, ...states.map(({ vector }) => vector)]
   const liars = Math.min(robust.liars, Math.floor((vectors.length - 1) / 2))
   return robust.rule === 'nnm' ? nnmTrimmedMean(vectors, liars, measure) : trimmedMean(vectors, liars, measure)
@@ -93,23 +105,32 @@ export function robustTarget(config: RobustConfig, scene: Neighbourhood): Float3
 /** The share of the way that UBAR goes towards those it accepts: alpha = 1/2 in its update. */
 const UBAR_STEP = 0.5
 
+/** A state whose loss on a batch of ours is known. */
+type Measured = RecentState & { readonly loss: number }
+
+/** The partner's own among them, of its last exchange: that of this one is measured after it, which waits for no forward pass. */
+function measured(config: RobustConfig, scene: Neighbourhood): readonly Measured[] {
+  const last = scene.recent.get(scene.peer)
+  const known = last === undefined || isOld(config, scene, last) ? [] : [last]
+  return [...others(config, scene), ...known].filter((state): state is Measured => state.loss !== undefined)
+}
+
 /**
- * Of the states whose loss is known; that of the partner at hand is measured after the exchange and counts at the next, since
- * an exchange does not wait for a forward pass.
+ * Half of the way to the mean of those that pass, or where we are: nobody moves us before it was measured. Where all lose more
+ * than we do, the paper takes one nevertheless; here only if it is worth more than the common start, since among so few
+ * there may be nobody but liars.
  */
 function ubarTarget(
   share: number,
-  { own, ownLoss }: Neighbourhood,
-  states: readonly RecentState[],
+  { own, losses }: Neighbourhood,
+  states: readonly Measured[],
   measure: DistanceMeasure
-): Float32Array | undefined {
-  const measured = states.filter(({ loss }) => loss !== undefined)
-  if (measured.length === 0 || ownLoss === undefined) return undefined
-  const candidates = measured.map(({ vector, loss }) => ({
-    distance: measure(own, vector).distance,
-    loss: loss as number
-  }))
-  const chosen = ubarSelection({ travelled: 0, progress: 0, loss: ownLoss }, candidates, share)
-  const mean = meanOf(chosen.map((index) => measured[index]!.vector))
+): Float32Array {
+  if (losses === undefined) return own
+  const candidates = states.map(({ vector, loss }) => ({ distance: measure(own, vector).distance, loss }))
+  const chosen = ubarSelection({ travelled: 0, progress: 0, loss: losses.own }, candidates, share)
+  const useful = chosen.filter((index) => !isWorseThanStart(losses, states[index]!.loss))
+  if (useful.length === 0) return own
+  const mean = meanOf(useful.map((index) => states[index]!.vector))
   return own.map((value, i) => value + UBAR_STEP * (mean[i]! - value))
 }

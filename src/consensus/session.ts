@@ -86,11 +86,11 @@ export function* termsNow({ config, view }: Turn, state: ExchangeState): Working
 }
 
 /** What of the state and the moment an exchange's arithmetic depends on. */
-export const sceneOf = ({ config, view, peer }: Turn, { recent, ownLoss, outer }: ExchangeState): MixScene => ({
+export const sceneOf = ({ config, view, peer }: Turn, { recent, losses, outer }: ExchangeState): MixScene => ({
   peer,
   recent,
   step: paceOf(config, view).step,
-  ...(ownLoss === undefined ? {} : { ownLoss }),
+  ...(losses === undefined ? {} : { losses }),
   ...(outer === undefined ? {} : { outer })
 })
 

@@ -15,7 +15,7 @@ import { pairwiseMean, pullScale } from './mixing.js'
 import type { OuterState } from './outer-momentum.js'
 import { outerStep } from './outer-momentum.js'
 import { clipScale } from './radius.js'
-import type { RecentStates } from './robust-rule.js'
+import type { KnownLosses, RecentStates } from './robust-rule.js'
 import { keepsStates, robustTarget } from './robust-rule.js'
 import { agreedOn } from './terms.js'
 
@@ -91,8 +91,8 @@ export interface MixScene {
   readonly recent: RecentStates
   /** Local steps taken. */
   readonly step: number
-  /** Of our parameters on a batch of ours, for rules that compare losses. */
-  readonly ownLoss?: number
+  /** For rules that compare losses. */
+  readonly losses?: KnownLosses
   readonly outer?: OuterState
 }
 

@@ -17,7 +17,7 @@ import type {
 } from '../consensus/exchange-types.js'
 import { journalDocument } from '../consensus/journal.js'
 import { isOddOneOut } from '../consensus/radius.js'
-import { noteLoss } from '../consensus/robust-rule.js'
+import { isWorseThanStart, noteLoss } from '../consensus/robust-rule.js'
 import { EXCHANGE_PROTOCOL } from '../gossip/topics.js'
 import type { Channel, PeerId } from '../gossip/transport.js'
 import type { Link, Links, MaybeLater } from './exchange-links.js'
@@ -233,11 +233,16 @@ function committed(
 /** What the partner's state and our own lose on our data: after the exchange, which does not wait for a forward pass. */
 async function measureLosses(driver: Running, peer: PeerId): Promise<void> {
   const { lossOf, holder, logger = silentLogger } = driver.components
+  const { robust, reference } = driver.init.config
   const seen = driver.state.recent.get(peer)
-  if (lossOf === undefined || seen === undefined || driver.init.config.robust?.rule !== 'ubar') return
+  if (lossOf === undefined || seen === undefined || robust?.rule !== 'ubar') return
   try {
-    const [ownLoss, loss] = [await lossOf(holder.parameters().slice()), await lossOf(seen.vector)]
-    amend(driver, (state) => ({ ...state, ownLoss, recent: noteLoss(state.recent, peer, seen.vector, loss) }))
+    const start = driver.state.losses?.start ?? (await lossOf(reference))
+    const losses = { own: await lossOf(holder.parameters().slice()), start }
+    const loss = await lossOf(seen.vector)
+    amend(driver, (state) => ({ ...state, losses, recent: noteLoss(state.recent, peer, seen.vector, loss) }))
+    if (isWorseThanStart(losses, loss))
+      judged(driver, peer, ignore('exchange/worse-than-start', `${loss.toFixed(3)} nats on our data`))
   } catch (error) {
     logger.warn({ error: describeError(error) }, 'could not measure what a partner knows')
   }

@@ -68,13 +68,13 @@ describe('UBAR', () => {
     apart: { distance: 1 },
     recent,
     step,
-    ownLoss: 2
+    losses: { own: 2, start: 3 }
   })
   const state = (i: number, atStep = 20) => ({ vector: honest(i), atStep })
 
-  it('goes half of the way to those that lose no more than we do, and knows nothing before losses are measured', () => {
+  it('goes half of the way to those that lose no more than we do, and nowhere before losses are measured', () => {
     let recent = noteState(config, noteState(config, new Map(), 'a', state(1)), 'b', state(2))
-    expect(robustTarget(config, scene(recent))).toBeUndefined()
+    expect(robustTarget(config, scene(recent))).toEqual(honest(0))
     recent = noteLoss(noteLoss(recent, 'a', recent.get('a')!.vector, 1.5), 'b', recent.get('b')!.vector, 2.5)
     const target = robustTarget(config, scene(recent))!
     target.forEach((value, i) => {
@@ -82,6 +82,23 @@ describe('UBAR', () => {
     })
     // A loss of a vector that has been replaced meanwhile is of no use, and old states stand for nobody.
     expect(noteLoss(recent, 'a', honest(7), 0)).toBe(recent)
-    expect(robustTarget(config, scene(recent, 1000))).toBeUndefined()
+    expect(robustTarget(config, scene(recent, 1000))).toEqual(honest(0))
+  })
+
+  it('of those that lose more follows the nearest, unless it is worse than no training at all', () => {
+    const losing = (loss: number): RecentStates => new Map([['a', { ...state(1), loss }]])
+    const halfway = (i: number) => (honest(0)[i]! + honest(1)[i]!) / 2
+    robustTarget(config, scene(losing(2.9)))!.forEach((value, i) => {
+      expect(value).toBeCloseTo(halfway(i), 5)
+    })
+    expect(robustTarget(config, scene(losing(3.1)))).toEqual(honest(0))
+    expect(robustTarget(config, scene(losing(Number.NaN)))).toEqual(honest(0))
+  })
+
+  it('counts the partner at hand as what it was when it was measured', () => {
+    const recent: RecentStates = new Map([['now', { ...state(3), loss: 1 }]])
+    robustTarget(config, scene(recent))!.forEach((value, i) => {
+      expect(value).toBeCloseTo((honest(0)[i]! + honest(3)[i]!) / 2, 5)
+    })
   })
 })
