@@ -83,7 +83,7 @@ export interface BroadcastSpec {
 export interface MixingSpec {
   /** Absent: `pairwise`, exchanges of two. */
   readonly mode?: 'pairwise' | 'broadcast'
-  /** With `mode: broadcast` and only then; `codec` to `isolationFactor` below are of exchanges, save `localSteps`. */
+  /** With `mode: broadcast` and only then; `codec` to `momentum` below are of exchanges, save `localSteps`. */
   readonly broadcast?: BroadcastSpec
   /** Local optimiser steps between exchanges (H of algorithms with local steps). */
   readonly localSteps: number
@@ -115,7 +115,10 @@ export interface MixingSpec {
   readonly productAbove?: number
   /** Gossip-only exchanges per peer after the last local step, learning rate 0. */
   readonly settleExchanges: number
-  /** Local steps a peer may take since its last exchange, as a multiple of `localSteps`; it waits beyond that. */
+  /**
+   * Local steps a peer may take since its last exchange, or its last contact where peers broadcast, as a multiple of
+   * `localSteps`; one that knows others waits beyond that.
+   */
   readonly isolationFactor: number
 }
 

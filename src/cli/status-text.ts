@@ -8,6 +8,7 @@ export function statusText(status: Status): string[] {
     ['peer', `${status.label === '' ? '' : `${status.label} `}${status.peerId}`],
     ['federation', `${status.federation.name} ${status.federation.hash}`],
     ['phase', `${status.phase}, up ${readableSeconds(status.uptimeSeconds)}`],
+    ['waits for', waitText(status.staleness)],
     ['device', deviceText(device)],
     ['arithmetic', arithmeticText(status.arithmetic)],
     ['steps', `${steps.done} of ${steps.total}, ${steps.perSecond.toFixed(1)}/s`],
@@ -24,6 +25,9 @@ export function statusText(status: Status): string[] {
   const lines = facts.flatMap(([name, value]) => (value === undefined ? [] : [`${name.padEnd(11)} ${value}`]))
   return [...lines, ...peerLines(status.peers)]
 }
+
+const waitText = (staleness: Status['staleness']): string | undefined =>
+  staleness?.waitsFor && `${staleness.waitsFor}: ${staleness.steps} local steps without, at most ${staleness.limit}`
 
 /** What the exchanges of late have shown. */
 function mixingText(mixing: Status['mixing']): string | undefined {

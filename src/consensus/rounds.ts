@@ -8,7 +8,7 @@ export interface RoundsConfig {
   readonly totalSteps: number
   /** Exchanges with settling or done partners after the last local step: 12 shrink disagreement 100-fold up to 64 peers. */
   readonly settleExchanges: number
-  /** Local steps since the last exchange, as a multiple of `localSteps`, at which a peer that knows others waits. */
+  /** Local steps since the last exchange (contact), as a multiple of `localSteps`, at which a peer that knows others waits. */
   readonly isolationFactor: number
   /** Milliseconds without a counted exchange after which a settling peer is done: the others are gone or far behind. */
   readonly settleWaitMs?: number
@@ -34,7 +34,7 @@ export interface RoundsState {
   readonly phase: Phase
   /** Local steps taken. */
   readonly step: number
-  /** `step` at the last exchange in either role. */
+  /** `step` at the last exchange in either role; where peers broadcast, at the last contact with anybody. */
   readonly lastExchangeStep: number
   /** Exchanges committed in either role. */
   readonly exchanges: number
@@ -68,6 +68,16 @@ export function waited(
   const enough = state.settled >= settleExchanges || waitedMs >= (peersKnown ? settleWaitMs : aloneWaitMs)
   return enough ? { ...state, phase: 'done' } : state
 }
+
+/** Where peers broadcast: something of somebody was heard, or all of ours was told to somebody. */
+export const contactMade = (state: RoundsState): RoundsState => ({ ...state, lastExchangeStep: state.step })
+
+/** Knows others and has been without them for so many local steps that it waits for them: far from them it only overfits. */
+export const isIsolated = (
+  { phase, step, lastExchangeStep }: RoundsState,
+  { peersKnown }: Pick<Surroundings, 'peersKnown'>,
+  { isolationFactor, localSteps }: RoundsConfig
+): boolean => phase === 'training' && peersKnown && step - lastExchangeStep >= isolationFactor * localSteps
 
 /** What a peer does next. `train` may go with the others: local training goes on during an exchange. */
 export interface NextMove {
@@ -106,8 +116,11 @@ export function nextMove(
     return { train: false, exchange, resolve: inDoubt && !exchange }
   }
   const alone = state.step - state.lastExchangeStep
-  const isolated = peersKnown && alone >= config.isolationFactor * config.localSteps
-  return { train: !isolated, exchange: peersKnown && alone >= config.localSteps, resolve: false }
+  return {
+    train: !isIsolated(state, { peersKnown }, config),
+    exchange: peersKnown && alone >= config.localSteps,
+    resolve: false
+  }
 }
 
 /** May a partner in `partnerPhase` be called now? A settling peer would only hold up one that still trains. */

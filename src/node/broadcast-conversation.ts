@@ -80,6 +80,7 @@ async function converse(
       perform(run, step.effects)
       if (step.heads !== undefined) remember(run, peer, step.heads)
       if (step.verdict !== undefined) return giveUp(run, channel, step.verdict, steps)
+      if (step.over) run.parts.onContact()
       if (!(await send(run, channel, step.replies)) || step.over) return steps
     }
   } finally {

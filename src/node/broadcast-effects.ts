@@ -7,10 +7,11 @@ import { type BroadcastRun, judge, safe } from './broadcast-run.js'
 
 /** Does what the broadcaster has decided. */
 export function perform(run: BroadcastRun, effects: readonly OpenEffect[]): void {
-  const { broadcastLog, log, onBroken, members } = run.parts
+  const { broadcastLog, log, onBroken, onContact, members, transport } = run.parts
   for (const effect of effects) {
     if (effect.type === 'record') {
       run.sums.counted += effect.entry.kind === 'update' ? 1 : 0
+      if (effect.entry.kind === 'update' && effect.entry.update.author !== transport.self) onContact()
       broadcastLog?.append(effect.entry)
       broadcastLog?.synced().catch(onBroken)
     } else if (effect.type === 'publish') {

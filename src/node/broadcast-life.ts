@@ -1,12 +1,13 @@
 import type { NodeState } from '../checkpoint/state.js'
 import type { Broadcaster } from '../consensus/broadcaster.js'
+import { contactMade, isIsolated } from '../consensus/rounds.js'
 import type { PeerId } from '../gossip/transport.js'
 import { type BroadcastDriver, createBroadcastDriver } from './broadcast-driver.js'
 import type { BroadcastParticipantParts } from './broadcast-parts.js'
 import { broadcastConfig, keptOf, recoverBroadcaster } from './broadcast-recovery.js'
 import { createKeeper, type Keeper } from './keeper.js'
 import type { Learner } from './learner.js'
-import type { Membership } from './membership.js'
+import { type Membership, surroundingsOf } from './membership.js'
 import { createOwnMembership } from './own-membership.js'
 import type { ParticipantView } from './participant-types.js'
 
@@ -54,6 +55,7 @@ export async function createBroadcastLife(
     withLive,
     members: membership.members,
     known: () => [...membership.table().records.keys()],
+    onContact: () => learner.progress.setRounds(contactMade(learner.progress.rounds())),
     onBroken: (error) => failure.abort(error)
   })
   const keptWithIt = () => keptOf(broadcaster, learner, transport.self)
@@ -85,6 +87,14 @@ const compacting = (keeper: Keeper, driver: BroadcastDriver): Keeper => ({
 export async function talk(life: BroadcastLife, peer: PeerId): Promise<void> {
   if (!(await life.driver.synchronise(peer))) life.failures++
 }
+
+/** Too long without the others to train on: as in pairs, unless there is nobody. */
+export const waitsForContact = ({
+  parts,
+  learner,
+  membership
+}: Pick<BroadcastLife, 'parts' | 'learner' | 'membership'>) =>
+  isIsolated(learner.progress.rounds(), surroundingsOf(membership, parts.clock.now()), learner.roundsConfig)
 
 export const nap = ({ parts }: BroadcastLife, ms: number, stop: AbortSignal): Promise<void> =>
   parts.clock.sleep(ms, stop).catch(() => undefined)

@@ -1,4 +1,4 @@
-import { type BroadcastLife, createBroadcastLife, nap, talk } from './broadcast-life.js'
+import { type BroadcastLife, createBroadcastLife, nap, talk, waitsForContact } from './broadcast-life.js'
 import type { BroadcastParticipantParts } from './broadcast-parts.js'
 import { settle } from './broadcast-settling.js'
 import { train } from './broadcast-training.js'
@@ -18,11 +18,13 @@ export async function createBroadcastParticipant(parts: BroadcastParticipantPart
   return { run: (signal) => live(life, signal), view: () => viewOf(life) }
 }
 
-function viewOf({ parts, learner, keeper, driver, membership, evaluation, failures }: BroadcastLife): ParticipantView {
+function viewOf(life: BroadcastLife): ParticipantView {
+  const { parts, learner, keeper, driver, membership, evaluation, failures } = life
   return {
     ...ownView(learner, keeper, evaluation),
     failures: failures === 0 ? {} : { 'broadcast/no-conversation': failures },
     broadcast: driver.stats(),
+    ...(waitsForContact(life) && { waitsFor: 'contact' as const }),
     membership,
     caughtUp: undefined,
     statesGiven: 0,

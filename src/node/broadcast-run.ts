@@ -34,6 +34,8 @@ export interface BroadcastDriverParts {
   readonly known: () => readonly PeerId[]
   /** Bytes of updates kept one by one; default: MAX_HELD_BYTES. */
   readonly maxHeldBytes?: number
+  /** An update of somebody else was counted, or a conversation has told both all that the other had. */
+  readonly onContact: () => void
   /** The disk has failed. */
   readonly onBroken: (error: unknown) => void
 }

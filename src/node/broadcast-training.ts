@@ -1,5 +1,5 @@
 import { present } from '../consensus/peers.js'
-import { type BroadcastLife, nap, talk } from './broadcast-life.js'
+import { type BroadcastLife, nap, talk, waitsForContact } from './broadcast-life.js'
 import { IDLE_MS } from './loop.js'
 
 /**
@@ -8,24 +8,36 @@ import { IDLE_MS } from './loop.js'
  */
 export const GREETING_MS = 15_000
 
-/** Local steps; every `localSteps` of them, and after the last, what was learned is told. */
+/** Local steps; every `localSteps` of them, and after the last, what was learned is told. Far from the others, it waits. */
 export async function train(life: BroadcastLife, stop: AbortSignal): Promise<void> {
   const { learner, keeper, failure } = life
   const { progress, optimiser, roundsConfig } = learner
   let greeted = false
   while (!stop.aborted && progress.rounds().phase === 'training') {
+    if (waitsForContact(life)) {
+      await seekContact(life, stop)
+      continue
+    }
     const loss = await optimiser.step()
     const step = progress.rounds().step + 1
     if (step % roundsConfig.localSteps === 0 || step >= roundsConfig.totalSteps) {
       if (!greeted) await greet(life, stop)
       greeted = true
-      tell(life, step)
+      tell(life)
     }
-    if (step >= roundsConfig.totalSteps) tellTheRest(life, step)
+    if (step >= roundsConfig.totalSteps) tellTheRest(life)
     // Told before the phase changes: who hears of it may ask for our last update at once.
     progress.stepped(loss)
     if (keeper.isDue()) keeper.save().catch((error) => failure.abort(error))
   }
+}
+
+/** One conversation with somebody there, or a pause: what it brings is noted where it is heard. */
+async function seekContact(life: BroadcastLife, stop: AbortSignal): Promise<void> {
+  const { learner, membership } = life
+  const members = membership.members()
+  if (members.length > 0) await talk(life, members[learner.rng.integer(members.length)]!)
+  if (waitsForContact(life)) await nap(life, 20 * IDLE_MS, stop)
 }
 
 /** Waits until those who are there have said who they are, and one of them what it has of us. */
@@ -44,12 +56,12 @@ async function greet(life: BroadcastLife, stop: AbortSignal): Promise<void> {
   }
 }
 
-function tell(life: BroadcastLife, step: number): void {
+function tell(life: BroadcastLife): void {
   const { parts, learner, driver } = life
   const { progress } = learner
   driver.publish({ samples: parts.dataset.size, totalSamples: totalSamples(life) })
   const rounds = progress.rounds()
-  progress.setRounds({ ...rounds, exchanges: rounds.exchanges + 1, lastExchangeStep: step })
+  progress.setRounds({ ...rounds, exchanges: rounds.exchanges + 1 })
 }
 
 /** Training examples of everybody heard of lately, ours included. */
@@ -64,8 +76,8 @@ function totalSamples({ parts, membership }: BroadcastLife): number {
  * What updates have left out is told in some more of them, as settling exchanges are made in pairs; then there is nothing
  * of our own any more, and the parameters are the replica, to the last bit.
  */
-function tellTheRest(life: BroadcastLife, step: number): void {
+function tellTheRest(life: BroadcastLife): void {
   const { learner, broadcaster, withLive } = life
-  for (let n = 0; n < learner.roundsConfig.settleExchanges; n++) tell(life, step)
+  for (let n = 0; n < learner.roundsConfig.settleExchanges; n++) tell(life)
   withLive(() => broadcaster.onReplica())
 }

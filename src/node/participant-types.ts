@@ -51,6 +51,8 @@ export interface ParticipantView {
   readonly bytesBefore: { readonly sent: number; readonly received: number }
   /** Attempts to mix that failed since the start, by code. */
   readonly failures: Readonly<Record<string, number>>
+  /** It takes no local steps before it has made an exchange, or has had contact with anybody where peers broadcast. */
+  readonly waitsFor?: 'exchange' | 'contact'
   /** Absent where peers broadcast. */
   readonly driver?: ExchangeDriver
   /** Where peers broadcast. */

@@ -1,4 +1,5 @@
 import type { NodeState } from '../checkpoint/state.js'
+import { isIsolated } from '../consensus/rounds.js'
 import { createKeeper, type Keeper, lastSaved } from './keeper.js'
 import { conclude, createLearner, type Learner } from './learner.js'
 import { type LoopParts, runLoop } from './loop.js'
@@ -59,8 +60,14 @@ function createExchangeKeeper(
   })
 }
 
-const viewOf = ({ learner, others, keeper, evaluation }: Life): ParticipantView => ({
+const waits = ({ parts, learner, others }: Life): boolean =>
+  isIsolated(learner.progress.rounds(), surroundingsOf(others.membership, parts.clock.now()), learner.roundsConfig)
+
+const viewOf = (life: Life): ParticipantView => viewWith(life, waits(life))
+
+const viewWith = ({ learner, others, keeper, evaluation }: Life, waiting: boolean): ParticipantView => ({
   ...ownView(learner, keeper, evaluation),
+  ...(waiting && { waitsFor: 'exchange' as const }),
   failures: others.mixer.failures(),
   driver: others.driver,
   membership: others.membership,

@@ -138,10 +138,14 @@ function neighbourhoodOf({
   manifest
 }: StatusSources): Pick<Status, 'staleness' | 'neighbours' | 'caughtUp' | 'statesGiven'> {
   if (participant === undefined) return {}
-  const { rounds, neighbours, caughtUp, statesGiven } = participant
+  const { rounds, neighbours, caughtUp, statesGiven, waitsFor } = participant
   const { isolationFactor, localSteps } = manifest.mixing
   return {
-    staleness: { steps: rounds.step - rounds.lastExchangeStep, limit: isolationFactor * localSteps },
+    staleness: {
+      steps: rounds.step - rounds.lastExchangeStep,
+      limit: isolationFactor * localSteps,
+      ...(waitsFor === undefined ? {} : { waitsFor })
+    },
     ...(neighbours === undefined ? {} : { neighbours }),
     ...(caughtUp === undefined ? {} : { caughtUp }),
     statesGiven

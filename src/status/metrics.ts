@@ -81,6 +81,12 @@ function addNode(registry: Registry, status: Status): void {
 function addMixing(registry: Registry, { mixing, staleness, neighbours, caughtUp, statesGiven }: Status): void {
   gauge(registry, 'peertune_staleness_steps', 'Local steps since the last exchange', staleness?.steps)
   gauge(registry, 'peertune_staleness_limit_steps', 'Local steps after which it waits', staleness?.limit)
+  gauge(
+    registry,
+    'peertune_waiting',
+    'It takes no local steps until it has had an exchange, or contact where peers broadcast; always 1',
+    staleness?.waitsFor === undefined ? undefined : [[{ for: staleness.waitsFor }, 1]]
+  )
   gauge(registry, 'peertune_overlay_neighbours', 'Neighbours on the overlay', neighbours?.length)
   gauge(
     registry,

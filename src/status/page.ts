@@ -36,12 +36,21 @@ ${refusalTable(status)}
 </html>`
 }
 
-function sentence({ phase, steps, peers, exchanges }: Status): string {
+const WAITED_FOR = { exchange: 'an exchange with a peer', contact: 'word from or to a peer' } as const
+
+function trainingText({ steps, staleness }: Status): string {
+  if (staleness?.waitsFor === undefined) return `Training: step ${steps.done} of ${steps.total}`
+  const { waitsFor, steps: without, limit } = staleness
+  return `At step ${steps.done} of ${steps.total}, waiting for ${WAITED_FOR[waitsFor]}: ${without} local steps without, at most ${limit}`
+}
+
+function sentence(status: Status): string {
+  const { phase, peers, exchanges } = status
   const connected = peers.filter((peer) => peer.connected).length
   const others = `${connected} ${connected === 1 ? 'peer' : 'peers'} connected, ${exchanges.completed} exchanges`
   const doing: Readonly<Record<Status['phase'], string>> = {
     starting: 'Starting',
-    training: `Training: step ${steps.done} of ${steps.total}`,
+    training: trainingText(status),
     settling: 'Settling: gossip only, learning rate 0',
     done: 'Done; still answering',
     stopping: 'Leaving'

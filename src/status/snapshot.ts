@@ -114,7 +114,12 @@ export interface Status {
     readonly bytesPerExchange: number
   }
   /** Local steps since parameters of others last entered ours, and how many there may be before this node waits. */
-  readonly staleness?: { readonly steps: number; readonly limit: number }
+  readonly staleness?: {
+    readonly steps: number
+    readonly limit: number
+    /** It waits now: for an exchange, or for contact with anybody where peers broadcast. */
+    readonly waitsFor?: 'exchange' | 'contact'
+  }
   /** Neighbours on the federation's overlay; absent where partners are drawn at random. */
   readonly neighbours?: readonly string[]
   /** The last time this node had fallen behind and went to the middle of several peers' states. */

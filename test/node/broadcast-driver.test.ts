@@ -43,6 +43,7 @@ function world(size = 20) {
       broadcastLog: undefined,
       clock: systemClock,
       log: silentLogger,
+      onContact: () => undefined,
       onVerdict: (_, verdict) => {
         if (verdict.verdict !== 'accept') verdicts.push(`${verdict.verdict} ${verdict.code}`)
       },

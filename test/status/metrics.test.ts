@@ -92,7 +92,7 @@ describe('prometheusText', () => {
     const [bob, carol] = status().peers
     const scraped = await scrape({
       mixing: { distance: 3.5, crossTerm: 0.25, crossShare: 0.04, clipRate: 0.125, bytesPerExchange: 9000 },
-      staleness: { steps: 7, limit: 100 },
+      staleness: { steps: 7, limit: 100, waitsFor: 'contact' },
       neighbours: ['a', 'b', 'c'],
       caughtUp: { reason: 'newcomer', atMs: 61_500, sources: 5, distance: 8.5, kept: 0 },
       statesGiven: 6,
@@ -108,6 +108,7 @@ describe('prometheusText', () => {
     expect(values(scraped, 'peertune_mixing_exchange_bytes')).toEqual([[{}, 9000]])
     expect(values(scraped, 'peertune_staleness_steps')).toEqual([[{}, 7]])
     expect(values(scraped, 'peertune_staleness_limit_steps')).toEqual([[{}, 100]])
+    expect(values(scraped, 'peertune_waiting')).toEqual([[{ for: 'contact' }, 1]])
     expect(values(scraped, 'peertune_overlay_neighbours')).toEqual([[{}, 3]])
     expect(values(scraped, 'peertune_caught_up_timestamp_seconds')).toEqual([[{ reason: 'newcomer' }, 61.5]])
     expect(values(scraped, 'peertune_states_given_total')).toEqual([[{}, 6]])
