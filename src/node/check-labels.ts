@@ -2,11 +2,14 @@ import { logitsOf } from '../autodiff/loss.js'
 import { PeertuneError } from '../base/errors.js'
 import { outputsOf, type TaskSpec } from '../base/federation.js'
 import { type PeftPlan, specsOf } from '../base/peft-spec.js'
+import { canonicalise } from '../onnx/canonicalise.js'
 import type { Dim, Graph } from '../onnx/graph.js'
-import type { BaseModel } from '../peft/method.js'
+import type { NamedWeights } from '../onnx/weight.js'
+import type { BaseModel, PeftMethod } from '../peft/method.js'
 import { logitLayers } from '../peft/logit-layers.js'
 import { headsOf } from '../peft/methods.js'
 import { linearModules, matchModules } from '../peft/target.js'
+import { concreteInputs } from './concrete-inputs.js'
 
 /**
  * The task's labels must be the classes that the model tells apart: [.., classes], and for a language model one row of
@@ -20,19 +23,38 @@ export function checkLabels(task: TaskSpec, graph: Graph): void {
   throw doNotFit(task, name, shape)
 }
 
+interface ModelWithMethod {
+  readonly model: NamedWeights
+  readonly base: BaseModel
+  readonly method: PeftMethod
+}
+
+/** A batch that says how wide the logits are. */
+const SMALL = { batch: 1, seq: 8 }
+
 /**
- * The same of what the exporter says the logits' shape is, before anything is built from it; what it leaves open is for
- * `checkLabels` to see. Heads that make the logits give them the width that the task asks for.
+ * The same before there is a batch. Asks the runtime only where the exporter's own words are against it: they may be wrong.
+ * Heads that make the logits give them the width that the task asks for. What a small batch does not tell is left for
+ * `checkLabels` to see.
  */
-export function checkDeclaredLabels(task: TaskSpec, base: BaseModel, peft: PeftPlan): void {
-  const name = logitsOf(base.graph)
-  const shape = base.graph.outputs.find((output) => output.name === name)?.shape ?? []
-  if (shape.length === 0) return
-  const classes = outputsOf(task)
-  const last = shape.at(-1)
-  if (classes === undefined ? shape.length === 3 : typeof last === 'string' || last === classes) return
-  if (classes !== undefined && makesLogits(base, peft)) return
-  throw doNotFit(task, name, shape)
+export async function checkDeclaredLabels(
+  task: TaskSpec,
+  { model, base, method }: ModelWithMethod,
+  peft: PeftPlan
+): Promise<void> {
+  if (isDeclaredFit(task, base.graph) || (outputsOf(task) !== undefined && makesLogits(base, peft))) return
+  const inputs = method.graphInputs(concreteInputs(base.graph, SMALL))
+  const canonical = await canonicalise(model, inputs).catch(() => undefined)
+  if (canonical !== undefined) checkLabels(task, method.rewrite(canonical))
+}
+
+/** Whether the exporter says so, or leaves it open. */
+function isDeclaredFit(task: TaskSpec, graph: Graph): boolean {
+  const name = logitsOf(graph)
+  const shape = graph.outputs.find((output) => output.name === name)?.shape ?? []
+  if (shape.length === 0) return true
+  const [classes, last] = [outputsOf(task), shape.at(-1)]
+  return classes === undefined ? shape.length === 3 : typeof last === 'string' || last === classes
 }
 
 function makesLogits({ graph, weights }: BaseModel, peft: PeftPlan): boolean {

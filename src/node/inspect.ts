@@ -11,7 +11,8 @@ import type { Weight } from '../onnx/weight.js'
 import { createMethod } from '../peft/create-method.js'
 import type { BaseModel } from '../peft/method.js'
 import { linearModules } from '../peft/target.js'
-import { type Shape, shapeSize } from '../tensor/schema.js'
+import { shapeSize } from '../tensor/schema.js'
+import { concreteInputs } from './concrete-inputs.js'
 import { namingModel } from './model-errors.js'
 import { exporterOf, familyOf } from './model-family.js'
 import { type LoadOptions, loadBaseModel, loadTrainableModel } from './program.js'
@@ -117,18 +118,6 @@ function taskOf({ inputs, outputs }: Graph): TaskSpec {
   const isImage = inputs.some(({ type, shape }) => type.startsWith('float') && shape.length === 4)
   return { kind: isImage ? 'image-classification' : 'sequence-classification', labels }
 }
-
-/** The first symbolic axis is the batch, later ones are the sequence. */
-const concreteInputs = (
-  { inputs }: Graph,
-  { batch, seq }: { readonly batch: number; readonly seq: number }
-): Record<string, Shape> =>
-  Object.fromEntries(
-    inputs.map(({ name, shape }) => [
-      name,
-      shape.map((dim, axis) => (typeof dim === 'number' ? dim : axis === 0 ? batch : seq))
-    ])
-  )
 
 function groupModules({ weights }: BaseModel): ModuleGroup[] {
   const groups = new Map<string, ModuleGroup>()

@@ -113,7 +113,7 @@ export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions
   const { modelSha256, ...parts } = await loadAdaptedModel(spec, options)
   const { schema, initial } = parts.method
   const { modelPath, task, peft } = spec
-  await namingModel(modelPath, async () => checkDeclaredLabels(task, parts.base, peft))
+  await namingModel(modelPath, () => checkDeclaredLabels(task, parts, peft))
   const int8 = options.arithmetic === 'int8' ? await openInt8({ modelSha256, ...parts }, options) : undefined
   return {
     modelSha256,

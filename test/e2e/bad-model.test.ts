@@ -185,6 +185,6 @@ describe('a model that cannot be trained ends start and inspect with one sentenc
   it('labels that do not fit its logits', async () => {
     const model = await writeGraph((graph) => graph)
     const ended = await start(model, { labels: ['A', 'B', 'C', 'D'], head: [] })
-    await expectRefusal(ended, /model\.onnx: logits of shape \[batch, \d+\]: expected 4 classes, one for each label/)
+    await expectRefusal(ended, /model\.onnx: logits of shape \[1, \d+\]: expected 4 classes, one for each label/)
   })
 })
