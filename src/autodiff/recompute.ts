@@ -131,37 +131,16 @@ interface Copying {
   readonly initializers: Map<string, Initializer>
 }
 
+const copyName = (name: string): string => (name === '' ? '' : `again.${name}`)
+
+/** The segment once more, under new names; its nodes that read nothing of each other wait for the signal. */
 function copyOf(segment: readonly Node[], context: Copying): Node[] {
-  const { copies, values, initializers } = context
+  const { copies, values } = context
   const own = new Set(segment.flatMap(({ outputs }) => outputs))
   const nodes: Node[] = []
-  const wait = nothingOf(context, nodes)
-  const delayed = new Map<string, string>()
-  const copyName = (name: string): string => (name === '' ? '' : `again.${name}`)
-  const delay = (name: string): string => {
-    const known = delayed.get(name)
-    if (known !== undefined) return known
-    const info = values.get(name) as ValueInfo
-    const later = `later.${context.signal}.${name}`
-    const target = intConstant(`${later}.dims`, info.shape as Shape)
-    initializers.set(target.name, target)
-    nodes.push(
-      plainNode('Concat', [wait, target.name], `${later}.shape`, { axis: { type: 'int', value: 0 } }),
-      plainNode('Reshape', [name, `${later}.shape`], later)
-    )
-    values.set(later, { ...info, name: later })
-    values.set(`${later}.shape`, { name: `${later}.shape`, type: 'int64', shape: [info.shape.length] })
-    values.set(target.name, { name: target.name, type: 'int64', shape: target.shape })
-    delayed.set(name, later)
-    return later
-  }
-  // Constants cannot be made to wait; a node that reads nothing else runs whenever the runtime likes.
-  const smallest = (inputs: readonly string[]): string | undefined =>
-    inputs
-      .filter((input) => input !== '' && values.has(input) && !initializers.has(input))
-      .toSorted((a, b) => bytesOf({ values }, a) - bytesOf({ values }, b))[0]
+  const delay = delayer(context, nodes)
   for (const node of segment) {
-    const waiting = node.inputs.some((input) => own.has(input)) ? undefined : smallest(node.inputs)
+    const waiting = node.inputs.some((input) => own.has(input)) ? undefined : smallestOf(node.inputs, context)
     const inputs = node.inputs.map((input) => {
       if (own.has(input)) return copyName(input)
       return input === waiting ? delay(input) : input
@@ -175,6 +154,36 @@ function copyOf(segment: readonly Node[], context: Copying): Node[] {
   }
   for (const name of own) if (name !== '') copies.set(name, copyName(name))
   return nodes
+}
+
+/** Constants cannot be made to wait; a node that reads nothing else runs whenever the runtime likes. */
+const smallestOf = (inputs: readonly string[], { values, initializers }: Copying): string | undefined =>
+  inputs
+    .filter((input) => input !== '' && values.has(input) && !initializers.has(input))
+    .toSorted((a, b) => bytesOf({ values }, a) - bytesOf({ values }, b))[0]
+
+/** Gives a value the name under which it is there only once the signal is; the nodes for that go to `nodes`. */
+function delayer(context: Copying, nodes: Node[]): (name: string) => string {
+  const { signal, values, initializers } = context
+  const wait = nothingOf(context, nodes)
+  const delayed = new Map<string, string>()
+  return (name) => {
+    const known = delayed.get(name)
+    if (known !== undefined) return known
+    const info = values.get(name) as ValueInfo
+    const later = `later.${signal}.${name}`
+    const target = intConstant(`${later}.dims`, info.shape as Shape)
+    initializers.set(target.name, target)
+    nodes.push(
+      plainNode('Concat', [wait, target.name], `${later}.shape`, { axis: { type: 'int', value: 0 } }),
+      plainNode('Reshape', [name, `${later}.shape`], later)
+    )
+    values.set(later, { ...info, name: later })
+    values.set(`${later}.shape`, { name: `${later}.shape`, type: 'int64', shape: [info.shape.length] })
+    values.set(target.name, { name: target.name, type: 'int64', shape: target.shape })
+    delayed.set(name, later)
+    return later
+  }
 }
 
 /** int64[0] that exists only once `signal` does: put in front of a shape it changes nothing but when. */

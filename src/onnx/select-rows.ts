@@ -1,6 +1,6 @@
 import { type Shape, shapeSize } from '../tensor/schema.js'
 import { intConstant } from './constant.js'
-import type { Graph, Node, ValueInfo } from './graph.js'
+import type { Graph, Initializer, Node, ValueInfo } from './graph.js'
 import { plainNode } from './plain-node.js'
 import { pruneGraph, staticShape } from './rewrite.js'
 
@@ -167,44 +167,13 @@ function rowInputs(node: Node, rows: number, graph: Graph): readonly string[] {
   return rest.every((input) => shapeSize(shape(input).slice(0, -1)) === 1) ? whole : []
 }
 
+/** The graph with a selection made as far below as rows allow. */
 function hoist(graph: Graph, selection: Selection): Graph {
   const { node, rows, count } = selection
   const region = regionAbove(selection, graph)
   if (region.size === 1) return graph
-  const values = new Map(graph.values)
-  const initializers = new Map(graph.initializers)
-  const made = new Map<string, string>()
-  const nodes: Node[] = []
-  const constant = (name: string, list: readonly number[]): string => {
-    const initializer = intConstant(name, list)
-    initializers.set(name, initializer)
-    values.set(name, { name, type: 'int64', shape: initializer.shape })
-    return name
-  }
-  const gathered = new Set(Array.from(region).flatMap((each) => (each === node ? [] : each.outputs)))
-  const base = node.outputs[0] as string
-  const index = typeof selection.index === 'string' ? selection.index : constant(`${base}.rows`, [...selection.index])
-
-  /** A row input as [count, width]. */
-  const selected = (value: string): string => {
-    if (gathered.has(value)) return made.get(value) ?? value
-    const known = made.get(value)
-    if (known !== undefined) return known
-    const info = values.get(value) as ValueInfo
-    const width = info.shape.at(-1) as number
-    let matrix = value
-    if (info.shape.length !== 2) {
-      matrix = `${value}.matrix.${base}`
-      values.set(matrix, { ...info, name: matrix, shape: [rows, width] })
-      nodes.push(plainNode('Reshape', [value, constant(`${matrix}.shape`, [rows, width])], matrix))
-    }
-    const name = `${value}.selected.${base}`
-    values.set(name, { ...info, name, shape: [count, width] })
-    nodes.push({ ...plainNode('Gather', [matrix, index], name), attributes: { axis: { type: 'int', value: 0 } } })
-    made.set(value, name)
-    return name
-  }
-
+  const rewriting = startHoist(graph, selection, region)
+  const { nodes, values, initializers, made } = rewriting
   for (const each of graph.nodes) {
     if (!region.has(each)) {
       nodes.push(each)
@@ -212,42 +181,106 @@ function hoist(graph: Graph, selection: Selection): Graph {
     }
     const wanted = rowInputs(each, rows, graph)
     const [output = ''] = each.outputs
-    const info = graph.values.get(output) as ValueInfo
-    if (each === node)
-      nodes.push(restored(selected(wanted[0] as string), node, { constant, shape: info.shape as Shape }))
-    else if (each.op === 'Reshape') made.set(output, selected(wanted[0] as string))
+    const { shape, ...info } = graph.values.get(output) as ValueInfo
+    if (each === node) nodes.push(restored(selected(wanted[0] as string, rewriting), shape as Shape, rewriting))
+    else if (each.op === 'Reshape') made.set(output, selected(wanted[0] as string, rewriting))
     else {
-      const inputs = each.inputs.map((input) => (wanted.includes(input) ? selected(input) : flat(input, values)))
-      const attributes = LAST_AXIS.has(each.op)
-        ? { ...each.attributes, axis: { type: 'int', value: -1 } as const }
-        : each.attributes
-      nodes.push({ ...each, inputs, attributes })
-      values.set(output, { ...info, shape: [count, info.shape.at(-1) as number] })
+      nodes.push(onRows(each, wanted, rewriting))
+      values.set(output, { ...info, shape: [count, shape.at(-1) as number] })
       made.set(output, output)
     }
   }
   return pruneGraph({ ...graph, nodes, initializers, values })
+}
 
-  /** An operand that all rows share broadcasts from the right, so its leading ones do no harm on a matrix: rank 3 does. */
-  function flat(input: string, known: Map<string, ValueInfo>): string {
-    const info = known.get(input)
-    if (info === undefined || info.shape.length <= 2) return input
-    const name = `${input}.row.${base}`
-    const width = info.shape.at(-1) as number
-    if (!known.has(name)) {
-      known.set(name, { ...info, name, shape: [width] })
-      nodes.push(plainNode('Reshape', [input, constant(`${name}.shape`, [width])], name))
-    }
-    return name
+/** A graph that is being written anew, its selection further down. */
+interface Hoist {
+  readonly selection: Selection
+  readonly nodes: Node[]
+  readonly values: Map<string, ValueInfo>
+  readonly initializers: Map<string, Initializer>
+  /** What stands for a value, as [count, width]. */
+  readonly made: Map<string, string>
+  /** Results of the nodes that selected rows go through. */
+  readonly gathered: ReadonlySet<string>
+  /** The value that holds the indices of the rows. */
+  readonly index: string
+  /** Keeps new names apart from those of other selections. */
+  readonly base: string
+}
+
+function startHoist(graph: Graph, selection: Selection, region: ReadonlySet<Node>): Hoist {
+  const { node, index } = selection
+  const base = node.outputs[0] as string
+  const values = new Map(graph.values)
+  const initializers = new Map(graph.initializers)
+  return {
+    selection,
+    nodes: [],
+    values,
+    initializers,
+    made: new Map(),
+    gathered: new Set(Array.from(region).flatMap((each) => (each === node ? [] : each.outputs))),
+    index: typeof index === 'string' ? index : constant(`${base}.rows`, [...index], { values, initializers }),
+    base
   }
 }
 
-/** Under the name and in the shape that the Gather gave. */
-function restored(
-  value: string,
-  node: Node,
-  { constant, shape }: { constant: (name: string, list: readonly number[]) => string; shape: Shape }
-): Node {
-  const output = node.outputs[0] as string
-  return plainNode('Reshape', [value, constant(`${output}.shape`, shape)], output)
+function constant(
+  name: string,
+  list: readonly number[],
+  { values, initializers }: Pick<Hoist, 'values' | 'initializers'>
+): string {
+  const initializer = intConstant(name, list)
+  initializers.set(name, initializer)
+  values.set(name, { name, type: 'int64', shape: initializer.shape })
+  return name
 }
+
+/** A row input as [count, width]. */
+function selected(value: string, rewriting: Hoist): string {
+  const { selection, nodes, values, made, gathered, index, base } = rewriting
+  const { rows, count } = selection
+  const known = made.get(value)
+  if (gathered.has(value) || known !== undefined) return known ?? value
+  const info = values.get(value) as ValueInfo
+  const width = info.shape.at(-1) as number
+  let matrix = value
+  if (info.shape.length !== 2) {
+    matrix = `${value}.matrix.${base}`
+    values.set(matrix, { ...info, name: matrix, shape: [rows, width] })
+    nodes.push(plainNode('Reshape', [value, constant(`${matrix}.shape`, [rows, width], rewriting)], matrix))
+  }
+  const name = `${value}.selected.${base}`
+  values.set(name, { ...info, name, shape: [count, width] })
+  nodes.push({ ...plainNode('Gather', [matrix, index], name), attributes: { axis: { type: 'int', value: 0 } } })
+  made.set(value, name)
+  return name
+}
+
+/** An operand that all rows share broadcasts from the right, so its leading ones do no harm on a matrix: rank 3 does. */
+function flat(input: string, rewriting: Hoist): string {
+  const { nodes, values, base } = rewriting
+  const info = values.get(input)
+  if (info === undefined || info.shape.length <= 2) return input
+  const name = `${input}.row.${base}`
+  const width = info.shape.at(-1) as number
+  if (!values.has(name)) {
+    values.set(name, { ...info, name, shape: [width] })
+    nodes.push(plainNode('Reshape', [input, constant(`${name}.shape`, [width], rewriting)], name))
+  }
+  return name
+}
+
+/** The node on selected rows: what it wants by rows is selected, the rest is shared. */
+function onRows(node: Node, wanted: readonly string[], rewriting: Hoist): Node {
+  const inputs = node.inputs.map((input) =>
+    wanted.includes(input) ? selected(input, rewriting) : flat(input, rewriting)
+  )
+  if (!LAST_AXIS.has(node.op)) return { ...node, inputs }
+  return { ...node, inputs, attributes: { ...node.attributes, axis: { type: 'int', value: -1 } } }
+}
+
+/** Under the name and in the shape that the Gather gave. */
+const restored = (value: string, shape: Shape, rewriting: Hoist): Node =>
+  plainNode('Reshape', [value, constant(`${rewriting.base}.shape`, shape, rewriting)], rewriting.base)

@@ -142,14 +142,18 @@ function addTraffic(registry: Registry, { bytes, exchanges, refusals }: Status):
 
 const isBanned = ({ offence }: PeerStatus): boolean => offence?.bannedUntilMs !== undefined
 
-function addPeers(registry: Registry, { peers }: Status): void {
-  const banned = peers.filter(isBanned)
-  const shown = new Set(banned.slice(0, MAX_BANNED_SERIES))
+/** Peers that get series of their own: those turned away, then those exchanged with last. */
+function shownOf(peers: readonly PeerStatus[]): readonly PeerStatus[] {
+  const shown = new Set(peers.filter(isBanned).slice(0, MAX_BANNED_SERIES))
   for (const peer of [...peers].sort((a, b) => (b.lastExchangeAtMs ?? 0) - (a.lastExchangeAtMs ?? 0)))
     if (shown.size < MAX_PEER_SERIES) shown.add(peer)
-  const recent = [...shown]
-  const each = (value: (peer: (typeof recent)[number]) => number | undefined): Labelled =>
-    recent.flatMap((peer) => {
+  return [...shown]
+}
+
+function addPeers(registry: Registry, { peers }: Status): void {
+  const shown = shownOf(peers)
+  const each = (value: (peer: PeerStatus) => number | undefined): Labelled =>
+    shown.flatMap((peer) => {
       const measured = value(peer)
       return measured === undefined ? [] : [[{ peer: peer.peerId }, measured] as const]
     })
@@ -166,12 +170,12 @@ function addPeers(registry: Registry, { peers }: Status): void {
     'Distance to the peer at the last exchange',
     each(({ distance }) => distance)
   )
-  gauge(registry, 'peertune_peers_banned', 'Peers turned away now', banned.length)
+  gauge(registry, 'peertune_peers_banned', 'Peers turned away now', peers.filter(isBanned).length)
   gauge(
     registry,
     'peertune_peer_banned',
     'The peer is turned away, and the reason; always 1',
-    recent.filter(isBanned).map(({ peerId, offence }) => [{ peer: peerId, reason: offence?.code ?? '' }, 1] as const)
+    shown.filter(isBanned).map(({ peerId, offence }) => [{ peer: peerId, reason: offence?.code ?? '' }, 1] as const)
   )
   counter(
     registry,
@@ -201,7 +205,7 @@ function addPeers(registry: Registry, { peers }: Status): void {
     registry,
     'peertune_peer_refusals_by_reason_total',
     'Refused from the peer, by reason',
-    recent.flatMap(({ peerId, refusedFor = {} }) =>
+    shown.flatMap(({ peerId, refusedFor = {} }) =>
       Object.entries(refusedFor).map(([reason, count]) => [{ peer: peerId, reason }, count] as const)
     )
   )
