@@ -5,7 +5,7 @@ import { inspect as inspectCommand } from '../../src/cli/commands/inspect.js'
 import { exitCodeOf, failureText } from '../../src/cli/failure.js'
 import { modelSha256 } from '../../src/node/model-hash.js'
 import type { Graph, Initializer, Node } from '../../src/onnx/graph.js'
-import { type GraphProto, ModelProtoSchema, NodeProtoSchema } from '../../src/onnx/onnx_pb.js'
+import { type GraphProto, ModelProtoSchema, type NodeProto, NodeProtoSchema } from '../../src/onnx/onnx_pb.js'
 import { parseModel, readModel } from '../../src/onnx/read.js'
 import { writeModel } from '../../src/onnx/write.js'
 import { writeWithExternalData } from '../conformance/external-weights.js'
@@ -93,17 +93,18 @@ describe('a model that cannot be trained ends start and inspect with one sentenc
   it('weights beside it that are missing', async () => {
     const model = await writeExternal({})
     await rm(file('model.onnx.data'))
-    await expectRefusal(await inspect(model), /model\.onnx.*model\.onnx\.data cannot be/)
+    const pattern = /model\.onnx.*model\.onnx\.data cannot be/
+    await expectRefusal(await inspect(model), pattern)
+    await expectRefusal(await start(model), pattern)
   })
 
   it('weights beside it that are shorter than declared', async () => {
     const model = await writeExternal({})
     const bytes = await readFile(file('model.onnx.data'))
     await writeFile(file('model.onnx.data'), bytes.subarray(0, bytes.length - 4))
-    await expectRefusal(
-      await inspect(model),
-      /model\.onnx\.data: \S+: expected \d+ bytes from byte \d+ on, the file has \d+/
-    )
+    const pattern = /model\.onnx\.data: \S+: expected \d+ bytes from byte \d+ on, the file has \d+/
+    await expectRefusal(await inspect(model), pattern)
+    await expectRefusal(await start(model), pattern)
   })
 
   it('weights at an offset outside the file, or of another length than their shape', async () => {
@@ -115,10 +116,9 @@ describe('a model that cannot be trained ends start and inspect with one sentenc
 
   it('weights outside its folder', async () => {
     const model = await writeExternal({ location: '../../etc/passwd' })
-    await expectRefusal(
-      await inspect(model),
-      /model\.onnx: expected weights beside the model, got \.\.\/\.\.\/etc\/passwd/
-    )
+    const pattern = /model\.onnx: expected weights beside the model, got \.\.\/\.\.\/etc\/passwd/
+    await expectRefusal(await inspect(model), pattern)
+    await expectRefusal(await start(model), pattern)
   })
 
   it('a weight that is not a number', async () => {
@@ -165,12 +165,19 @@ describe('a model that cannot be trained ends start and inspect with one sentenc
     )
   })
 
-  it('a branch in the graph', async () => {
+  it.each([
+    ['a branch', 'If', 'then_branch'],
+    ['a loop', 'Loop', 'body']
+  ])('%s on the way to the logits', async (_, opType, name) => {
     const model = await writeProto(({ node }) => {
-      const attribute = [{ name: 'then_branch', type: GRAPH_ATTRIBUTE }]
-      node.push(create(NodeProtoSchema, { opType: 'If', name: '/branch', attribute }))
+      const last = node.find(({ output }) => output.includes('logits')) as NodeProto
+      last.output[0] = 'raw'
+      const attribute = [{ name, type: GRAPH_ATTRIBUTE }]
+      node.push(create(NodeProtoSchema, { opType, name: '/turn', input: ['raw'], output: ['logits'], attribute }))
     })
-    await expectRefusal(await inspect(model), /model\.onnx has .*then_branch.*If \/branch/)
+    const pattern = new RegExp(`model\\.onnx has .*${name}.*${opType} /turn`)
+    await expectRefusal(await inspect(model), pattern)
+    await expectRefusal(await start(model), pattern)
   })
 
   it('an operator without a derivative', async () => {
