@@ -229,18 +229,8 @@ function remember({ seen }: State, id: string): void {
 
 async function open(state: State, peer: PeerId, protocol: string, signal?: AbortSignal): Promise<Channel> {
   requireRunning(state)
-  const { world, self, options } = state
-  const key = `${peer} ${protocol}`
-  const limit = options.maxChannelsPerPeer ?? MAX_CHANNELS_PER_PEER
-  const other = world.find(peer)
-  if (other === undefined || !state.links.has(peer)) {
-    throw channelError('gossip/not-connected', peer, 'this peer is not connected')
-  }
-  if ((state.channels.get(key) ?? 0) >= limit) {
-    throw channelError('gossip/too-many-channels', peer, `${limit} channels of ${protocol} are open already`)
-  }
-  state.channels.set(key, (state.channels.get(key) ?? 0) + 1)
-  const leave = () => state.channels.set(key, (state.channels.get(key) ?? 1) - 1)
+  const other = linked(state, peer)
+  const leave = reserve(state, peer, protocol)
   try {
     await passTime(state)
     signal?.throwIfAborted()
@@ -253,6 +243,36 @@ async function open(state: State, peer: PeerId, protocol: string, signal?: Abort
     if (error instanceof PeertuneError) throw error
     throw channelError('gossip/open-failed', peer, `opening ${protocol} failed (${describeError(error)})`, error)
   }
+  return joinEnds(state, other, { peer, protocol, leave, ...(signal && { signal }) })
+}
+
+function linked({ world, links }: State, peer: PeerId): MemoryPeer {
+  const other = world.find(peer)
+  if (other !== undefined && links.has(peer)) return other
+  throw channelError('gossip/not-connected', peer, 'this peer is not connected')
+}
+
+/** Takes one of the channels that a peer may have of a protocol; the function returned gives it back. */
+function reserve({ channels, options }: State, peer: PeerId, protocol: string): () => void {
+  const key = `${peer} ${protocol}`
+  const limit = options.maxChannelsPerPeer ?? MAX_CHANNELS_PER_PEER
+  if ((channels.get(key) ?? 0) >= limit) {
+    throw channelError('gossip/too-many-channels', peer, `${limit} channels of ${protocol} are open already`)
+  }
+  channels.set(key, (channels.get(key) ?? 0) + 1)
+  return () => channels.set(key, (channels.get(key) ?? 1) - 1)
+}
+
+interface Opening {
+  readonly peer: PeerId
+  readonly protocol: string
+  readonly leave: () => void
+  readonly signal?: AbortSignal
+}
+
+/** The two ends of a channel; the other's is handed to its handler. */
+function joinEnds(state: State, other: MemoryPeer, { peer, protocol, leave, signal }: Opening): Channel {
+  const { world, self, options } = state
   const breakers = state.links.get(peer)
   const cutAfter = world.cutAfter(self, peer, protocol)
   const pair = createChannelPair({

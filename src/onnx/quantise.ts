@@ -100,36 +100,21 @@ function encode(
   const at = (row: number, column: number): number =>
     values[outFirst ? row * columns + column : column * rows + row] as number
   const perRow = Math.ceil(columns / blockSize)
-  const middle = 2 ** (bits - 1)
-  const packed = new Uint8Array((rows * perRow * blockSize * bits) / 8)
-  const scales = new Float32Array(rows * perRow)
-  let [error, power] = [0, 0]
-  for (let block = 0; block < rows * perRow; block++) {
-    const row = Math.floor(block / perRow)
-    const start = (block % perRow) * blockSize
-    const scale = scaleOf(blockOf(row, start, { at, columns, blockSize }), middle)
-    scales[block] = scale
-    for (let i = 0; i < blockSize; i++) {
-      const value = start + i < columns ? at(row, start + i) : 0
-      const code = scale === 0 ? middle : Math.min(2 * middle - 1, Math.max(0, Math.round(value / scale) + middle))
-      const place = block * blockSize + i
-      if (bits === 8) packed[place] = code
-      else packed[place >> 1] = (packed[place >> 1] as number) | (code << (4 * (place & 1)))
-      error += (scale * (code - middle) - value) ** 2
-      power += value ** 2
-    }
-  }
+  const blocks = packBlocks(rows * perRow, bits, {
+    blockSize,
+    valuesOf: (block) => blockOf(Math.floor(block / perRow), (block % perRow) * blockSize, { at, columns, blockSize })
+  })
   return {
     packed: {
       name: `${name}.packed`,
       type: 'uint8',
       shape: [rows, perRow, (blockSize * bits) / 8],
-      data: { kind: 'inline', bytes: packed }
+      data: { kind: 'inline', bytes: blocks.packed }
     },
-    scales: floatConstant(`${name}.scales`, scales, [rows * perRow]),
+    scales: floatConstant(`${name}.scales`, blocks.scales, [rows * perRow]),
     rows,
     columns,
-    relativeError: power === 0 ? 0 : Math.sqrt(error / power)
+    relativeError: blocks.relativeError
   }
 }
 
@@ -141,6 +126,35 @@ interface Reading {
 
 const blockOf = (row: number, start: number, { at, columns, blockSize }: Reading): number[] =>
   Array.from({ length: Math.min(blockSize, columns - start) }, (_, i) => at(row, start + i))
+
+interface Blocks {
+  readonly blockSize: number
+  /** The values of one; fewer than `blockSize` at the end of a row, where zeros follow. */
+  valuesOf(block: number): readonly number[]
+}
+
+/** Codes and scales of so many blocks, 4-bit codes two to a byte. */
+function packBlocks(count: number, bits: number, { blockSize, valuesOf }: Blocks) {
+  const middle = 2 ** (bits - 1)
+  const packed = new Uint8Array((count * blockSize * bits) / 8)
+  const scales = new Float32Array(count)
+  let [error, power] = [0, 0]
+  for (let block = 0; block < count; block++) {
+    const values = valuesOf(block)
+    const scale = scaleOf(values, middle)
+    scales[block] = scale
+    for (let i = 0; i < blockSize; i++) {
+      const value = values[i] ?? 0
+      const code = scale === 0 ? middle : Math.min(2 * middle - 1, Math.max(0, Math.round(value / scale) + middle))
+      const place = block * blockSize + i
+      if (bits === 8) packed[place] = code
+      else packed[place >> 1] = (packed[place >> 1] as number) | (code << (4 * (place & 1)))
+      error += (scale * (code - middle) - value) ** 2
+      power += value ** 2
+    }
+  }
+  return { packed, scales, relativeError: power === 0 ? 0 : Math.sqrt(error / power) }
+}
 
 /** The value farthest from zero gets code 0, so its scale carries the opposite sign. In float32, as it will be read. */
 function scaleOf(block: readonly number[], middle: number): number {
