@@ -1,7 +1,6 @@
 import { mkdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { refuseNonFinite } from '../onnx/check-weights.js'
-import type { Weight } from '../onnx/weight.js'
+import { refuseNonFinite, type StoredWeight } from '../onnx/check-weights.js'
 import { writePrivateFile } from './private-file.js'
 
 export interface CheckedModel {
@@ -20,7 +19,7 @@ const WORTH_REMEMBERING_BYTES = 32 * 2 ** 20
  * named by the model's hash: they are looked at once on a machine, not at every start.
  */
 export async function refuseNonFiniteOnce(
-  weights: Iterable<Weight>,
+  weights: Iterable<StoredWeight>,
   { sha256, weightsDir, externalDir }: CheckedModel
 ): Promise<void> {
   const all = [...weights]

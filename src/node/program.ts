@@ -12,6 +12,7 @@ import { groupQueries } from '../onnx/grouped-attention.js'
 import { largestExactCode } from '../onnx/int8-probe.js'
 import { computeInt8 } from '../onnx/int8-products.js'
 import { createInt8Store, type Int8Store } from '../onnx/int8-store.js'
+import { scalesOf } from '../onnx/quantised.js'
 import { readModel } from '../onnx/read.js'
 import { hoistRowSelections, selectOutputRows } from '../onnx/select-rows.js'
 import type { NamedWeights, Weight } from '../onnx/weight.js'
@@ -86,7 +87,8 @@ async function openBaseModel(
   const shared = await shareWeights(named.graph, { modelPath, sha256, cacheDir: weightsDir })
   const weights = relocate(named.weights, shared)
   const { graph, externalDir } = shared
-  await refuseNonFiniteOnce(weights.values(), { sha256, weightsDir, externalDir })
+  const stored = [...weights.values(), ...scalesOf(graph)]
+  await refuseNonFiniteOnce(stored, { sha256, weightsDir, externalDir })
   const base = { weights, graph, read: (weight: Weight['initializer']) => readWeight(weight, externalDir) }
   return { modelSha256: sha256, model: { graph, weights }, externalDir, base }
 }

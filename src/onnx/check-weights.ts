@@ -44,11 +44,13 @@ const HINT = 'keep the whole external data file in the folder of the .onnx file,
 const broken = (path: string, what: string): PeertuneError =>
   new PeertuneError('onnx/missing-weights', `${path}: ${what}`, { facts: { path }, hint: HINT })
 
+export type StoredWeight = Pick<Weight, 'name' | 'initializer'>
+
 /**
  * Throws `onnx/not-finite` for the first weight that holds an infinity or NaN: no gradient of it would be a number. Reads
  * every weight, 2 to 3 GB a second from the page cache.
  */
-export function refuseNonFinite(weights: Iterable<Weight>, externalDir: string): void {
+export function refuseNonFinite(weights: Iterable<StoredWeight>, externalDir: string): void {
   for (const { name, initializer } of weights) {
     if (initializer.type !== 'float32' && initializer.type !== 'float64') continue
     let before = 0

@@ -201,6 +201,14 @@ export const isDequantised = (node: Node | undefined, isConstant: (value: string
   node.domain === '' &&
   node.inputs.every((input) => input === '' || isConstant(input))
 
+/** What quantised constants are multiples of: a number there is as good as a number of the weight. */
+export const scalesOf = ({ nodes, initializers }: Graph): Pick<Weight, 'name' | 'initializer'>[] =>
+  nodes.flatMap(({ op, inputs, outputs, module }) => {
+    const initializer = initializers.get(inputs[1] ?? '')
+    if (op !== 'DequantizeLinear' || initializer === undefined) return []
+    return { name: `${module === undefined ? outputs[0] : `${module}.weight`}, scale`, initializer }
+  })
+
 /**
  * Makes one again of the copies of a DequantizeLinear that the runtime gives to every reader of a weight, under the name
  * that is in `names`.

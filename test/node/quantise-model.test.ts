@@ -1,13 +1,17 @@
 import { existsSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import type { Batch, BatchTensor } from '../../src/data/batch.js'
 import { openLocalTrainer } from '../../src/node/open-trainer.js'
+import { loadBaseModel } from '../../src/node/program.js'
 import { quantiseModel } from '../../src/node/quantise-model.js'
 import { adamw, createAdamW } from '../../src/train/adamw.js'
 import { canonicalise, nameModel } from '../../src/onnx/canonicalise.js'
+import type { Initializer } from '../../src/onnx/graph.js'
 import { readModel } from '../../src/onnx/read.js'
+import { writeModel } from '../../src/onnx/write.js'
 import { temporaryFolder } from './folder.js'
 
 const golden = fileURLToPath(new URL('../golden/conformance', import.meta.url))
@@ -86,5 +90,24 @@ describe('a quantised base', () => {
     const again = quantiseModel(out, { bits: 4, out: folder.at('again.onnx'), weightsDir: folder.root })
     await expect(again).rejects.toMatchObject({ code: 'config/nothing-to-quantise' })
     expect(existsSync(folder.at('again.onnx'))).toBe(false)
+  })
+
+  it('is refused where a scale is no number, by the weight that it belongs to', async () => {
+    const out = folder.at('damaged.onnx')
+    await quantiseModel(join(golden, 'llama-dynamo/model.onnx'), { bits: 4, out, weightsDir: folder.root })
+    const graph = await readModel(out)
+    const initializers = new Map(
+      Array.from(graph.initializers, ([name, constant]): [string, Initializer] => {
+        if (!/layers\.1\S*down_proj\S*\.scales$/.test(name) || constant.data.kind !== 'inline') return [name, constant]
+        const bytes = Uint8Array.from(constant.data.bytes)
+        new DataView(bytes.buffer).setFloat32(8, Number.POSITIVE_INFINITY, true)
+        return [name, { ...constant, data: { kind: 'inline', bytes } }]
+      })
+    )
+    await writeFile(out, writeModel({ ...graph, initializers }))
+    await expect(loadBaseModel(out, { weightsDir: folder.root })).rejects.toMatchObject({
+      code: 'onnx/not-finite',
+      message: expect.stringMatching(/damaged\.onnx: weight \S*layers\.1\S*down_proj\.weight, scale: .*got Infinity/)
+    })
   })
 })
