@@ -69,7 +69,7 @@ function optionsFrom(args: readonly string[]): Options {
   const task = flagValue('--task') ?? 'clouds'
   if (!Object.hasOwn(ATTACK_TASKS, task))
     throw new PeertuneError('config/bad-flag', `--task is one of ${Object.keys(ATTACK_TASKS).join(', ')}, got ${task}`)
-  const prefix = args.includes('--held-out') ? 'held-out' : 'bench'
+  const prefix = args.includes('--held-out') ? 'unseen' : 'bench'
   return {
     seeds: Array.from({ length: count }, (_, i) => `${prefix}-${i}`),
     task: task as AttackTaskName,

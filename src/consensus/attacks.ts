@@ -152,7 +152,7 @@ export const gradientAssembly =
     return lie
   }
 
-/** By name, with the strengths of their papers; numbered ones: other strengths, the last what hurts clipping most. */
+/** By name, with the strengths of their papers; numbered ones have another, 0.6 that which hurts the default most. */
 export const ATTACKS = {
   'sign-flip': signFlip(),
   'sign-flip-10': signFlip(10),
@@ -160,7 +160,7 @@ export const ATTACKS = {
   alie: alie(),
   'alie-10': alie(10),
   dissensus: dissensus(),
-  'dissensus-0.4': dissensus(0.4),
+  'dissensus-0.6': dissensus(0.6),
   gaussian: gaussianNoise(),
   mimic: mimic(),
   equivocation: equivocation()

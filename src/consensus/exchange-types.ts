@@ -76,6 +76,8 @@ export interface LocalView {
 export interface Terms {
   /** The longest difference we follow whole; absent: any. */
   readonly radius?: number
+  /** What `radius` would be were we not the odd one out. Not told to anybody. */
+  readonly usual?: number
   /** Our neighbours on the overlay; absent: pairs average. */
   readonly degree?: number
 }

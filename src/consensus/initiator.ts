@@ -51,7 +51,7 @@ export function* greet(turn: Turn, state: ExchangeState): Working<Step> {
     gamma: config.gamma,
     ...slotsField(config),
     ...(edge === undefined ? {} : { reference: edge.reference }),
-    ...terms
+    ...termsOf(terms)
   }
   const active: Session = { stage: 'greeting', link, peer, exchangeId, edge, terms }
   return [{ ...state, active, initiated: state.initiated + 1 }, [send(turn, hello)]]

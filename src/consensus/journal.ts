@@ -36,6 +36,8 @@ export interface Observation {
   readonly scale: number
   /** The partner was ready to follow us much less far than we are from it, and than we were ready to follow it. */
   readonly heldBack?: boolean
+  /** How far the partner was ready to follow us, where it said so. */
+  readonly radius?: number
   /** Exchanges behind the reference that was coded against; 0 for the common start. */
   readonly turns: number
 }

@@ -88,7 +88,7 @@ export function* accept(turn: Turn, state: ExchangeState, hello: HelloMessage): 
     payload: { sizeBytes: own.payload.length, sha256: own.sha256 },
     ...slotsField(config),
     ...(edge === undefined ? {} : { reference: edge.reference }),
-    ...terms
+    ...termsOf(terms)
   }
   return [{ ...state, active, journal }, [send(turn, message, own.payload)]]
 }

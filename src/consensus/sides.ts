@@ -121,10 +121,14 @@ export function mixSides(config: ExchangeConfig, pair: MixTask): Decoded<MixedSi
   if (!allFinite(increment)) return refused(reject('codec/not-finite', 'the increment overflows'))
   return decoded({
     increment,
-    observed: { ...apart, scale: mixed.scale, turns, ...(heldBack ? { heldBack } : {}) },
+    observed: { ...apart, scale: mixed.scale, turns, ...(heldBack ? { heldBack } : {}), ...radiusOf(pair) },
     leaves: { ...(outer && { outer: outer.next }), ...(keepsStates(config) ? { seen: partner } : {}) }
   })
 }
+
+/** What the partner said of how far it follows us. */
+const radiusOf = ({ partnerTerms: { radius } }: MixTask): Pick<Observation, 'radius'> =>
+  radius === undefined ? {} : { radius }
 
 function pairIncrement(config: ExchangeConfig, { own, partner, partnerWeight }: MixTask, scale: number): Float32Array {
   const { mix = pairwiseMean, weight: ownWeight, maxPull } = config

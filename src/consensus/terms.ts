@@ -1,6 +1,6 @@
 import type { ExchangeConfig, ExchangeState, LocalView, Terms } from './exchange-types.js'
 import { balanceRadius } from './mixing-acceptance.js'
-import { clipScale, holdsBack, type Pace, radiusOf } from './radius.js'
+import { announcedRadius, clipScale, holdsBack, type Pace, radiusOf } from './radius.js'
 
 export const paceOf = ({ localSteps = 1 }: ExchangeConfig, { step = 0 }: LocalView): Pace => ({ step, localSteps })
 
@@ -11,11 +11,11 @@ export const hasRadius = ({ clip, robust }: ExchangeConfig): boolean => clip !==
 export function ownTerms(config: ExchangeConfig, state: ExchangeState, view: LocalView, travelled: number): Terms {
   const { clip = Number.POSITIVE_INFINITY, robust } = config
   const { degree, progress = 0 } = view
-  const radius = (): number =>
-    robust?.rule === 'balance'
-      ? balanceRadius(robust, { travelled, progress })
-      : radiusOf(clip, state.distances, { ...paceOf(config, view), travelled })
-  return { ...(hasRadius(config) ? { radius: radius() } : {}), ...(degree === undefined ? {} : { degree }) }
+  const neighbours = degree === undefined ? {} : { degree }
+  if (!hasRadius(config)) return neighbours
+  if (robust?.rule === 'balance') return { radius: balanceRadius(robust, { travelled, progress }), ...neighbours }
+  const usual = radiusOf(clip, state.distances, { ...paceOf(config, view), travelled })
+  return { radius: announcedRadius(usual, state.distances), usual, ...neighbours }
 }
 
 /** The terms among a message's fields. */
@@ -45,7 +45,10 @@ export function agreedOn(config: ExchangeConfig, own: Terms, partner: Terms, dis
     : config.robust?.rule === 'balance'
       ? Number(distance <= radius)
       : clipScale(radius, distance)
-  return { scale: share * overlayStep(own, partner), heldBack: holdsBack(distance, own.radius, partner.radius) }
+  return {
+    scale: share * overlayStep(own, partner),
+    heldBack: holdsBack(distance, own.usual ?? own.radius, partner.radius)
+  }
 }
 
 /** 2 w_ij, at most 1; 1 where a side has no neighbours to speak of. */

@@ -221,7 +221,13 @@ describe('federation', () => {
       const args = ['federation', 'create', '--model', 'base.onnx', '--name', 'letters', ...flags, ...flags2]
       return (parse((await peertune(args)).stdout) as { mixing: Record<string, unknown> }).mixing
     }
-    expect(await mixing()).toMatchObject({ codec: 'topk-int4-edge', fraction: 0.25, gamma: 0.5, clip: 0.5 })
+    expect(await mixing()).toMatchObject({
+      codec: 'topk-int4-edge',
+      fraction: 0.25,
+      gamma: 0.5,
+      clip: 0.7,
+      maxPull: 0.5
+    })
     expect(await mixing('--peers', '17', '--fraction', '0.1')).toMatchObject({ codec: 'topk-int4-edge', fraction: 0.1 })
     expect(await mixing('--peers', '18')).toMatchObject({ codec: 'int8', gamma: 1 })
     expect(await mixing('--codec', 'float16')).toMatchObject({ codec: 'float16', gamma: 1 })

@@ -34,6 +34,12 @@ describe('a fifth of liars', () => {
     }
   )
 
+  it('lead nobody farther and farther away from the others', () => {
+    const alike = { peers: 16, attackers: 4, seed: 'bench-1', clip }
+    const { worst } = attackExperiment({ ...alike, lie: { claims: ATTACKS['alie-10'] } })
+    expect(worst).toBeGreaterThan(attackExperiment(alike).worst - 0.05)
+  })
+
   it('move nobody farther by claiming to have all the examples there are', () => {
     const lie = { claims: ATTACKS.dissensus }
     const heavy = { ...lie, examples: MAX_WEIGHT }

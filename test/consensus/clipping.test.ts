@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { productDistance } from '../../src/consensus/distance.js'
 import {
+  announcedRadius,
   clipScale,
   type Distances,
   growthOf,
@@ -28,12 +29,14 @@ const radius = (clip: number, distances: Distances, travelled: number, step = 30
   radiusOf(clip, distances, { step, localSteps: 10, travelled })
 
 describe('the radius', () => {
-  it('is the multiple of the lower median of the distances, and of the way from the start while few are known', () => {
+  it('is the multiple of the lower median of the distances, bounded by the way from the start while few are known', () => {
     expect(radius(2, met(), 3)).toBe(6)
     expect(radius(2, met(5), 3)).toBe(6)
-    expect(radius(2, met(5, 4), 3)).toBe(8)
-    expect(radius(1.5, met(5, 4, 1, 9), 3)).toBe(6)
-    expect(radius(1, met(5, 4, 9), 0.1)).toBe(5)
+    expect(radius(2, met(2, 1), 3)).toBe(4)
+    expect(radius(2, met(2, 1, 2.5), 3)).toBe(4)
+    expect(radius(1.5, met(5, 4, 1, 9), 3)).toBe(4.5)
+    expect(radius(1, met(5, 4, 9), 0.1)).toBe(4)
+    expect(radius(1, met(5, 4, 9, 8, 6, 7), 0.1)).toBe(6)
   })
 
   it('does not move past an honest distance while liars are in the minority', () => {
@@ -46,6 +49,27 @@ describe('the radius', () => {
         }
       )
     )
+  })
+
+  it('does not follow the first that are met, even if most of them lie', () => {
+    for (const first of [[1e6], [1e6, 1e6], [1.2, 1e6, 1e6]]) expect(radius(1, met(...first), 1.5)).toBeLessThan(1.6)
+  })
+
+  it('of the odd one out is at most twice what most partners are ready to follow it, by one vote of each', () => {
+    const told = (heldBack: boolean, ...radii: readonly (number | undefined)[]): Distances => {
+      const once = (distances: Distances) =>
+        radii.reduce<Distances>((sum, said, i) => {
+          const measured = { distance: 50, heldBack, ...(said === undefined ? {} : { radius: said }) }
+          return noteDistance(sum, `peer-${i}`, measured, pace)
+        }, distances)
+      return once(once({ ...noDistances, atStep: 30 }))
+    }
+    expect(announcedRadius(35, told(true, 1, 2, 3, 4, 5))).toBe(6)
+    expect(announcedRadius(35, told(true, 1, 2, 3, 1e9, 1e9))).toBe(6)
+    expect(announcedRadius(35, told(true, 20, 30, 40))).toBe(35)
+    expect(announcedRadius(35, told(true, undefined, undefined, undefined))).toBe(35)
+    expect(announcedRadius(35, told(false, 1, 2, 3, 4, 5))).toBe(35)
+    expect(announcedRadius(35, told(true, 1, 2))).toBe(35)
   })
 
   it('gives a partner one vote however often it calls, and forgets the one met longest ago', () => {
@@ -66,15 +90,15 @@ describe('the radius', () => {
   })
 
   it('grows with the rounds that were missed, up to the way from the start, and not by an ordinary one', () => {
-    const distances = met(1, 2, 3)
+    const distances = met(1, 2, 3, 4, 5)
     expect(growthOf(distances, { step: 50, localSteps: 10 })).toBe(1)
     expect(growthOf(distances, { step: 80, localSteps: 10 })).toBe(5)
-    expect(radius(0.5, distances, 100, 80)).toBe(5)
-    expect(radius(0.5, distances, 4, 80)).toBe(2)
+    expect(radius(0.5, distances, 100, 80)).toBe(7.5)
+    expect(radius(0.5, distances, 6, 80)).toBe(3)
     // The first exchange after the pause measures anew; what was measured before stays grown.
     const after = noteDistance(distances, 'peer-0', { distance: 7 }, { step: 80, localSteps: 10 })
-    expect(radius(0.5, after, 100, 80)).toBe(5)
-    expect(radius(0.5, noteDistance(after, 'peer-1', { distance: 7 }, { ...pace, step: 80 }), 100, 80)).toBe(3.5)
+    expect(radius(0.5, after, 100, 80)).toBe(7.5)
+    expect(radius(0.5, noteDistance(after, 'peer-2', { distance: 8 }, { ...pace, step: 80 }), 100, 80)).toBe(5)
   })
 
   it('knows the odd one out: most hold it back, and not only names met once', () => {
@@ -85,26 +109,26 @@ describe('the radius', () => {
     for (let i = 0; i < 9; i++) distances = noteDistance(distances, `new-${i}`, held, pace)
     expect(isOddOneOut(distances)).toBe(false)
     expect(isOddOneOut(noteDistance(distances, 'peer-2', held, pace))).toBe(true)
-    expect(holdsBack(10, 3, 1)).toBe(true)
-    expect(holdsBack(10, 1.5, 1)).toBe(false)
-    expect(holdsBack(1.5, 3, 1)).toBe(false)
-    expect(holdsBack(10, 3, undefined)).toBe(false)
+    expect(holdsBack(10, 5, 1)).toBe(true)
+    expect(holdsBack(10, 3, 1)).toBe(false)
+    expect(holdsBack(3, 5, 1)).toBe(false)
+    expect(holdsBack(10, 5, undefined)).toBe(false)
   })
 
   it('scales a longer difference to itself, and leaves a shorter one alone', () => {
     expect(clipScale(3, 2)).toBe(1)
     expect(clipScale(3, 4)).toBe(0.75)
-    expect(clipScale(3, 6)).toBe(0.5)
+    expect(clipScale(3, 4.5)).toBeCloseTo(2 / 3, 12)
     expect(clipScale(Infinity, 1e300)).toBe(1)
     expect(clipScale(0, 0)).toBe(1)
     expect(clipScale(0, 1)).toBe(0)
   })
 
   it('follows one far beyond it less the farther away it is, but never not at all', () => {
-    // 12 is 4 radii: a quarter of the way for standing on the radius, half of that for standing at twice two radii.
-    expect(clipScale(3, 12)).toBe(0.125)
-    const steps = [6, 12, 60, 6e6].map((distance) => distance * clipScale(3, distance))
-    expect(steps).toEqual([3, 1.5, expect.closeTo(0.3, 12), expect.closeTo(3e-6, 12)])
+    // 9 is 3 radii: a third of the way for standing on the radius, half of that for standing at twice one and a half.
+    expect(clipScale(3, 9)).toBeCloseTo(1 / 6, 12)
+    const steps = [4.5, 9, 45, 4.5e6].map((distance) => distance * clipScale(3, distance))
+    expect(steps.map((step) => step / 3)).toEqual([1, 0.5, 0.1, 1e-6].map((share) => expect.closeTo(share, 12)))
   })
 })
 
@@ -162,7 +186,7 @@ describe('an exchange that clips', () => {
       starts: [reference, away(10, 'b'), away(10, 'c'), away(10, 'd')],
       clip: 2
     })
-    for (const partner of [1, 2, 3, 1, 2, 3]) {
+    for (const partner of [1, 2, 3, 1, 2, 3, 1, 2, 3]) {
       network.initiate(0, partner)
       network.drain()
     }
@@ -174,7 +198,7 @@ describe('an exchange that clips', () => {
     const network = machineNetwork({
       weights: [1, 1],
       reference,
-      starts: [away(1, 'a'), away(3, 'b')],
+      starts: [away(1, 'a'), away(5, 'b')],
       clip: 1,
       measure
     })
@@ -183,7 +207,7 @@ describe('an exchange that clips', () => {
     expect(observed.map(({ distance, scale }) => [distance, scale])).toEqual(
       observed.map(() => [observed[0]!.distance, observed[0]!.scale])
     )
-    // One has come a third of the way of the other, and would follow it no farther than that.
+    // One has come a fifth of the way of the other, and would follow it no farther than that.
     expect(observed.map(({ heldBack = false }) => heldBack).toSorted()).toEqual([false, true])
     expect(observed[0]!.crossTerm).toBeGreaterThan(0)
     expect(observed[0]!.scale).toBeLessThan(1)

@@ -31,7 +31,15 @@ const manifest = (codec: FederationManifest['mixing']['codec']): FederationManif
   model: { sha256: 'ab'.repeat(32) },
   task: { kind: 'causal-lm' },
   peft: { method: 'lora', rank: 4, alpha: 8, targets: ['q_proj'], head: [], seed: 's' },
-  mixing: { localSteps: 4, codec, gamma: defaultGamma(codec), clip: 0.5, settleExchanges: 1, isolationFactor: 10 }
+  mixing: {
+    localSteps: 4,
+    codec,
+    gamma: defaultGamma(codec),
+    clip: 0.5,
+    maxPull: 0.5,
+    settleExchanges: 1,
+    isolationFactor: 10
+  }
 })
 
 function vector(...seed: (string | number)[]): Float32Array {
