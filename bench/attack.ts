@@ -33,11 +33,11 @@ const scaled = (pattern: number) => (honest: Uint8Array) => {
 }
 
 /** Everything of the issue, on every task; gradient assembly needs factors. */
-function liesOf(task: AttackTaskName): Readonly<Record<string, Lie | undefined>> {
+function liesOf(task: AttackTaskName): Readonly<Record<string, Lie>> {
   const { pairs } = ATTACK_TASKS[task]('')
   const claimed = Object.entries(ATTACKS).map(([name, claims]) => [name, { claims }] as const)
   return {
-    none: undefined,
+    none: {},
     ...Object.fromEntries(claimed),
     'label-flip': { flipsLabels: true },
     nan: { payload: scaled(0x7e00) },
@@ -55,7 +55,7 @@ interface Options {
   readonly seeds: readonly string[]
   readonly task: AttackTaskName
   readonly rules: readonly string[]
-  readonly attacks: readonly (readonly [string, Lie | undefined])[]
+  readonly attacks: readonly (readonly [string, Lie])[]
 }
 
 function optionsFrom(args: readonly string[]): Options {
@@ -97,7 +97,7 @@ type Cell = Omit<Row, 'lost'>
 function measure(options: Options, [attack, lie]: Options['attacks'][number], rule: string, dirichlet?: number): Cell {
   const results = options.seeds.map((seed) => {
     const init: ExperimentInit = { task: options.task, peers: PEERS, attackers: ATTACKERS, seed, ...DEFENCES[rule] }
-    return attackExperiment({ ...init, ...(lie && { lie }), ...(dirichlet === undefined ? {} : { dirichlet }) })
+    return attackExperiment({ ...init, lie, ...(dirichlet === undefined ? {} : { dirichlet }) })
   })
   return {
     attack,
@@ -121,7 +121,7 @@ export function run(args: readonly string[]): Promise<object> {
       `\n${options.task}, ${dirichlet === undefined ? 'labels alike' : `labels by Dirichlet ${dirichlet}`}: accuracy in %, (lost)`
     )
     console.log(`${'attack'.padEnd(18)}${options.rules.map((rule) => rule.padStart(16)).join('')}`)
-    const baseline = measure(options, ['none', undefined], MEAN, dirichlet).accuracy
+    const baseline = measure(options, ['none', {}], MEAN, dirichlet).accuracy
     for (const attack of options.attacks) {
       const cells = options.rules.map((rule) => {
         const row = measure(options, attack, rule, dirichlet)
