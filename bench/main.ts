@@ -30,6 +30,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   sparse: () => import('./sparse.js'),
   step: () => import('./step.js'),
   'event-loop': () => import('./event-loop.js'),
+  'text-loop': () => import('./text-loop.js'),
   'first-step': () => import('./first-step.js'),
   fuzz: () => import('./fuzz.js')
 }

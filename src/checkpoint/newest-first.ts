@@ -49,20 +49,27 @@ function named({ code, message, facts, hint }: PeertuneError, name: string): Pee
   })
 }
 
-/** The rule of `CheckpointStore.save`: one write at a time, and at most one state, the newest, that waits. */
+/**
+ * The rule of `CheckpointStore.save`: one write at a time, and at most one state, the newest, that waits. `write` keeps nothing of
+ * its state once it has settled.
+ */
 export function createSaver(write: (state: NodeState) => Promise<void>): (state: NodeState) => Promise<void> {
   let running: Promise<void> | undefined
   let next: { state: NodeState; readonly saved: Promise<void> } | undefined
+  /** The copy that was last written. */
+  let spare: NodeState | undefined
 
   const begin = (state: NodeState): Promise<void> => {
     const saved = write(state).finally(() => {
+      spare = state
       if (running === saved) running = undefined
     })
     running = saved
     return saved
   }
   return (state) => {
-    const copy = copyState(state)
+    const copy = copyState(state, spare)
+    spare = undefined
     // Asked first: between the end of one write and the start of the next, nothing runs but one still waits.
     if (next !== undefined) {
       next.state = copy

@@ -36,12 +36,22 @@ export interface NodeState {
 /** What a checkpoint must be of to be of use. */
 export type CheckpointIdentity = Pick<NodeState, 'federationHash' | 'schemaHash'>
 
-/** The state at this moment: the vectors are copies, the rest is immutable. */
-export const copyState = (state: NodeState): NodeState => ({
+/**
+ * The state at this moment: the vectors are copies, the rest is immutable. The three large ones lie in the memory of `spare`,
+ * a copy that nobody needs any more, where they fit: new memory takes five times as long as old, 150 ms instead of
+ * 30 for 20 million parameters.
+ */
+export const copyState = (state: NodeState, spare?: NodeState): NodeState => ({
   ...state,
-  parameters: state.parameters.slice(),
-  adam: { ...state.adam, m: state.adam.m.slice(), v: state.adam.v.slice() },
+  parameters: copyInto(spare?.parameters, state.parameters),
+  adam: { ...state.adam, m: copyInto(spare?.adam.m, state.adam.m), v: copyInto(spare?.adam.v, state.adam.v) },
   inDoubt: Object.fromEntries(Object.entries(state.inDoubt).map(([id, vector]) => [id, vector.slice()])),
   rng: structuredClone(state.rng),
   journal: structuredClone(state.journal)
 })
+
+function copyInto(spare: Float32Array | undefined, vector: Float32Array): Float32Array {
+  if (spare?.length !== vector.length) return vector.slice()
+  spare.set(vector)
+  return spare
+}

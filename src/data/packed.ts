@@ -9,8 +9,9 @@ import { createSpool, type Spool } from './spool.js'
 import { checkLength } from './text.js'
 import type { Tokenizer } from './tokenizer.js'
 
-/** Rows tokenised between two turns of the event loop: some milliseconds. */
+/** Rows, and characters of them, tokenised between two turns of the event loop: some milliseconds. */
 const ROWS_A_TURN = 64
+const CHARACTERS_A_TURN = 2048
 /** Bytes of one token id in the spool. */
 const ID_BYTES = 4
 
@@ -51,10 +52,14 @@ async function pack(rows: Rows, { column, tokenizer, length, options }: PackRequ
   const { bos, eos } = tokenizer
   const stride = checkLength(length) - (bos === undefined ? 0 : 1)
   const begin = spool.size
+  let characters = 0
   for (let i = 0; i < rows.length; i++) {
-    spool.append(bytesOf(tokenizer.encode(textOf(rows.at(i), column))))
+    const text = textOf(rows.at(i), column)
+    characters += text.length
+    spool.append(bytesOf(tokenizer.encode(text)))
     if (eos !== undefined) spool.append(bytesOf(Int32Array.of(eos)))
-    if (i % ROWS_A_TURN < ROWS_A_TURN - 1) continue
+    if (i % ROWS_A_TURN < ROWS_A_TURN - 1 && characters < CHARACTERS_A_TURN) continue
+    characters = 0
     options.signal?.throwIfAborted()
     options.onProgress?.({ file: 'tokens', bytes: i + 1, totalBytes: rows.length, rows: i + 1 })
     await nextTurn()

@@ -50,7 +50,7 @@ async function readSource(spec: FileSpec, { task, model, options }: Need): Promi
       return readIdxPair(spec, task, model)
     case 'text':
       if (task.kind !== 'causal-lm') throw wrongTask(spec, task, 'causal-lm')
-      return readTextFile(spec, model)
+      return readTextFile(spec, model, options)
     case 'images':
       if (task.kind !== 'image-classification') throw wrongTask(spec, task, 'image-classification')
       return readImages(spec, task, model, options)

@@ -4,12 +4,17 @@ import { IGNORED_LABEL } from './batch.js'
 import { causalCollator, type Example, type ModelInputs, tokenInputsOf } from './collate.js'
 import type { DatasetParts } from './dataset.js'
 import { emptyFile, statFile } from './files.js'
+import type { OpenOptions } from './progress.js'
 import type { SpeakerSplit, TextSpec } from './spec.js'
 import { speakersOfPeer, splitSpeakers } from './speakers.js'
+import { type FlatText, packTextElsewhere } from './text-off-thread.js'
 import { openTokenizer, type Tokenizer } from './tokenizer.js'
 
 /** Bytes of one text file: it is read whole, and its tokens take about as much again. */
 const MAX_TEXT_BYTES = 256 * 1024 * 1024
+
+/** Bytes of a text that is tokenised where it is asked for: some 10 ms. */
+const MAX_BYTES_HERE = 2048
 
 /** The part of a text that is held out: one sequence in ten, at least one. */
 const HELD_OUT_TENTH = 10
@@ -24,14 +29,16 @@ export interface PackedText {
  * A text file as a causal language-modelling dataset. With a speaker split, held-out sequences are those of all
  * speakers. Throws `data/no-file`, `data/empty`, `data/file-too-large`, `data/bad-split`, and the tokenizer's errors.
  */
-export async function readTextFile(spec: TextSpec, model: ModelInputs): Promise<DatasetParts> {
+export async function readTextFile(
+  spec: TextSpec,
+  model: ModelInputs,
+  { signal }: OpenOptions = {}
+): Promise<DatasetParts> {
   const inputs = tokenInputsOf(model)
-  const tokenizer = await openTokenizer(spec.tokenizer)
-  const text = await readText(spec.path)
-  const { training, heldOut } =
-    spec.split === undefined
-      ? packParts([text], [0], tokenizer, spec.sequenceLength)
-      : packSpeakers(text, spec.split, tokenizer, spec.sequenceLength)
+  const { size } = await statFile(spec.path)
+  const flat = await (size > MAX_BYTES_HERE ? packTextElsewhere(spec, signal) : packTextFile(spec))
+  const training = sequencesIn(flat.training, spec.sequenceLength)
+  const heldOut = sequencesIn(flat.heldOut, spec.sequenceLength)
   if (training.length === 0)
     throw new PeertuneError('data/empty', `${spec.path} holds no training sequence of ${spec.sequenceLength} tokens`, {
       facts: { file: spec.path, sequenceLength: spec.sequenceLength, heldOut: heldOut.length },
@@ -39,6 +46,29 @@ export async function readTextFile(spec: TextSpec, model: ModelInputs): Promise<
     })
   return { training, heldOut, seed: spec.seed, collate: causalCollator(inputs, spec.sequenceLength) }
 }
+
+/** All that reading a text costs. Throws as `readTextFile` does. */
+export async function packTextFile({ path, tokenizer: file, split, sequenceLength }: TextSpec): Promise<FlatText> {
+  const tokenizer = await openTokenizer(file)
+  const text = await readText(path)
+  const { training, heldOut } =
+    split === undefined
+      ? packParts([text], [0], tokenizer, sequenceLength)
+      : packSpeakers(text, split, tokenizer, sequenceLength)
+  return { training: flattened(training, sequenceLength), heldOut: flattened(heldOut, sequenceLength) }
+}
+
+function flattened(sequences: readonly Example[], length: number): Int32Array<ArrayBuffer> {
+  const flat = new Int32Array(sequences.length * length)
+  for (const [i, { values }] of sequences.entries()) flat.set(values as Int32Array, i * length)
+  return flat
+}
+
+const sequencesIn = (flat: Int32Array, length: number): readonly Example[] =>
+  Array.from({ length: flat.length / length }, (_, i) => ({
+    values: flat.subarray(i * length, (i + 1) * length),
+    label: IGNORED_LABEL
+  }))
 
 /** The sequences of one peer of a play: trained on its own speakers, evaluated on everybody's held-out tenth. */
 export function packSpeakers(play: string, split: SpeakerSplit, tokenizer: Tokenizer, length: number): PackedText {

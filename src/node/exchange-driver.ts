@@ -60,6 +60,8 @@ interface Running {
   lastStep: Promise<void>
   /** A step is being taken elsewhere. */
   stepping: boolean
+  /** Where such a step finds the parameters it began with: shared memory that is used again, since new memory takes long. */
+  snapshot: Float32Array | undefined
 }
 
 /**
@@ -109,7 +111,8 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
     state: initialExchangeState(init.journal),
     stopping: undefined,
     lastStep: Promise.resolve(),
-    stepping: false
+    stepping: false,
+    snapshot: undefined
   }
 
   return {
@@ -153,13 +156,13 @@ function dispatch(driver: Running, event: ExchangeEvent): MaybeLater {
 
 async function stepElsewhere(driver: Running, tasks: ExchangeTasks, event: ExchangeEvent): Promise<void> {
   const { holder, phase, place } = driver.components
-  let snapshot: Float32Array | undefined
+  let taken: Float32Array | undefined
   const view: LocalView = {
     ...place?.(),
     // Local steps go on meanwhile, so what is coded is a copy; most steps need none.
     get parameters() {
-      snapshot ??= sharedCopy(holder.parameters())
-      return snapshot
+      taken ??= snapshotOf(driver, holder.parameters())
+      return taken
     },
     phase: phase()
   }
@@ -172,6 +175,13 @@ async function stepElsewhere(driver: Running, tasks: ExchangeTasks, event: Excha
   } finally {
     driver.stepping = false
   }
+}
+
+/** One step at a time, and nothing of it is kept behind its end. */
+function snapshotOf(driver: Running, parameters: Float32Array): Float32Array {
+  if (driver.snapshot?.length === parameters.length) driver.snapshot.set(parameters)
+  else driver.snapshot = sharedCopy(parameters)
+  return driver.snapshot
 }
 
 /** In one tick: the new state, and all that goes with it. */

@@ -1,6 +1,6 @@
 import '../base/polyfill.js'
 import { parentPort, workerData } from 'node:worker_threads'
-import { isPeertuneError } from '../base/errors.js'
+import { failureOf } from '../base/thread-failure.js'
 import type { Side } from '../consensus/exchange-types.js'
 import type { MixedSides } from '../consensus/sides.js'
 import { type ExchangeTask, perform, type TaskResults } from '../consensus/tasks.js'
@@ -8,7 +8,6 @@ import {
   type ExchangeTasksInit,
   shareable,
   taskConfig,
-  type TaskFailure,
   type TaskReply,
   type TaskRequest,
   wholeBuffers
@@ -40,12 +39,6 @@ function parcel(task: ExchangeTask['task'], result: TaskResults[keyof TaskResult
     return { result, handedOver: mixed.ok ? wholeBuffers((mixed.value as MixedSides).increment) : [] }
   }
   return { result, handedOver: [] }
-}
-
-function failureOf(error: unknown): TaskFailure {
-  const message = error instanceof Error ? error.message : String(error)
-  const stack = error instanceof Error && error.stack !== undefined ? { stack: error.stack } : {}
-  return isPeertuneError(error) ? { message, code: error.code, facts: error.facts, ...stack } : { message, ...stack }
 }
 
 const config = taskConfig(workerData as ExchangeTasksInit)

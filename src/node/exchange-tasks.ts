@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads'
-import { type ErrorFacts, PeertuneError } from '../base/errors.js'
+import { PeertuneError } from '../base/errors.js'
 import type { FederationManifest } from '../base/federation.js'
+import { errorOf, type ThreadFailure } from '../base/thread-failure.js'
 import type { ExchangeConfig } from '../consensus/exchange-types.js'
 import type { ExchangeTask, TaskResults } from '../consensus/tasks.js'
 import type { ParameterSchema } from '../tensor/schema.js'
@@ -51,23 +52,7 @@ export interface TaskRequest {
 
 export type TaskReply =
   | { readonly id: number; readonly result: TaskResults[keyof TaskResults] }
-  | { readonly id: number; readonly failure: TaskFailure }
-
-/** An error as it crosses from thread to thread. */
-export interface TaskFailure {
-  readonly message: string
-  /** Absent for errors that are not ours. */
-  readonly code?: string
-  readonly facts?: ErrorFacts
-  readonly stack?: string
-}
-
-function errorOf({ message, code, facts, stack }: TaskFailure): Error {
-  const cause = stack === undefined ? {} : { cause: `in the exchange thread: ${stack}` }
-  return code === undefined
-    ? new Error(message, cause)
-    : new PeertuneError(code, message, { facts: facts ?? {}, ...cause })
-}
+  | { readonly id: number; readonly failure: ThreadFailure }
 
 /** `entry`: the built file of the thread, `entryUrl('node/exchange-tasks-main.js')`. The thread starts with the first task. */
 export function startExchangeTasks(entry: URL, init: ExchangeTasksInit): ExchangeTasks {
@@ -86,7 +71,7 @@ export function startExchangeTasks(entry: URL, init: ExchangeTasksInit): Exchang
     worker.on('message', (reply: TaskReply) => {
       const one = waiting.get(reply.id)
       waiting.delete(reply.id)
-      if ('failure' in reply) one?.reject(errorOf(reply.failure))
+      if ('failure' in reply) one?.reject(errorOf(reply.failure, 'the exchange thread'))
       else one?.resolve(reply.result)
     })
     worker.on('error', lost)

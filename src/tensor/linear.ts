@@ -19,7 +19,10 @@ export function axpy(alpha: number, x: Float32Array, y: Float32Array): void {
 }
 
 /** y <- y + x, in place. Throws `tensor/length-mismatch`. */
-export const addInto = (x: Float32Array, y: Float32Array): void => axpy(1, x, y)
+export function addInto(x: Float32Array, y: Float32Array): void {
+  requireSameLength('addInto', x, y)
+  for (let i = 0; i < x.length; i++) y[i] = y[i]! + x[i]!
+}
 
 /** a - b, a new vector. Throws `tensor/length-mismatch`. */
 export function subtract(a: Float32Array, b: Float32Array): Float32Array {

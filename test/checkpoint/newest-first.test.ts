@@ -9,9 +9,12 @@ describe('createSaver', () => {
       fc.asyncProperty(fc.scheduler(), fc.integer({ min: 1, max: 8 }), async (scheduler, count) => {
         const written: number[] = []
         let writing = 0
-        const save = createSaver(async ({ step }) => {
+        const save = createSaver(async ({ step, parameters, adam }) => {
           expect(++writing).toBe(1)
           await scheduler.schedule(Promise.resolve())
+          // The memory of a state that was written is used again, that of one being written is not.
+          const { parameters: expected, adam: moments } = stateAt(step)
+          expect([parameters, adam.m, adam.v]).toEqual([expected, moments.m, moments.v])
           written.push(step)
           writing--
         })

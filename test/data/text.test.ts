@@ -77,6 +77,38 @@ describe('a text file', () => {
     expect([...batch!.labels.data.slice(12)]).toEqual(Array(4).fill(-100))
   })
 
+  it('is read on a thread of its own where it is long: the same sequences, and a loop that turns meanwhile', async () => {
+    const long = await spec(text(60_000), { sequenceLength: 16 })
+    let turns = 0
+    let ended = false
+    const spin = (async () => {
+      for (; !ended; turns++) await new Promise(setImmediate)
+    })()
+    const data = await openDataset(long, LM, llama)
+    ended = true
+    await spin
+    // Tokenised here, it would leave the loop a turn for each file and no more.
+    expect(turns).toBeGreaterThan(1000)
+    const tokenizer = await openTokenizer(long.tokenizer)
+    const pieces = packTokens(tokenizer.encode(text(60_000)), tokenizer.bos, 16)
+    expect(data.size).toBe(pieces.length - Math.floor(pieces.length / 10))
+    const held = [...data.evaluation(7)].flatMap((batch) => [...batch.inputs.input_ids!.data])
+    const expected = pieces.slice(0, Math.floor(pieces.length / 10)).flatMap(({ values }) => [...values])
+    expect(held.slice(0, expected.length)).toEqual(expected)
+  })
+
+  it('says what is wrong with a long one, and gives it up when asked to', async () => {
+    const tokenizer = await temporaryFile('{}', 'tokenizer.json')
+    await expect(openDataset(await spec(text(9000), { tokenizer }), LM, llama)).rejects.toMatchObject({
+      code: 'data/bad-tokenizer',
+      facts: { file: tokenizer }
+    })
+    const leaving = new AbortController()
+    const opening = openDataset(await spec(text(200_000)), LM, llama, { signal: leaving.signal })
+    leaving.abort(new Error('leaving'))
+    await expect(opening).rejects.toThrow('leaving')
+  })
+
   it('says what is wrong with it', async () => {
     const open = async (wrong: TextSpec) => openDataset(wrong, LM, llama)
     await expect(open(await spec(''))).rejects.toMatchObject({ code: 'data/empty' })
