@@ -17,7 +17,8 @@ export async function openLocalTrainer(spec: TrainerSpec, options: LoadOptions =
   const device = await chooseDevice(spec.device, { probe: probeOnce })
   const open = async (arithmetic: Arithmetic, microBatch?: number): Promise<Trainer> => {
     const load = { ...options, activationCacheMb, arithmetic, ...(memoryMb !== undefined && { memoryMb }) }
-    const { buildProgram, ...model } = await loadTrainableModel(spec, load)
+    const { buildProgram, refuseUntrainable, ...model } = await loadTrainableModel(spec, load)
+    await refuseUntrainable()
     return createLocalTrainer({
       description: { ...model, device },
       buildProgram,

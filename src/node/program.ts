@@ -5,6 +5,7 @@ import { attachEvaluation, attachLoss, LABELS, logitsOf } from '../autodiff/loss
 import { recomputeWithin } from '../autodiff/recompute.js'
 import { splitFrozen } from '../autodiff/split-frozen.js'
 import { attachRegressionEvaluation, attachSquaredError } from '../autodiff/squared-error.js'
+import { isPeertuneError } from '../base/errors.js'
 import { canonicalise, nameModel } from '../onnx/canonicalise.js'
 import { checkExternalData } from '../onnx/check-weights.js'
 import type { Graph } from '../onnx/graph.js'
@@ -22,7 +23,8 @@ import { openMasks } from '../peft/mask-file.js'
 import type { BaseModel, PeftMethod } from '../peft/method.js'
 import { type BuildProgram, LABEL_ROWS, type Program, type ProgramKind } from '../train/program.js'
 import type { Arithmetic, TrainerSpec } from '../train/trainer.js'
-import { checkDeclaredLabels, checkLabels } from './check-labels.js'
+import { checkLabels } from './check-labels.js'
+import { smallBatch } from './concrete-inputs.js'
 import { refuseNonFiniteOnce } from './finite-record.js'
 import { namingModel } from './model-errors.js'
 import { modelSha256 } from './model-hash.js'
@@ -36,6 +38,11 @@ export interface TrainableModel {
   /** The exported model's own inputs. */
   readonly inputs: Graph['inputs']
   readonly buildProgram: BuildProgram
+  /**
+   * Makes the graph of a small batch. Throws what any other batch would run into, too: `autodiff/no-rule` for an operator
+   * without a derivative between an adapter and the loss, `config/labels-do-not-fit` and the like.
+   */
+  refuseUntrainable(): Promise<void>
 }
 
 export interface LoadOptions {
@@ -114,8 +121,7 @@ export type AdaptedSpec = Pick<TrainerSpec, 'modelPath' | 'task' | 'peft' | 'mas
 export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions = {}): Promise<TrainableModel> {
   const { modelSha256, ...parts } = await loadAdaptedModel(spec, options)
   const { schema, initial } = parts.method
-  const { modelPath, task, peft } = spec
-  await namingModel(modelPath, () => checkDeclaredLabels(task, parts, peft))
+  const { modelPath, task } = spec
   const int8 = options.arithmetic === 'int8' ? await openInt8({ modelSha256, ...parts }, options) : undefined
   return {
     modelSha256,
@@ -123,8 +129,19 @@ export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions
     initial,
     inputs: parts.model.graph.inputs,
     buildProgram: (kind, shapes) =>
-      namingModel(modelPath, () => build(kind, shapes, { parts, task, ...(int8 && { int8 }), ...options }))
+      namingModel(modelPath, () => build(kind, shapes, { parts, task, ...(int8 && { int8 }), ...options })),
+    refuseUntrainable: () =>
+      namingModel(modelPath, async () => {
+        await build('train', smallBatch(task, parts.model.graph), { parts, task }).catch(throwIfOfAnyBatch)
+      })
   }
+}
+
+/** What has nothing to do with the size of a batch. */
+const OF_ANY_BATCH = ['autodiff/no-rule', 'autodiff/no-logits', 'autodiff/not-scalar', 'config/labels-do-not-fit']
+
+function throwIfOfAnyBatch(error: unknown): void {
+  if (!isPeertuneError(error) || OF_ANY_BATCH.includes(error.code)) throw error
 }
 
 const openInt8 = async (

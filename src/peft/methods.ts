@@ -172,7 +172,7 @@ export function adaptersOf(spec: PeftSpec, base: BaseModel): Adapter[] {
   return create(spec, context)
 }
 
-export const headsOf = (spec: PeftSpec): readonly string[] => (spec.method === 'full' ? [] : spec.head)
+const headsOf = (spec: PeftSpec): readonly string[] => (spec.method === 'full' ? [] : spec.head)
 
 /** The heads of all methods, each once. */
 export function headAdapters(specs: readonly PeftSpec[], base: BaseModel, task: TaskSpec): Adapter[] {
