@@ -1,6 +1,6 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { NodeProcess } from '../scripts/testnet/node-process.js'
 import { systemClock } from '../src/base/clock.js'
@@ -21,14 +21,14 @@ const SENTENCE = 'The quick brown fox jumps over the lazy dog. '
  */
 export async function run(args: readonly string[]): Promise<object> {
   const options = {
-    tokenizer: { type: 'string', default: '../shared/models/stories260k/tokenizer.json' },
+    tokenizer: { type: 'string', default: 'test/data/golden/bytelevel/tokenizer.json' },
     threads: { type: 'string', default: '2' },
     runs: { type: 'string', default: '5' }
   } as const
   const { tokenizer, threads, runs } = parseArgs({ args: [...args], options }).values
   const folder = await mkdtemp(join(tmpdir(), 'peertune-first-step-'))
   try {
-    const config = await writeConfig(folder, { tokenizer, threads: Number(threads) })
+    const config = await writeConfig(folder, { tokenizer: resolve(tokenizer), threads: Number(threads) })
     const taken: { readonly beginsMs: number; readonly endsMs: number }[] = []
     for (let i = 0; i < Number(runs); i++) {
       await rm(join(folder, 'data'), { recursive: true, force: true })

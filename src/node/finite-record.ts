@@ -1,7 +1,6 @@
-import { mkdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { refuseNonFinite, type StoredWeight } from '../onnx/check-weights.js'
-import { writePrivateFile } from './private-file.js'
+import { onceOnMachine } from './once-on-machine.js'
 
 export interface CheckedModel {
   /** SHA-256 (hex) of the model whose weights these are. */
@@ -25,19 +24,6 @@ export async function refuseNonFiniteOnce(
   const all = [...weights]
   const bytes = all.reduce((sum, { initializer: { data } }) => sum + (data.kind === 'inline' ? 0 : data.length), 0)
   const record = bytes < WORTH_REMEMBERING_BYTES ? undefined : join(weightsDir, `${sha256}.finite`)
-  if (record !== undefined && (await exists(record))) return
-  refuseNonFinite(all, externalDir)
-  if (record !== undefined) await remember(record, weightsDir)
+  const check = async () => refuseNonFinite(all, externalDir)
+  await (record === undefined ? check() : onceOnMachine(record, check))
 }
-
-const exists = (file: string): Promise<boolean> =>
-  stat(file).then(
-    () => true,
-    () => false
-  )
-
-/** A cache that cannot be written costs time and nothing else. */
-const remember = (record: string, weightsDir: string): Promise<void> =>
-  mkdir(weightsDir, { recursive: true })
-    .then(() => writePrivateFile(record, ''))
-    .catch(() => undefined)

@@ -5,6 +5,7 @@ import { attachEvaluation, attachLoss, LABELS, logitsOf } from '../autodiff/loss
 import { recomputeWithin } from '../autodiff/recompute.js'
 import { splitFrozen } from '../autodiff/split-frozen.js'
 import { attachRegressionEvaluation, attachSquaredError } from '../autodiff/squared-error.js'
+import { canonicalJson, sha256Hex } from '../base/bytes.js'
 import { isPeertuneError } from '../base/errors.js'
 import { canonicalise, nameModel } from '../onnx/canonicalise.js'
 import { checkExternalData } from '../onnx/check-weights.js'
@@ -28,6 +29,8 @@ import { smallBatch } from './concrete-inputs.js'
 import { refuseNonFiniteOnce } from './finite-record.js'
 import { namingModel } from './model-errors.js'
 import { modelSha256 } from './model-hash.js'
+import { onceOnMachine } from './once-on-machine.js'
+import { packageVersion } from './version.js'
 
 /** A base model with a federation's PEFT method on it, ready to make graphs for any shape of batch. */
 export interface TrainableModel {
@@ -121,7 +124,7 @@ export type AdaptedSpec = Pick<TrainerSpec, 'modelPath' | 'task' | 'peft' | 'mas
 export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions = {}): Promise<TrainableModel> {
   const { modelSha256, ...parts } = await loadAdaptedModel(spec, options)
   const { schema, initial } = parts.method
-  const { modelPath, task } = spec
+  const { modelPath, task, peft } = spec
   const int8 = options.arithmetic === 'int8' ? await openInt8({ modelSha256, ...parts }, options) : undefined
   return {
     modelSha256,
@@ -130,10 +133,15 @@ export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions
     inputs: parts.model.graph.inputs,
     buildProgram: (kind, shapes) =>
       namingModel(modelPath, () => build(kind, shapes, { parts, task, ...(int8 && { int8 }), ...options })),
-    refuseUntrainable: () =>
-      namingModel(modelPath, async () => {
-        await build('train', smallBatch(task, parts.model.graph), { parts, task }).catch(throwIfOfAnyBatch)
-      })
+    refuseUntrainable: () => {
+      const { weightsDir = defaultWeightsDir() } = options
+      const what = sha256Hex(canonicalJson([task, peft, packageVersion()])).slice(0, 16)
+      return namingModel(modelPath, () =>
+        onceOnMachine(join(weightsDir, `${modelSha256}.trains-${what}`), async () => {
+          await build('train', smallBatch(task, parts.model.graph), { parts, task }).catch(throwIfOfAnyBatch)
+        })
+      )
+    }
   }
 }
 
