@@ -34,12 +34,16 @@ export interface CourseScene extends Pick<CatchUpScene, 'localSteps' | 'othersKn
   readonly exchangedAtMs: readonly number[]
 }
 
-/** Why it is time to look, if it is; before the first exchange it always is, until one is settled in. */
+/**
+ * Why it is time to look, if it is; until one is settled in it always is, whoever has exchanged with us meanwhile: a
+ * newcomer that was asked first would otherwise stay far behind, and what one partner says is not what several say.
+ */
 export function dueCatchUp(course: CatchUpCourse, scene: CourseScene): CatchUpReason | undefined {
   const { rounds, othersKnown, nowMs, localSteps, oddOneOut } = scene
-  const { step, lastExchangeStep, exchanges, phase } = rounds
+  const { step, lastExchangeStep, phase, exchanges } = rounds
   if (phase === 'done' || !othersKnown) return undefined
-  if (exchanges === 0) return course.settledIn ? undefined : 'newcomer'
+  if (!course.settledIn) return 'newcomer'
+  if (exchanges === 0) return undefined
   return catchUpReason({
     step,
     lastExchangeStep,
@@ -57,6 +61,12 @@ const lastExchangeAtMs = ({ savedAtMs }: CatchUpCourse, { exchangedAtMs, nowMs }
 
 export const looked = (course: CatchUpCourse, nowMs: number): CatchUpCourse => ({ ...course, triedAtMs: nowMs })
 
+/** After a look at states: who has moved is no newcomer any more, and who has found too few for long looks no longer. */
+export const settled = (course: CatchUpCourse, outcome: 'moved' | 'stayed', nowMs: number): CatchUpCourse =>
+  outcome === 'moved' || isLongEnough(course, nowMs) ? { ...course, settledIn: true } : course
+
+const isLongEnough = ({ startedAtMs }: CatchUpCourse, nowMs: number): boolean => nowMs - startedAtMs >= GATHER_MS
+
 export interface PlacesHeard {
   readonly nowMs: number
   readonly step: number
@@ -71,9 +81,10 @@ export function placesHeard(
   course: CatchUpCourse,
   { nowMs, asked, steps, ...own }: PlacesHeard
 ): readonly [CatchUpCourse, 'stay' | 'gather' | 'ask'] {
-  const behind = isBehind(own, steps)
-  const settledIn = !behind || asked >= CATCH_UP_QUORUM || nowMs - course.startedAtMs >= GATHER_MS
-  return [{ ...course, settledIn }, !behind ? 'stay' : settledIn ? 'ask' : 'gather']
+  // Where nobody has answered nothing is known yet: the answers may have been lost.
+  if (steps.length === 0 && !isLongEnough(course, nowMs)) return [course, 'gather']
+  if (!isBehind(own, steps)) return [{ ...course, settledIn: true }, 'stay']
+  return [course, asked >= CATCH_UP_QUORUM || isLongEnough(course, nowMs) ? 'ask' : 'gather']
 }
 
 /** Between two states there is no majority: of three and more asked, three must answer; of fewer, all. */

@@ -8,7 +8,8 @@ import {
   enoughStates,
   GATHER_RETRY_MS,
   looked,
-  placesHeard
+  placesHeard,
+  settled
 } from '../consensus/catch-up-course.js'
 import { euclidean } from '../consensus/distance.js'
 import type { ExchangeConfig } from '../consensus/exchange-types.js'
@@ -84,7 +85,9 @@ export function createCatchUp(parts: CatchUpParts): CatchUp {
       if (then !== 'ask') return 'stayed'
     }
     const states = await askSeveral(parts, asked)
-    if (!enoughStates(asked.length, states.length)) {
+    const outcome = enoughStates(asked.length, states.length) ? 'moved' : 'stayed'
+    course = settled(course, outcome, clock.now())
+    if (outcome === 'stayed') {
       log.info({ reason, asked: asked.length, states: states.length }, 'too few states to catch up by')
       return 'stayed'
     }

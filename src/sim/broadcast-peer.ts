@@ -12,6 +12,7 @@ import { createTalk, type Talk } from './broadcast-talk.js'
 import { createSimBroadcastLog, type SimBroadcastLog } from './broadcast-log.js'
 import { createDisk, type Logged, type SimDisk } from './disk.js'
 import { drawn } from './draws.js'
+import { isMortal, joinsAt } from './fates.js'
 import { nameOf } from './exchanger.js'
 import type { PeerIndex } from './network.js'
 import { type BroadcastWorld, crash, insightOf, type SimPeer, type World } from './peer-state.js'
@@ -55,9 +56,9 @@ interface Inner {
 export function createBroadcastPeer(world: World, index: PeerIndex, parameters: Float32Array): SimPeer {
   const { scenario, clock, workload } = world
   if (!isBroadcasting(world)) throw new PeertuneError('sim/no-broadcast', 'this world does not broadcast')
-  const { stepMs, crashesPerMinute, syncMs, exchangeLog } = scenario.peer
+  const { stepMs, syncMs, exchangeLog } = scenario.peer
   const attack = attackOf(scenario, index)
-  const writing = { clock, syncMs, keeps: crashesPerMinute > 0 }
+  const writing = { clock, syncMs, keeps: isMortal(scenario) }
   const inner: Inner = {
     world,
     index,
@@ -194,9 +195,9 @@ function publish(inner: Inner, life: Life): void {
     return
   }
   life.published++
-  const { checkpointEvery, crashesPerMinute } = world.scenario.peer
+  const { checkpointEvery } = world.scenario.peer
   if (life.published % Math.max(1, checkpointEvery) !== 0) return
-  if (checkpointEvery > 0 && crashesPerMinute > 0) save(inner, life)
+  if (checkpointEvery > 0) save(inner, life)
   fold(inner, life)
 }
 
@@ -212,7 +213,8 @@ function save({ disk, parameters, index }: Inner, { broadcaster, learner, step }
 /** After every checkpoint is a good time to add old updates up. */
 function fold({ world, index, log }: Inner, { broadcaster, talk }: Life): void {
   const { maxHeldBytes } = world.scenario.broadcast
-  const known = world.neighbours(index).map(nameOf)
+  const begun = (peer: PeerIndex): boolean => joinsAt(world.scenario, peer) <= world.clock.now()
+  const known = world.neighbours(index).filter(begun).map(nameOf)
   if (!foldSurplus(broadcaster, { ...talk.others(), known, self: nameOf(index), maxHeldBytes })) return
   world.observer.note(index, 'folds')
   world.observer.count('fold')

@@ -104,7 +104,7 @@ function open(inner: Inner, to: PeerIndex, asked: Asked = {}): void {
   const { world, peer } = inner.parts
   const busy = asked.confirm === undefined && [...inner.links.values()].some(({ partner }) => partner === to)
   if (busy || inner.links.size >= MAX_LINKS) return asked.done?.(undefined)
-  world.network.open(peer, to, (link) => {
+  world.network.open({ from: peer, to, protocol: 'mixing' }, (link) => {
     if (inner.stopped) return
     if (link === undefined) return asked.done?.(undefined)
     say(inner, link, converse(inner, link, to, asked).begin())

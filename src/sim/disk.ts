@@ -22,6 +22,8 @@ export interface SimCheckpoint extends Logged {
   readonly learner: LearnerState | undefined
   /** Exchanges in the parameters, for the ledger. */
   readonly exchanges: number
+  /** By the peer's own clock; absent at the beginning. */
+  readonly savedAtMs: number | undefined
 }
 
 export const BEGINNING: SimCheckpoint = {
@@ -31,7 +33,8 @@ export const BEGINNING: SimCheckpoint = {
   moved: undefined,
   learner: undefined,
   logged: 0,
-  exchanges: 0
+  exchanges: 0,
+  savedAtMs: undefined
 }
 
 /** What survives a crash: the last checkpoint and the log entries since, as far as they were safe by then. */

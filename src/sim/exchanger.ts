@@ -5,7 +5,7 @@ import type { ExchangeMessage, Phase } from '../codec/messages.js'
 import { payloadOf } from '../codec/messages.js'
 import { type PayloadBound, payloadAssembler, payloadChunks } from '../codec/payload.js'
 import { decodeExchangeMessage } from '../codec/wire.js'
-import { initialExchangeState, stepExchange } from '../consensus/exchange.js'
+import { elsewhere, initialExchangeState, stepExchange } from '../consensus/exchange.js'
 import type {
   ExchangeConfig,
   ExchangeEffect,
@@ -59,6 +59,8 @@ export interface Exchanger {
   /** Tries an exchange; calls back once, unless the peer crashes. */
   attempt(to: PeerIndex, done: (result: AttemptResult) => void): void
   state(): ExchangeState
+  /** The parameters have gone elsewhere by other means than steps and exchanges. */
+  moved(): void
   opened(link: LinkId, from: PeerIndex): void
   received(link: LinkId, frame: Frame): void
   ended(link: LinkId): void
@@ -103,6 +105,9 @@ export function createExchanger(parts: ExchangerParts): Exchanger {
   return {
     attempt: (to, done) => attempt(inner, to, done),
     state: () => inner.state,
+    moved() {
+      inner.state = elsewhere(inner.state)
+    },
     opened(link, from) {
       if (inner.links.size >= MAX_LINKS) return network.close(link, peer)
       begin(inner, link, from)
@@ -156,7 +161,7 @@ function end(inner: Inner, id: LinkId): void {
 function attempt(inner: Inner, to: PeerIndex, done: (result: AttemptResult) => void): void {
   const { network, peer } = inner.parts
   if (inner.state.active !== undefined || inner.links.size >= MAX_LINKS) return done('busy')
-  network.open(peer, to, (link) => {
+  network.open({ from: peer, to, protocol: 'mixing' }, (link) => {
     if (inner.stopped) return
     if (link === undefined) return done('failed')
     const begun = begin(inner, link, to)

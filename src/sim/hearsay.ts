@@ -3,6 +3,7 @@ import type { Phase } from '../codec/messages.js'
 import { nextSequence } from '../consensus/announcement.js'
 import { hear, judge, phaseOf, present } from '../consensus/peers.js'
 import type { Surroundings } from '../consensus/rounds.js'
+import { joinsAt } from './fates.js'
 import { indexOf } from './exchanger.js'
 import type { PeerIndex } from './network.js'
 import { inDoubt, type Inner, type Life, nowOf } from './peer-state.js'
@@ -51,7 +52,8 @@ export function surroundings(inner: Inner, life: Life): Surroundings {
 
 /** Peers present: all we know, or those heard of lately. */
 function others(inner: Inner, life: Life, known: readonly PeerIndex[]): readonly PeerIndex[] {
-  if (inner.world.scenario.peer.announceMs === 0) return known
+  const { scenario, clock } = inner.world
+  if (scenario.peer.announceMs === 0) return known.filter((peer) => joinsAt(scenario, peer) <= clock.now())
   return present(life.table, nowOf(inner)).map(indexOf)
 }
 

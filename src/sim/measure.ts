@@ -46,7 +46,8 @@ export async function measure(
   }
 }
 
-function meanOf(peers: readonly SimPeer[]): Float64Array {
+/** Weighted mean of the parameters, float64[size]. */
+export function meanOf(peers: readonly SimPeer[]): Float64Array {
   const total = peers.reduce((sum, { weight }) => sum + weight, 0)
   const mean = new Float64Array(peers[0]!.parameters.length)
   for (const { parameters, weight } of peers) {

@@ -1,6 +1,8 @@
+import type { CatchUpReason } from '../consensus/catch-up.js'
 import { type AttemptResult, choosePartner, noteAttempt } from '../consensus/partner.js'
 import { nextMove, stepTaken, suits, waited } from '../consensus/rounds.js'
 import { indexOf } from './exchanger.js'
+import { isMortal } from './fates.js'
 import { phaseAt, surroundings } from './hearsay.js'
 import { inDoubt, type Inner, type Life, noteMoved, nowOf, setRounds } from './peer-state.js'
 import type { Learner } from './workload-types.js'
@@ -52,16 +54,20 @@ function stepped(inner: Inner, life: Life): void {
 function afterMove(inner: Inner, life: Life): void {
   const { waitedMs, peersKnown } = surroundings(inner, life)
   setRounds(inner, life, waited(life.rounds, { waitedMs, peersKnown }, inner.world.rounds))
-  save(inner, life)
+  maybeSave(inner, life)
   move(inner, life)
 }
 
 /** Saves when enough exchanges have been made since the last time. */
+function maybeSave(inner: Inner, life: Life): void {
+  const { checkpointEvery } = inner.world.scenario.peer
+  if (checkpointEvery === 0) return
+  if (Math.abs(life.rounds.exchanges - inner.savedExchanges) >= checkpointEvery) save(inner, life)
+}
+
 function save(inner: Inner, life: Life): void {
   const { world, disk, parameters, applied, moved } = inner
-  const { checkpointEvery, crashesPerMinute } = world.scenario.peer
-  if (checkpointEvery === 0 || crashesPerMinute === 0) return
-  if (Math.abs(life.rounds.exchanges - inner.savedExchanges) < checkpointEvery) return
+  if (!isMortal(world.scenario)) return
   inner.savedExchanges = life.rounds.exchanges
   disk.save({
     parameters: parameters.slice(),
@@ -69,7 +75,8 @@ function save(inner: Inner, life: Life): void {
     rounds: life.rounds,
     moved: moved?.slice(),
     learner: life.learner.state(),
-    exchanges: applied.length
+    exchanges: applied.length,
+    savedAtMs: nowOf(inner)
   })
 }
 
@@ -86,6 +93,8 @@ function tryExchange(
     else later(inner, life, IDLE_MS)
   }
   if (life.exchanger.state().active !== undefined) return ended('busy')
+  const reason = doubtsOnly ? undefined : life.catchUp?.due(life)
+  if (reason !== undefined) return catchUp(inner, life, reason, ended)
   const partner = nextPartner(inner, life, doubtsOnly)
   if (partner === undefined) return ended('nobody')
   life.attempting = true
@@ -96,6 +105,16 @@ function tryExchange(
     if (result !== 'committed')
       life.partners = noteAttempt(life.partners, partner, result, { nowMs: nowOf(inner), rng: life.rng })
     ended(result)
+  })
+}
+
+/** In the place of an exchange, as in the daemon. */
+function catchUp(inner: Inner, life: Life, reason: CatchUpReason, ended: (result: 'nobody') => void): void {
+  life.attempting = true
+  life.catchUp?.run(life, reason, (outcome) => {
+    // What it did is in no exchange log: without a checkpoint a crash would lose it.
+    if (outcome === 'moved') save(inner, life)
+    ended('nobody')
   })
 }
 

@@ -13,14 +13,23 @@ export interface Frame {
   readonly payload?: Uint8Array
 }
 
+/** What a link is for, as a stream's protocol says it. */
+export type Protocol = 'mixing' | 'state'
+
 /** What a peer hears of the network. */
 export interface NetworkEnd {
   /** Somebody has opened a link to us. */
-  opened(link: LinkId, from: PeerIndex): void
+  opened(link: LinkId, from: PeerIndex, protocol: Protocol): void
   received(link: LinkId, frame: Frame): void
   /** Closed by the other end, or broken. */
   ended(link: LinkId): void
   announced(from: PeerIndex, bytes: Uint8Array): void
+}
+
+export interface LinkEnds {
+  readonly from: PeerIndex
+  readonly to: PeerIndex
+  readonly protocol: Protocol
 }
 
 /** Counters of fixed shape. */
@@ -39,7 +48,7 @@ export interface SimNetwork {
   /** The peer is gone with all its links. The others hear it from each link, or from its silence. */
   detach(peer: PeerIndex): void
   /** Calls back with a link, or with nothing when there was no answer. */
-  open(from: PeerIndex, to: PeerIndex, done: (link: LinkId | undefined) => void): void
+  open(ends: LinkEnds, done: (link: LinkId | undefined) => void): void
   send(link: LinkId, from: PeerIndex, frame: Frame): void
   /** Behind everything that `from` has sent. */
   close(link: LinkId, from: PeerIndex): void
@@ -102,7 +111,7 @@ export function createNetwork(scenario: Scenario, clock: VirtualClock): SimNetwo
   return {
     attach: (peer, end) => void inner.ends.set(peer, end),
     detach: (peer) => detach(inner, peer),
-    open: (from, to, done) => open(inner, from, to, done),
+    open: (ends, done) => open(inner, ends, done),
     send: (id, from, frame) => send(inner, id, from, frame),
     close: (id, from) => send(inner, id, from, undefined),
     announce: (from, to, bytes) => announce(inner, from, to, bytes),
@@ -136,7 +145,7 @@ function latencyOf({ scenario }: Inner, a: PeerIndex, b: PeerIndex): number {
 const delayOf = ({ rng, scenario }: Inner, latencyMs: number): number =>
   latencyMs * (1 + scenario.network.jitter * rng.uniform())
 
-function open(inner: Inner, from: PeerIndex, to: PeerIndex, done: (link: LinkId | undefined) => void): void {
+function open(inner: Inner, { from, to, protocol }: LinkEnds, done: (link: LinkId | undefined) => void): void {
   const { clock, scenario, ends, links, stats } = inner
   const latencyMs = latencyOf(inner, from, to)
   const caller = ends.get(from)
@@ -159,7 +168,7 @@ function open(inner: Inner, from: PeerIndex, to: PeerIndex, done: (link: LinkId 
       inFlight: 0
     })
     stats.links++
-    answerer.opened(id, from)
+    answerer.opened(id, from, protocol)
     done(id)
   })
 }

@@ -1,6 +1,7 @@
 import type { Rng } from '../base/rng.js'
 import type { Broadcaster } from '../consensus/broadcaster.js'
 import type { BroadcastConfig } from '../consensus/broadcast-types.js'
+import type { CatchUpReason } from '../consensus/catch-up.js'
 import type { ExchangeConfig, ExchangeState } from '../consensus/exchange-types.js'
 import type { ExchangeRole, InDoubt } from '../consensus/journal.js'
 import type { PartnerState } from '../consensus/partner.js'
@@ -14,6 +15,7 @@ import type { Insight } from './lies.js'
 import type { PeerIndex, SimNetwork } from './network.js'
 import type { Observer } from './observer.js'
 import type { Scenario } from './scenario.js'
+import type { States } from './states.js'
 import type { VirtualClock } from './virtual-clock.js'
 import type { Learner, Workload } from './workload-types.js'
 
@@ -67,9 +69,20 @@ export interface SimPeer {
   broadcaster?(): Broadcaster | undefined
 }
 
+/** The daemon's catch-up: brings a peer that has fallen behind to where the others are. */
+export interface SimCatchUp {
+  /** Why it is time to look, if it is. */
+  due(life: Life): CatchUpReason | undefined
+  /** Looks, and moves where we are behind; calls back once, unless the peer crashes. */
+  run(life: Life, reason: CatchUpReason, done: (outcome: 'moved' | 'stayed') => void): void
+}
+
 /** From start or restart to crash. */
 export interface Life {
   readonly exchanger: Exchanger
+  readonly states: States
+  /** Absent where nobody catches up. */
+  readonly catchUp: SimCatchUp | undefined
   readonly learner: Learner
   readonly rng: Rng
   rounds: RoundsState

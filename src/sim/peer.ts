@@ -7,10 +7,13 @@ import { exchangeMade, type RoundsState } from '../consensus/rounds.js'
 import { addInto, norm2 } from '../tensor/linear.js'
 import { attackOf, createTamper } from './attackers.js'
 import { BEGINNING, createDisk } from './disk.js'
+import { createSimCatchUp } from './catch-up.js'
 import { drawn } from './draws.js'
 import { aliasOf, createExchanger, type Exchanger, indexOf } from './exchanger.js'
+import { isMortal } from './fates.js'
 import { announce, heard } from './hearsay.js'
 import { move } from './moves.js'
+import { createStates, type States } from './states.js'
 import type { NetworkEnd, PeerIndex } from './network.js'
 import {
   crash,
@@ -27,7 +30,7 @@ import {
 export function createPeer(world: World, index: PeerIndex, parameters: Float32Array): SimPeer {
   const { scenario, clock, workload } = world
   const rng = seededRng(scenario.seed, 'peer', index)
-  const { stepMs, clockSkew, crashesPerMinute, syncMs, exchangeLog } = scenario.peer
+  const { stepMs, clockSkew, syncMs, exchangeLog } = scenario.peer
   const attack = attackOf(scenario, index)
   const skew = clockSkew * (2 * rng.uniform() - 1)
   const inner: Inner = {
@@ -37,7 +40,7 @@ export function createPeer(world: World, index: PeerIndex, parameters: Float32Ar
     parameters,
     tamper:
       attack === undefined ? undefined : createTamper({ attack, scenario, peer: index, insight: insightOf(world) }),
-    disk: createDisk({ clock, syncMs, keeps: crashesPerMinute > 0, logs: exchangeLog, beginning: BEGINNING }),
+    disk: createDisk({ clock, syncMs, keeps: isMortal(scenario), logs: exchangeLog, beginning: BEGINNING }),
     stepMs: drawn(rng, stepMs),
     offsetMs: 60_000 * (1 + skew),
     speed: 1 + skew,
@@ -57,7 +60,11 @@ export function createPeer(world: World, index: PeerIndex, parameters: Float32Ar
     weight: inner.weight,
     parameters,
     start: () => restart(inner),
-    crash: () => crash(inner, ({ exchanger }) => exchanger.stop()),
+    crash: () =>
+      crash(inner, ({ exchanger, states }) => {
+        exchanger.stop()
+        states.stop()
+      }),
     restart: () => restart(inner),
     running: () => inner.life !== undefined,
     finish() {
@@ -83,6 +90,9 @@ function restart(inner: Inner): void {
   let rounds = startingRounds(checkpoint.rounds, world)
   const life: Life = {
     exchanger: createExchangerOf(inner, journal),
+    states: createStatesOf(inner),
+    // Where peers only mix, everybody's start is part of the answer.
+    catchUp: scenario.peer.catchUp && workload.trains ? createSimCatchUp(inner, checkpoint.savedAtMs) : undefined,
     learner: workload.learner(index, parameters, checkpoint.learner),
     rng: seededRng(scenario.seed, 'life', index, inner.lives),
     rounds,
@@ -144,6 +154,23 @@ function createExchangerOf(inner: Inner, journal: Journal): Exchanger {
   })
 }
 
+function createStatesOf(inner: Inner): States {
+  const { world, index, weight, parameters, tamper, lives } = inner
+  const { clock, network, observer, scenario, names } = world
+  return createStates({
+    peer: index,
+    names,
+    clock,
+    network,
+    observer,
+    config: { ...world.config, weight: tamper?.weight ?? weight, incarnation: `${scenario.seed} ${index} ${lives}` },
+    timeoutMs: scenario.network.frameTimeoutMs,
+    parameters,
+    place: () => ({ phase: inner.life?.rounds.phase ?? 'training', step: inner.life?.rounds.step ?? 0 }),
+    tamper
+  })
+}
+
 /** The ledger is of honest peers: what an attacker does with its half is its own affair. */
 function keepBooks(inner: Inner, { exchangeId, role, increment, peer }: Omit<ReplayedExchange, 'partnerPhase'>): void {
   const { world, index, weight, tamper, applied, hostile, parameters } = inner
@@ -159,11 +186,16 @@ function keepBooks(inner: Inner, { exchangeId, role, increment, peer }: Omit<Rep
 }
 
 function endOf(inner: Inner, life: Life): NetworkEnd {
-  const { exchanger } = life
+  const { exchanger, states } = life
   return {
-    opened: exchanger.opened,
-    received: exchanger.received,
-    ended: exchanger.ended,
+    opened: (link, from, protocol) => (protocol === 'state' ? states : exchanger).opened(link, from),
+    received(link, frame) {
+      if (!states.received(link, frame)) exchanger.received(link, frame)
+    },
+    ended(link) {
+      states.ended(link)
+      exchanger.ended(link)
+    },
     announced: (from, bytes) => heard(inner, life, from, bytes)
   }
 }

@@ -29,7 +29,7 @@ export function randomScenario(seed: string): Scenario {
   const codec = oneOf(rng, CODECS)
   // From a source of its own, so that what else a seed draws stays what it was.
   const rules = seededRng(seed, 'random-rules')
-  return readScenario({
+  const scenario = readScenario({
     name: 'random',
     seed,
     peers,
@@ -74,6 +74,49 @@ export function randomScenario(seed: string): Scenario {
     })),
     attackers: randomAttackers(seed, { peers, trains, broadcast: false })
   })
+  return readScenario(withFates(scenario))
+}
+
+/** Peers that come late, and peers that are away, in a quarter of the scenarios each; in one of sixteen for an hour. */
+function withFates(base: Scenario): Scenario {
+  const rng = seededRng(base.seed, 'random-fates')
+  const scenario = rng.integer(16) === 0 ? stretched(base) : base
+  const { peers, durationMs, attackers } = scenario
+  const honest = peers - attackers.reduce((sum, { count }) => sum + count, 0)
+  const atMs = (): number => 1 + rng.integer(Math.floor(0.7 * durationMs))
+  const joiners =
+    honest > 2 && rng.integer(4) === 0 ? [{ count: 1 + rng.integer(Math.max(1, (honest - 2) >> 1)), atMs: atMs() }] : []
+  const [away, from, forMs] = [rng.integer(4) === 0, atMs(), rng.integer(Math.floor(0.3 * durationMs))]
+  const hour = { count: 1, atMs: Math.floor(0.1 * durationMs), forMs: AWAY_MS }
+  const absences = scenario !== base ? [hour] : away ? [{ count: 1, atMs: from, forMs }] : []
+  return { ...scenario, joiners, absences }
+}
+
+/** An hour, and the length of a life in which somebody is away for so long. */
+const AWAY_MS = 3_600_000
+const LONG_LIFE_MS = 4_500_000
+
+/** The same life in slow motion, without an end of training: nobody is idle for hours. */
+function stretched(base: Scenario): Scenario {
+  const by = LONG_LIFE_MS / base.durationMs
+  const longer = (ms: number): number => Math.floor(ms * by)
+  const { peer, partitions, mixing } = base
+  const pace = ([low, high]: readonly [number, number]) => [longer(low), longer(high)] as const
+  return {
+    ...base,
+    durationMs: LONG_LIFE_MS,
+    measureMs: LONG_LIFE_MS,
+    mixing: { ...mixing, totalSteps: 0 },
+    peer: {
+      ...peer,
+      stepMs: pace(peer.stepMs),
+      // Back before everything must be settled.
+      downMs: peer.downMs,
+      crashesPerMinute: peer.crashesPerMinute / by,
+      announceMs: Math.min(600_000, longer(peer.announceMs))
+    },
+    partitions: partitions.map(({ atMs, forMs, groups }) => ({ atMs: longer(atMs), forMs: longer(forMs), groups }))
+  }
 }
 
 interface Attackable {
@@ -108,7 +151,7 @@ export function randomBroadcastScenario(seed: string): Scenario {
     outerStep: oneOf(rng, [0.7, 1, 2]),
     decay: oneOf(rng, [0.95, 1]),
     maxStep: oneOf(rng, [1, 0.01]),
-    syncMs: 200 + rng.integer(3_000),
+    syncMs: (200 + rng.integer(3_000)) * (base.durationMs === LONG_LIFE_MS ? 100 : 1),
     resumeAt: oneOf(seededRng(seed, 'random-resume'), ['replica', 'own'])
   }
   const first = peers > 3 && rng.integer(4) === 0 ? [{ attack: oneOf(rng, FIRST_ATTACKS), count: 1 }] : []

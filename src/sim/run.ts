@@ -4,11 +4,11 @@ import { codecByName } from '../codec/registry.js'
 import { metropolisHastings, predictedExchanges, spectralGap } from '../consensus/mixing-matrix.js'
 import { complete, createOverlay, type Overlay } from '../consensus/overlay.js'
 import type { RoundsConfig } from '../consensus/rounds.js'
-import { drawn } from './draws.js'
 import { driftOf, keepsMean } from './drift.js'
+import { joinsAt, planFates } from './fates.js'
 import { MAX_LINKS, nameOf } from './exchanger.js'
 import type { Violation } from './ledger.js'
-import { measure, type Measurement, sizeOf } from './measure.js'
+import { meanOf, measure, type Measurement, sizeOf } from './measure.js'
 import { createBroadcastPeer } from './broadcast-peer.js'
 import { broadcastOf, settleBroadcast } from './broadcast-world.js'
 import { createNetwork, type NetworkStats, type PeerIndex } from './network.js'
@@ -70,23 +70,24 @@ export async function runScenario(scenario: Scenario, options: RunOptions = {}):
   const observer = createObserver({ clock, exact, maxLinks: MAX_LINKS, ...(onTrace === undefined ? {} : { onTrace }) })
   const { world, peers, overlay } = createWorld(scenario, { clock, observer, training })
   const honest = peers.filter((peer) => peer.honest)
-  const first = await measure(world, honest, { startDistance: 0 })
+  const before = meanOf(honest)
+  const present = () => honest.filter(({ index }) => joinsAt(scenario, index) <= clock.now())
+  const first = await measure(world, present(), { startDistance: 0 })
   const { distance: startDistance } = first
   const size = sizeOf(honest)
   const measurements: Measurement[] = [first]
-  for (const peer of peers) peer.start()
-  if (scenario.peer.crashesPerMinute > 0) planCrashes(world, peers)
+  planFates(world, peers)
   let enough = false
   for (let atMs = scenario.measureMs; atMs <= scenario.durationMs && !enough; atMs += scenario.measureMs) {
     await clock.runUntil(atMs)
-    const one = await measure(world, honest, { startDistance })
+    const one = await measure(world, present(), { startDistance })
     measurements.push(one)
     onMeasurement?.(one)
     enough = until?.(one) ?? false
   }
   if (!enough) await clock.runUntil(scenario.durationMs)
   await (world.broadcast === undefined ? settle(world, peers, honest) : settleBroadcast(world, peers, honest))
-  const moved = driftOf({ scenario, peers: honest, before: first.mean, size, whole: observer.ledger.whole() })
+  const moved = driftOf({ scenario, peers: honest, before, size, whole: observer.ledger.whole() })
   if (moved !== undefined && !(moved.drift <= moved.explained))
     observer.violated('mean-moved', `by ${moved.drift} of itself`)
   const gaps = overlay !== undefined && overlay.length <= MAX_GAP_PEERS
@@ -221,25 +222,5 @@ function acquaintances({ seed, overlay, peers }: Scenario): World['neighbours'] 
     const list = [...drawnPeers]
     known.set(peer, list)
     return list
-  }
-}
-
-/** Every peer dies now and then until the end of the faults, and comes back. */
-function planCrashes({ clock, scenario }: World, peers: readonly SimPeer[]): void {
-  const { crashesPerMinute, downMs } = scenario.peer
-  for (const peer of peers) {
-    const rng = seededRng(scenario.seed, 'crashes', peer.index)
-    const next = (): void => {
-      const waitMs = (rng.uniform() * 2 * 60_000) / crashesPerMinute
-      if (clock.now() + waitMs >= scenario.durationMs) return
-      clock.after(waitMs, () => {
-        peer.crash()
-        clock.after(drawn(rng, downMs), () => {
-          peer.restart()
-          next()
-        })
-      })
-    }
-    next()
   }
 }

@@ -86,6 +86,11 @@ const peer = section({
   syncMs: real(5, 0, 10_000),
   /** Whether exchanges are recorded between checkpoints. Without it a crash loses what its partners keep. */
   exchangeLog: flag(true),
+  /**
+   * Whether those that join late, were away or are the odd one out look at several others' states first, as in the daemon;
+   * never where peers only mix, since there everybody's start is part of the answer.
+   */
+  catchUp: flag(true),
   /** Milliseconds between two announcements of phase; 0: everybody knows everybody's phase. */
   announceMs: whole(0, 0, 600_000)
 })
@@ -95,6 +100,17 @@ const partition = section({
   forMs: whole(0, 0, MAX_DURATION_MS),
   /** Groups that do not reach each other; peers are dealt out in turn. */
   groups: whole(2, 2, 64)
+})
+
+const joiner = section({
+  count: whole(1, 1, MAX_SIM_PEERS),
+  atMs: whole(30_000, 1, MAX_DURATION_MS)
+})
+
+const absence = section({
+  count: whole(1, 1, MAX_SIM_PEERS),
+  atMs: whole(0, 0, MAX_DURATION_MS),
+  forMs: whole(3_600_000, 0, MAX_DURATION_MS)
 })
 
 const attackers = section({
@@ -163,6 +179,10 @@ const SCENARIO = section({
   network,
   peer,
   partitions: list(partition, 64),
+  /** Peers that begin later than the others: the last honest ones. */
+  joiners: list(joiner, 16),
+  /** Peers that are gone for a while, with what their disk has: the first ones. */
+  absences: list(absence, 16),
   attackers: list(attackers, 16)
 })
 
@@ -173,9 +193,13 @@ export type NetworkSpec = Scenario['network']
 /** Reads a scenario, defaults filled in. Throws `config/bad-scenario` with the path of the first mistake. */
 export function readScenario(value: unknown): Scenario {
   const scenario = SCENARIO.read(value, '')
-  const { attackers: hostile, mixing, peers } = scenario
+  const { attackers: hostile, mixing, peers, joiners, absences, durationMs } = scenario
   const count = hostile.reduce((sum, one) => sum + one.count, 0)
   if (count > peers - 2) throw refused('attackers', `at least two honest peers, ${count} of ${peers} attack`)
+  const late = joiners.reduce((sum, one) => sum + one.count, 0)
+  if (late > peers - count - 2) throw refused('joiners', `at least two honest peers from the beginning, ${late} join`)
+  if (joiners.some(({ atMs }) => atMs >= durationMs)) throw refused('joiners', 'to join before durationMs')
+  if (absences.some(({ atMs, forMs }) => atMs + forMs > durationMs)) throw refused('absences', 'to end by durationMs')
   const trains = scenario.workload.kind === 'trained'
   if (trains !== (scenario.training !== undefined))
     throw refused('training', `a section where workload.kind is trained, and nowhere else`)

@@ -1,0 +1,109 @@
+import { seededRng } from '../base/rng.js'
+import { CATCH_UP_SOURCES, type CatchUpReason, caughtUp } from '../consensus/catch-up.js'
+import {
+  catchUpCourse,
+  dueCatchUp,
+  enoughStates,
+  GATHER_RETRY_MS,
+  looked,
+  placesHeard,
+  settled
+} from '../consensus/catch-up-course.js'
+import { euclidean } from '../consensus/distance.js'
+import { isOddOneOut } from '../consensus/radius.js'
+import type { PeerState } from '../consensus/state-answer.js'
+import { joinsAt } from './fates.js'
+import type { PeerIndex } from './network.js'
+import { type Inner, type Life, noteMoved, nowOf, type SimCatchUp } from './peer-state.js'
+
+/**
+ * The decisions of the daemon's catch-up, with callbacks in the place of promises. `savedAtMs`: when the last life ended, by the peer's own
+ * clock; absent at the first.
+ */
+export function createSimCatchUp(inner: Inner, savedAtMs: number | undefined): SimCatchUp {
+  const { world, index, lives } = inner
+  const rng = seededRng(world.scenario.seed, 'catch-up', index, lives)
+  const localSteps = world.config.localSteps ?? 1
+  // Who begins with all others is not late, and need not ask.
+  const settledIn = savedAtMs !== undefined || joinsAt(world.scenario, index) === 0
+  let course = catchUpCourse(nowOf(inner), { settledIn, ...(savedAtMs === undefined ? {} : { savedAtMs }) })
+
+  const members = (): readonly PeerIndex[] =>
+    world.neighbours(index).filter((peer) => world.network.connected(index, peer))
+
+  function moveBy(life: Life, reason: CatchUpReason, states: readonly PeerState[]): void {
+    const { parameters } = inner
+    const vectors = states.map(({ vector }) => vector)
+    const { target } = caughtUp(reason, parameters, vectors, world.config.measure ?? euclidean)
+    const before = parameters.slice()
+    for (let k = 0; k < parameters.length; k++) parameters[k] = parameters[k]! + (target[k]! - before[k]!)
+    // Not an exchange: nobody else moves, so the mean does, by this.
+    noteMoved(inner, (k) => parameters[k]! - before[k]!)
+    life.exchanger.moved()
+    world.observer.note(index, `caught up as ${reason} by ${states.length}`)
+    world.observer.count(`caught up ${reason}`)
+  }
+
+  function look(life: Life, reason: CatchUpReason, asked: readonly PeerIndex[], done: Done): void {
+    const { ask } = life.states
+    gather(asked, ask, (states) => {
+      if (life.over) return
+      const outcome = enoughStates(asked.length, states.length) ? 'moved' : 'stayed'
+      course = settled(course, outcome, nowOf(inner))
+      if (outcome === 'moved') moveBy(life, reason, states)
+      done(outcome)
+    })
+  }
+
+  return {
+    due(life) {
+      const { rounds, table, exchanger } = life
+      // Asked at every attempt: most have nothing to look for, and need not look who is there.
+      if (rounds.exchanges === 0 && course.settledIn) return undefined
+      return dueCatchUp(course, {
+        nowMs: nowOf(inner),
+        rounds,
+        localSteps,
+        exchangedAtMs: [...table.exchanged.values()].map(({ atMs }) => atMs),
+        othersKnown: members().length > 0,
+        oddOneOut: isOddOneOut(exchanger.state().distances)
+      })
+    },
+    run(life, reason, done) {
+      course = looked(course, nowOf(inner))
+      const asked = rng.shuffle(members()).slice(0, CATCH_UP_SOURCES)
+      if (reason !== 'newcomer') return look(life, reason, asked, done)
+      gather(asked, life.states.askPlace, (places) => {
+        if (life.over) return
+        const steps = places.map(({ step }) => step)
+        const { step } = life.rounds
+        const [next, then] = placesHeard(course, { nowMs: nowOf(inner), step, localSteps, asked: asked.length, steps })
+        course = next
+        if (then === 'ask') return look(life, reason, asked, done)
+        if (then === 'stay') return done('stayed')
+        world.clock.after(GATHER_RETRY_MS, () => {
+          if (!life.over) done('stayed')
+        })
+      })
+    }
+  }
+}
+
+type Done = (outcome: 'moved' | 'stayed') => void
+
+/** Answers of those that answer, in the order in which they were asked. */
+function gather<Answer>(
+  asked: readonly PeerIndex[],
+  ask: (peer: PeerIndex, done: (answer: Answer | undefined) => void) => void,
+  done: (answers: readonly Answer[]) => void
+): void {
+  const answers: (Answer | undefined)[] = asked.map(() => undefined)
+  let left = asked.length
+  if (left === 0) return done([])
+  asked.forEach((peer, i) => {
+    ask(peer, (answer) => {
+      answers[i] = answer
+      if (--left === 0) done(answers.filter((one) => one !== undefined))
+    })
+  })
+}
