@@ -81,8 +81,6 @@ export function placesHeard(
   course: CatchUpCourse,
   { nowMs, asked, steps, ...own }: PlacesHeard
 ): readonly [CatchUpCourse, 'stay' | 'gather' | 'ask'] {
-  // Where nobody has answered nothing is known yet: the answers may have been lost.
-  if (steps.length === 0 && !isLongEnough(course, nowMs)) return [course, 'gather']
   if (!isBehind(own, steps)) return [{ ...course, settledIn: true }, 'stay']
   return [course, asked >= CATCH_UP_QUORUM || isLongEnough(course, nowMs) ? 'ask' : 'gather']
 }

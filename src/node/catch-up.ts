@@ -89,6 +89,7 @@ export function createCatchUp(parts: CatchUpParts): CatchUp {
     course = settled(course, outcome, clock.now())
     if (outcome === 'stayed') {
       log.info({ reason, asked: asked.length, states: states.length }, 'too few states to catch up by')
+      if (!course.settledIn) await clock.sleep(GATHER_RETRY_MS)
       return 'stayed'
     }
     moveTo(reason, states)

@@ -44,6 +44,13 @@ export function createSimCatchUp(inner: Inner, savedAtMs: number | undefined): S
     world.observer.count(`caught up ${reason}`)
   }
 
+  /** A newcomer that has found too few looks again after a while. */
+  function later(life: Life, done: Done): void {
+    world.clock.after(GATHER_RETRY_MS, () => {
+      if (!life.over) done('stayed')
+    })
+  }
+
   function look(life: Life, reason: CatchUpReason, asked: readonly PeerIndex[], done: Done): void {
     const { ask } = life.states
     gather(asked, ask, (states) => {
@@ -51,6 +58,7 @@ export function createSimCatchUp(inner: Inner, savedAtMs: number | undefined): S
       const outcome = enoughStates(asked.length, states.length) ? 'moved' : 'stayed'
       course = settled(course, outcome, nowOf(inner))
       if (outcome === 'moved') moveBy(life, reason, states)
+      if (outcome === 'stayed' && !course.settledIn) return later(life, done)
       done(outcome)
     })
   }
@@ -81,9 +89,7 @@ export function createSimCatchUp(inner: Inner, savedAtMs: number | undefined): S
         course = next
         if (then === 'ask') return look(life, reason, asked, done)
         if (then === 'stay') return done('stayed')
-        world.clock.after(GATHER_RETRY_MS, () => {
-          if (!life.over) done('stayed')
-        })
+        later(life, done)
       })
     }
   }
