@@ -40,6 +40,8 @@ export interface VectorCodec {
    */
   encodedBytes(count: number): number
   readonly variableLength?: true
+  /** The largest magnitude that `encode` takes; absent: any finite one. */
+  readonly range?: number
   /**
    * `reference` is what the vector is a difference from; coders that weigh a change by its effect on a product of
    * factors need it. Throws `codec/not-finite` and `codec/out-of-range` for our own vector.

@@ -16,6 +16,7 @@ const valueTable = (): Float32Array => {
 export const float16Codec: VectorCodec = {
   name: 'float16',
 
+  range: HALF_MAX,
   encodedBytes: (count) => BYTES_PER_ELEMENT * count,
 
   encode(vector) {

@@ -1,3 +1,4 @@
+import { HALF_MAX } from '../tensor/half.js'
 import { decoded, refused, reject } from '../base/verdict.js'
 import type { Rounding } from './blocks.js'
 import { blocksOf, quantise, readScales, SCALE_BYTES, wrongLength } from './blocks.js'
@@ -22,6 +23,7 @@ function pack(codes: Int8Array, bytes: Uint8Array, at: number): void {
 export const int4Coder = (rounding: Rounding): VectorCodec => ({
   name: 'int4',
 
+  range: LEVELS * HALF_MAX,
   encodedBytes: (count) => SCALE_BYTES * blocksOf(count) + nibbleBytes(count),
 
   encode(vector, rng) {

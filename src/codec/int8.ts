@@ -22,6 +22,7 @@ export const INT8_MAX_MAGNITUDE = HALF_MAX * LEVELS
 export const int8Coder = (rounding: Rounding): VectorCodec => ({
   name: 'int8',
 
+  range: INT8_MAX_MAGNITUDE,
   encodedBytes: (count) => SCALE_BYTES * blocksOf(count) + count,
 
   encode(vector, rng) {

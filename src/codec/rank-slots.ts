@@ -103,6 +103,7 @@ export function rankSlotsCodec({ schema, values, fraction }: RankSlotsInit): Vec
 
   return {
     name: 'rank-slots',
+    ...(values.range === undefined ? {} : { range: values.range }),
     variableLength: true,
 
     encodedBytes: () => maskBytes + values.encodedBytes(Math.min(budget, schema.size)),

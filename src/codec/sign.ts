@@ -15,6 +15,7 @@ const signBytes = (count: number): number => Math.ceil(count / 8)
  */
 export const signCodec: VectorCodec = {
   name: 'sign',
+  range: HALF_MAX,
 
   encodedBytes: (count) => SCALE_BYTES * blocksOf(count) + signBytes(count),
 

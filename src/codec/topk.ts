@@ -37,6 +37,7 @@ export function topkCodec({ name, values, fraction }: TopkInit): VectorCodec {
   return {
     name,
     variableLength: true,
+    ...(values.range === undefined ? {} : { range: values.range }),
 
     encodedBytes: (count) => COUNT_BYTES + 1 + riceMostBytes(most(count), count) + values.encodedBytes(most(count)),
 

@@ -119,6 +119,8 @@ export function mixSides(config: ExchangeConfig, pair: MixTask): Decoded<MixedSi
   const outer = config.outer && outerStep(config.outer, { own, increment: mixed.increment, state: scene.outer })
   const increment = outer?.increment ?? mixed.increment
   if (!allFinite(increment)) return refused(reject('codec/not-finite', 'the increment overflows'))
+  if (!staysSendable(config, own, increment))
+    return refused(reject('codec/not-finite', 'the increment leads to where nothing can be sent from'))
   return decoded({
     increment,
     observed: { ...apart, scale: mixed.scale, turns, ...(heldBack ? { heldBack } : {}), ...radiusOf(pair) },
@@ -129,6 +131,30 @@ export function mixSides(config: ExchangeConfig, pair: MixTask): Decoded<MixedSi
 /** What the partner said of how far it follows us. */
 const radiusOf = ({ partnerTerms: { radius } }: MixTask): Pick<Observation, 'radius'> =>
   radius === undefined ? {} : { radius }
+
+/**
+ * Of a codec's range, what an exchange may take us to. An edge codes the way from what it remembers, which is twice as long
+ * where we have come from the other end; as much again is for local steps and for what was rounded.
+ */
+const SENDABLE_SHARE = 0.25
+
+/**
+ * Would we still be able to send ourselves? A liar that claims values at the end of the codec's range must not lead its
+ * partners out of it, where they could not go on. Whoever is beyond already may come back.
+ */
+export function staysSendable(
+  { codec, reference }: Pick<ExchangeConfig, 'codec' | 'reference'>,
+  own: Float32Array,
+  increment: Float32Array
+): boolean {
+  const most = SENDABLE_SHARE * (codec.range ?? Number.POSITIVE_INFINITY)
+  for (let i = 0; i < own.length; i++) {
+    const before = own[i]! - reference[i]!
+    const after = Math.abs(before + increment[i]!)
+    if (after > most && after > Math.abs(before)) return false
+  }
+  return true
+}
 
 function pairIncrement(config: ExchangeConfig, { own, partner, partnerWeight }: MixTask, scale: number): Float32Array {
   const { mix = pairwiseMean, weight: ownWeight, maxPull } = config

@@ -8,7 +8,7 @@ import type { Place, StateHeader } from '../codec/wire-state.js'
 import { allFinite, subtract } from '../tensor/linear.js'
 import type { ExchangeConfig } from './exchange-types.js'
 import type { PeerId } from './peer-id.js'
-import { isSaneWeight } from './sides.js'
+import { isSaneWeight, staysSendable } from './sides.js'
 
 /** What a peer says it has learned; nothing of it is proved. */
 export interface PeerState extends Place {
@@ -63,5 +63,8 @@ export function stateFrom(
   const away = stateCodec(config).decode(payload, schema.size)
   if (!away.ok) return away
   const vector = away.value.map((value, i) => value + reference[i]!)
-  return allFinite(vector) ? decoded({ ...place, vector }) : refused(reject('codec/not-finite'))
+  if (!allFinite(vector)) return refused(reject('codec/not-finite'))
+  if (!staysSendable(config, reference, away.value))
+    return refused(reject('codec/not-finite', 'the state is where nothing can be sent from'))
+  return decoded({ ...place, vector })
 }

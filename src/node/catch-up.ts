@@ -3,9 +3,11 @@ import type { Logger } from '../base/log.js'
 import type { Rng } from '../base/rng.js'
 import { CATCH_UP_SOURCES, type CatchUpReason, caughtUp } from '../consensus/catch-up.js'
 import {
+  type CourseScene,
   catchUpCourse,
   dueCatchUp,
   enoughStates,
+  exchanged,
   GATHER_RETRY_MS,
   looked,
   placesHeard,
@@ -48,8 +50,10 @@ export interface CatchUpReport {
 
 /** Brings a peer that has fallen behind to where the others are, by the states of several of them (consensus/catch-up.ts). */
 export interface CatchUp {
-  /** Why it is time to look, if it is; before the first exchange it always is, once. */
+  /** Why it is time to look, if it is; at the beginning of the first life it always is, once. */
   due(): CatchUpReason | undefined
+  /** An exchange has been made and is noted nowhere yet. */
+  exchanged(): void
   /** Looks, and moves where we are behind. No exchange should be made meanwhile. A run under way is returned. */
   run(reason: CatchUpReason): Promise<'moved' | 'stayed'>
   last(): CatchUpReport | undefined
@@ -63,15 +67,14 @@ export function createCatchUp(parts: CatchUpParts): CatchUp {
   let last: CatchUpReport | undefined
   let underWay: Promise<'moved' | 'stayed'> | undefined
 
-  const due = (): CatchUpReason | undefined =>
-    dueCatchUp(course, {
-      nowMs: clock.now(),
-      rounds: parts.rounds(),
-      localSteps,
-      exchangedAtMs: [...membership.table().exchanged.values()].map(({ atMs }) => atMs),
-      othersKnown: membership.members().length > 0,
-      oddOneOut: driver.oddOneOut()
-    })
+  const scene = (): CourseScene => ({
+    nowMs: clock.now(),
+    rounds: parts.rounds(),
+    localSteps,
+    exchangedAtMs: [...membership.table().exchanged.values()].map(({ atMs }) => atMs),
+    others: membership.members().length,
+    oddOneOut: driver.oddOneOut()
+  })
 
   async function run(reason: CatchUpReason): Promise<'moved' | 'stayed'> {
     course = looked(course, clock.now())
@@ -85,11 +88,11 @@ export function createCatchUp(parts: CatchUpParts): CatchUp {
       if (then !== 'ask') return 'stayed'
     }
     const states = await askSeveral(parts, asked)
-    const outcome = enoughStates(asked.length, states.length) ? 'moved' : 'stayed'
+    const outcome = enoughStates(reason, asked.length, states.length) ? 'moved' : 'stayed'
     course = settled(course, outcome, clock.now())
     if (outcome === 'stayed') {
       log.info({ reason, asked: asked.length, states: states.length }, 'too few states to catch up by')
-      if (!course.settledIn) await clock.sleep(GATHER_RETRY_MS)
+      if (course.pending !== undefined) await clock.sleep(GATHER_RETRY_MS)
       return 'stayed'
     }
     moveTo(reason, states)
@@ -108,7 +111,10 @@ export function createCatchUp(parts: CatchUpParts): CatchUp {
   }
 
   return {
-    due,
+    due: () => dueCatchUp(course, scene()),
+    exchanged() {
+      course = exchanged(course, scene())
+    },
     run(reason) {
       underWay ??= run(reason).finally(() => {
         underWay = undefined

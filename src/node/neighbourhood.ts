@@ -56,6 +56,7 @@ export function createNeighbourhood(
   const exchangesByPeer = new Map<PeerId, number>()
   const onCommitted = ({ peer, partnerPhase }: CommittedExchange): void => {
     exchangesByPeer.set(peer, (exchangesByPeer.get(peer) ?? 0) + 1)
+    catchUp.exchanged()
     learner.optimiser.mixed()
     mixer.noteCommitted(peer)
     membership.noteExchange(peer, partnerPhase)

@@ -1,9 +1,11 @@
 import { seededRng } from '../base/rng.js'
 import { CATCH_UP_SOURCES, type CatchUpReason, caughtUp } from '../consensus/catch-up.js'
 import {
+  type CourseScene,
   catchUpCourse,
   dueCatchUp,
   enoughStates,
+  exchanged,
   GATHER_RETRY_MS,
   looked,
   placesHeard,
@@ -25,11 +27,20 @@ export function createSimCatchUp(inner: Inner, savedAtMs: number | undefined): S
   const rng = seededRng(world.scenario.seed, 'catch-up', index, lives)
   const localSteps = world.config.localSteps ?? 1
   // Who begins with all others is not late, and need not ask.
-  const settledIn = savedAtMs !== undefined || joinsAt(world.scenario, index) === 0
-  let course = catchUpCourse(nowOf(inner), { settledIn, ...(savedAtMs === undefined ? {} : { savedAtMs }) })
+  const late = savedAtMs === undefined && joinsAt(world.scenario, index) > 0
+  let course = catchUpCourse(nowOf(inner), { late, ...(savedAtMs === undefined ? {} : { savedAtMs }) })
 
   const members = (): readonly PeerIndex[] =>
     world.neighbours(index).filter((peer) => world.network.connected(index, peer))
+
+  const scene = ({ rounds, table, exchanger }: Life): CourseScene => ({
+    nowMs: nowOf(inner),
+    rounds,
+    localSteps,
+    exchangedAtMs: [...table.exchanged.values()].map(({ atMs }) => atMs),
+    others: members().length,
+    oddOneOut: isOddOneOut(exchanger.state().distances)
+  })
 
   function moveBy(life: Life, reason: CatchUpReason, states: readonly PeerState[]): void {
     const { parameters } = inner
@@ -55,27 +66,22 @@ export function createSimCatchUp(inner: Inner, savedAtMs: number | undefined): S
     const { ask } = life.states
     gather(asked, ask, (states) => {
       if (life.over) return
-      const outcome = enoughStates(asked.length, states.length) ? 'moved' : 'stayed'
+      const outcome = enoughStates(reason, asked.length, states.length) ? 'moved' : 'stayed'
       course = settled(course, outcome, nowOf(inner))
       if (outcome === 'moved') moveBy(life, reason, states)
-      if (outcome === 'stayed' && !course.settledIn) return later(life, done)
+      if (outcome === 'stayed' && course.pending !== undefined) return later(life, done)
       done(outcome)
     })
   }
 
   return {
+    exchanged(life) {
+      course = exchanged(course, scene(life))
+    },
     due(life) {
-      const { rounds, table, exchanger } = life
       // Asked at every attempt: most have nothing to look for, and need not look who is there.
-      if (rounds.exchanges === 0 && course.settledIn) return undefined
-      return dueCatchUp(course, {
-        nowMs: nowOf(inner),
-        rounds,
-        localSteps,
-        exchangedAtMs: [...table.exchanged.values()].map(({ atMs }) => atMs),
-        othersKnown: members().length > 0,
-        oddOneOut: isOddOneOut(exchanger.state().distances)
-      })
+      if (life.rounds.exchanges === 0 && course.pending === undefined) return undefined
+      return dueCatchUp(course, scene(life))
     },
     run(life, reason, done) {
       course = looked(course, nowOf(inner))

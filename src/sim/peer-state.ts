@@ -73,6 +73,8 @@ export interface SimPeer {
 export interface SimCatchUp {
   /** Why it is time to look, if it is. */
   due(life: Life): CatchUpReason | undefined
+  /** An exchange has been made and is noted nowhere yet. */
+  exchanged(life: Life): void
   /** Looks, and moves where we are behind; calls back once, unless the peer crashes. */
   run(life: Life, reason: CatchUpReason, done: (outcome: 'moved' | 'stayed') => void): void
 }

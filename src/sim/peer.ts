@@ -146,6 +146,7 @@ function createExchangerOf(inner: Inner, journal: Journal): Exchanger {
       const life = inner.life
       if (life === undefined) return
       const { peer, partnerPhase } = exchange
+      life.catchUp?.exchanged(life)
       life.partners = noteAttempt(life.partners, peer, 'committed', { nowMs: nowOf(inner), rng: life.rng })
       life.table = noteExchange(life.table, peer, partnerPhase, { nowMs: nowOf(inner), step: life.rounds.step })
       setRounds(inner, life, exchangeMade(life.rounds, partnerPhase, world.rounds))

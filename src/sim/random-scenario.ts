@@ -151,7 +151,7 @@ export function randomBroadcastScenario(seed: string): Scenario {
     outerStep: oneOf(rng, [0.7, 1, 2]),
     decay: oneOf(rng, [0.95, 1]),
     maxStep: oneOf(rng, [1, 0.01]),
-    syncMs: (200 + rng.integer(3_000)) * (base.durationMs === LONG_LIFE_MS ? 100 : 1),
+    syncMs: (200 + rng.integer(3_000)) * (base.durationMs === LONG_LIFE_MS ? 10 : 1),
     resumeAt: oneOf(seededRng(seed, 'random-resume'), ['replica', 'own'])
   }
   const first = peers > 3 && rng.integer(4) === 0 ? [{ attack: oneOf(rng, FIRST_ATTACKS), count: 1 }] : []

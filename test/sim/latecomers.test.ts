@@ -107,8 +107,11 @@ describe('a peer that was away for an hour', () => {
     expect(counts['caught up away']).toBeGreaterThanOrEqual(1)
     const at = (atMs: number) => measurements.find((one) => one.atMs === atMs)!
     expect([at(540_000).running, at(660_000).running, at(4_260_000).running]).toEqual([8, 7, 8])
-    // What it held when it went stands still while the others go on; back, it is no farther away than they are from each other.
-    expect(at(4_500_000).distance).toBeLessThan(0.3 * at(4_140_000).distance)
+    // Its distance from the others goes at once, and not by a radius for each exchange.
+    expect(at(4_320_000).distance).toBeLessThan(0.5 * at(4_140_000).distance)
+    const slow = await runScenario(hour({ peer: { stepMs: [5_000, 5_500], checkpointEvery: 2, catchUp: false } }))
+    const slowly = (atMs: number) => slow.measurements.find((one) => one.atMs === atMs)!.distance
+    expect(slowly(4_320_000)).toBeGreaterThan(0.7 * slowly(4_140_000))
   })
 
   it('gets what it has missed as a sum where peers broadcast', async () => {

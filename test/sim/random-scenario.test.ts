@@ -57,6 +57,15 @@ describe('random scenarios', () => {
   })
 })
 
+describe('scenarios that once failed', () => {
+  it.each([
+    // Large values took honest peers to where their codec could not send them any more.
+    ['1160', randomScenario]
+  ] as const)('%s', async (seed, make) => {
+    expect((await runScenario(make(seed))).violations).toEqual([])
+  })
+})
+
 describe('random broadcasts', () => {
   const seen: Record<string, number> = {}
 
