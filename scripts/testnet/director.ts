@@ -4,6 +4,7 @@ import type { Seat } from './seat.js'
 
 /** What was done to the network, and when. */
 export interface TimelineEntry {
+  readonly kind: 'started' | 'killed' | 'split' | 'healed'
   /** Seconds since the first peer was started. */
   readonly seconds: number
   readonly what: string
@@ -35,18 +36,19 @@ export function createDirector({ seats, disturbances, clock }: DirectorInit): Di
   const running = new Set<Promise<void>>()
   let failure: { readonly error: unknown } | undefined
   let split = false
-  const note = (what: string) => timeline.push({ seconds: (clock.now() - startedAt) / 1000, what })
+  const note = (kind: TimelineEntry['kind'], what: string) =>
+    timeline.push({ kind, seconds: (clock.now() - startedAt) / 1000, what })
   const meetingPoint = () => seats[0]?.addresses().slice(0, 1) ?? []
   const seatsOf = (peers: readonly number[]) => seats.filter(({ index }) => peers.includes(index))
 
   async function start(seat: Seat): Promise<void> {
     await seat.start(meetingPoint())
     await seat.poll()
-    note(`peer ${seat.index} started`)
+    note('started', `peer ${seat.index} started`)
     if (split) await divide(seats, true)
   }
   async function crash(seat: Seat, downSeconds: number): Promise<void> {
-    note(`peer ${seat.index} killed with SIGKILL at step ${seat.lastStatus()?.steps.done}`)
+    note('killed', `peer ${seat.index} killed with SIGKILL at step ${seat.lastStatus()?.steps.done}`)
     await seat.crash()
     await clock.sleep(1000 * downSeconds)
     await start(seat)
@@ -54,7 +56,7 @@ export function createDirector({ seats, disturbances, clock }: DirectorInit): Di
   async function setSplit(now: boolean): Promise<void> {
     split = now
     await divide(seats, now)
-    note(now ? 'the network is split in two halves' : 'the halves may meet again')
+    note(now ? 'split' : 'healed', now ? 'the network is split in two halves' : 'the halves may meet again')
   }
   /** In the background: a peer needs seconds to start, and the others are to be watched meanwhile. */
   const inBackground = (work: Promise<void>): void => {

@@ -2,6 +2,7 @@ import { PeertuneError } from '../../src/base/errors.js'
 import { readTrained } from '../../src/node/trained.js'
 import { weightedMean } from '../../src/tensor/linear.js'
 import { type Bench, openBench } from './baselines.js'
+import { comebacksOf } from './comebacks.js'
 import { explain, sumOf } from './explain.js'
 import type { TestnetOptions } from './options.js'
 import type { PeerReport, TestnetReport } from './report.js'
@@ -31,6 +32,7 @@ export async function judge(
       peers,
       ...both,
       bytesRatio: sent / plain,
+      comebacks: (await Promise.all(finished.map((peer) => comebacksOf(scenario, lone.schema, peer)))).flat(),
       stalls: worst(finished.map(({ stalls }) => stalls)),
       refusals: explain(finished.flatMap(({ refusals }) => refusals))
     }

@@ -1,6 +1,8 @@
-import { rename, writeFile } from 'node:fs/promises'
+import { existsSync } from 'node:fs'
+import { cp, rename, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { entryUrl } from '../../src/base/entry.js'
+import { dataDirPaths } from '../../src/node/data-dir.js'
 import type { Status } from '../../src/status/snapshot.js'
 import { type NodeProcess, startNode } from './node-process.js'
 import { createStallWatch, type Stalls } from './stalls.js'
@@ -24,8 +26,10 @@ export interface Seat {
   readonly files: PeerFiles
   /** Starts the peer, or starts it again with what the last life has left on the disk. */
   start(bootstrap: readonly string[]): Promise<void>
-  /** SIGKILL, as the kernel or a power cut would. */
+  /** SIGKILL, as the kernel or a power cut would; what it left on the disk is kept for the judge. */
   crash(): Promise<void>
+  /** Data directories as crashes left them, the first first. */
+  crashes(): readonly string[]
   stop(): Promise<void>
   /** For the end of everything: leaves no process behind. */
   kill(): void
@@ -54,6 +58,7 @@ export function createSeat(index: number, files: PeerFiles, localSteps: number):
   const stalls = createStallWatch(localSteps)
   /** Last words of the lives before this one. */
   const past: Status[] = []
+  const crashes: string[] = []
   const ended = new AbortController()
   let node: NodeProcess | undefined
   let current: Status | undefined
@@ -76,10 +81,16 @@ export function createSeat(index: number, files: PeerFiles, localSteps: number):
     async crash() {
       node?.kill()
       await node?.exited
+      const left = `${files.dataDir}-crash-${crashes.length}`
+      // One that is killed while it loads its model has none yet.
+      const { checkpoints } = dataDirPaths(files.dataDir)
+      if (existsSync(checkpoints)) await cp(checkpoints, dataDirPaths(left).checkpoints, { recursive: true })
+      crashes.push(left)
       stalls.down()
       if (current !== undefined) past.push(current)
       current = undefined
     },
+    crashes: () => crashes,
     stop: async () => node?.stop(),
     // Also one that is only starting, and one that a scenario would start again.
     kill: () => ended.abort(new Error('the testnet has ended')),

@@ -20,12 +20,17 @@ import type { Stalls } from './stalls.js'
 const POLL_MS = 500
 /** Exchanges between two checkpoints: the last one is written on shutdown anyway. */
 const CHECKPOINT_EVERY = 10
+/** Where peers are killed: each is to leave one. */
+const CHECKPOINT_EVERY_UNDER_FIRE = 2
 
 export interface FinishedPeer {
   readonly index: number
   readonly status: Status
   readonly statusUrl: string
   readonly dataDir: string
+  /** Data directories as crashes left them, and the log of all lives. */
+  readonly crashes: readonly string[]
+  readonly log: string
   readonly stalls: Stalls
   /** By code, one record for each life. */
   readonly refusals: readonly Readonly<Record<string, number>>[]
@@ -47,7 +52,8 @@ export async function runTestnet(
   const folder = options.keep === undefined ? await mkdtemp(join(tmpdir(), 'peertune-testnet-')) : resolve(options.keep)
   try {
     await mkdir(folder, { recursive: true })
-    const files = await writeConfigs(folder, scenario, options)
+    const every = disturbances.kill === undefined ? CHECKPOINT_EVERY : CHECKPOINT_EVERY_UNDER_FIRE
+    const files = await writeConfigs(folder, scenario, options, every)
     const { localSteps } = scenario.manifest.mixing
     const seats = files.map((one, index) => createSeat(index, one, localSteps))
     const { peers, timeline } = await runNetwork(seats, disturbances, options, signal)
@@ -64,7 +70,12 @@ async function chooseScenario(options: TestnetOptions): Promise<Scenario> {
 }
 
 /** The federation file once, and for every peer the config a person would write. */
-async function writeConfigs(folder: string, scenario: Scenario, options: TestnetOptions): Promise<PeerFiles[]> {
+async function writeConfigs(
+  folder: string,
+  scenario: Scenario,
+  options: TestnetOptions,
+  checkpointEvery: number
+): Promise<PeerFiles[]> {
   const federation = join(folder, 'federation.yaml')
   await writeFile(federation, printManifest(scenario.manifest))
   return Promise.all(
@@ -88,7 +99,7 @@ async function writeConfigs(folder: string, scenario: Scenario, options: Testnet
           listen: ['/ip4/127.0.0.1/tcp/0'],
           denyList,
           http: { port: 0 },
-          checkpointEvery: CHECKPOINT_EVERY
+          checkpointEvery
         })
       )
       return { config, dataDir, denyList, log: join(folder, `peer-${peer}.log`) }
@@ -121,8 +132,9 @@ function finishedPeer(seat: Seat): FinishedPeer {
   const status = seat.lastStatus()
   if (status === undefined) throw new PeertuneError('testnet/node-died', `node ${seat.index} never said anything`)
   const { index, files } = seat
-  const { dataDir } = files
-  return { index, status, dataDir, statusUrl: seat.statusUrl(), stalls: seat.stalls(), refusals: seat.refusals() }
+  const { dataDir, log } = files
+  const left = { dataDir, log, crashes: seat.crashes() }
+  return { index, status, ...left, statusUrl: seat.statusUrl(), stalls: seat.stalls(), refusals: seat.refusals() }
 }
 
 /** Polls every status page, draws the table and disturbs by plan, until all peers are done. */
@@ -158,9 +170,11 @@ async function watch(
   }
 }
 
-/** How far the peers that started first have come, on average. */
+/** How far the slowest of the peers that started first has come: the very first trains while the others still start. */
 const shareOfSteps = (founders: readonly Seat[]): number =>
-  founders.reduce((sum, seat) => {
-    const steps = seat.lastStatus()?.steps
-    return sum + (steps === undefined ? 0 : steps.done / steps.total)
-  }, 0) / founders.length
+  Math.min(
+    ...founders.map((seat) => {
+      const steps = seat.lastStatus()?.steps
+      return steps === undefined ? 0 : steps.done / steps.total
+    })
+  )

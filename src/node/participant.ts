@@ -9,6 +9,7 @@ import { createNeighbourhood, type Neighbourhood } from './neighbourhood.js'
 import type { Participant, ParticipantParts, ParticipantView } from './participant-types.js'
 import { ownView } from './participant-view.js'
 import { journalOf, mapValues, recover } from './recovery.js'
+import { parametersSha256, RESUMED } from './resumed.js'
 
 interface Life {
   readonly parts: ParticipantParts
@@ -28,6 +29,10 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
     learner.progress.exchanged(partnerPhase)
   }
   if (made.length > 0) parts.log.info({ exchanges: made.length }, 'recovered exchanges that were in the log only')
+  if (saved !== undefined) {
+    const { step, exchanges } = learner.progress.rounds()
+    parts.log.info({ step, exchanges, sha256: parametersSha256(learner.parameters) }, RESUMED)
+  }
   const others = createNeighbourhood(parts, learner, { journal, savedAtMs: saved?.savedAtMs })
   const keeper = createExchangeKeeper(parts, learner, others, saved)
   const life: Life = { parts, learner, others, keeper, evaluation: undefined }

@@ -5,8 +5,16 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import type { TestnetReport } from '../../scripts/testnet/report.js'
+import { FRAME_TIMEOUT_MS } from '../../src/node/exchange-driver.js'
 
 const MAIN = fileURLToPath(new URL('../../dist/scripts/testnet/main.js', import.meta.url))
+
+/**
+ * The run of the churn test without `--no-undisturbed`, seeds a to e: merged accuracy 0.727 on average left in peace, 0.708
+ * disturbed; their difference varies by 0.053 (standard deviation) from seed to seed, and four of that are allowed.
+ */
+const UNDISTURBED = 0.727
+const MAX_LOST_HERE = 4 * 0.053
 
 interface Ended {
   readonly code: number
@@ -49,27 +57,42 @@ describe('testnet', () => {
     }
   })
 
-  it('comes through a kill, a latecomer and a split, and accounts for every refusal', async () => {
+  it('comes through a kill, a latecomer and a split, and accounts for everything', async () => {
     const folder = await mkdtemp(join(tmpdir(), 'peertune-testnet-test-'))
     try {
       const file = join(folder, 'report.json')
       const scenario = join(folder, 'churn.yaml')
       await writeFile(
         scenario,
-        'late: { peers: [2], at: 0.1 }\nkill: { peers: [1], at: 0.3, downSeconds: 0.5 }\nsplit: { from: 0.5, to: 0.84 }\n'
+        'late: { peers: [2], at: 0.1 }\nkill: { peers: [1], at: 0.2, downSeconds: 0.5 }\nsplit: { from: 0.4, to: 0.7 }\n'
       )
-      const flags = ['--peers', '3', '--steps', '45', '--no-central', '--no-local-only', '--no-undisturbed']
-      const { stderr } = await testnet(...flags, '--scenario', scenario, '--report', file)
-      // How long anybody waited is a matter of the machine.
-      expect(stderr).toMatch(/^(a peer waited .*\n)*$/)
+      const size = ['--peers', '3', '--steps', '60', '--batch-size', '64']
+      const flags = [...size, '--no-central', '--no-local-only', '--no-undisturbed']
+      const { code, stdout, stderr } = await testnet(...flags, '--scenario', scenario, '--report', file)
+      expect(stderr).toBe('')
+      expect(code).toBe(0)
+      expect(stdout).not.toContain('UNEXPLAINED')
       const report = JSON.parse(await readFile(file, 'utf8')) as TestnetReport
-      const what = report.timeline.map((entry) => entry.what).join('\n')
-      for (const one of [/peer 2 started/, /peer 1 killed with SIGKILL/, /peer 1 started/, /split/, /may meet again/])
-        expect(what).toMatch(one)
-      expect(report.refusals.filter(({ reason }) => reason === undefined)).toEqual([])
-      // Who met whom before the end is a matter of the machine; that everybody came to the end is not.
-      expect(report.peers.map(({ steps }) => steps)).toEqual([45, 45, 45])
-      expect(report.merged).toBeGreaterThan(report.start)
+      // Everything that was done, once; nothing else.
+      expect(report.timeline.map(({ kind }) => kind).toSorted()).toEqual([
+        'healed',
+        'killed',
+        'split',
+        'started',
+        'started'
+      ])
+      const known = new Set(report.refusals.flatMap(({ code, reason }) => (reason === undefined ? [] : [code])))
+      for (const { refusals } of report.peers)
+        expect(Object.keys(refusals).filter((refused) => !known.has(refused))).toEqual([])
+      expect(report.stalls.exchangeMs).toBeLessThanOrEqual(FRAME_TIMEOUT_MS)
+      expect(report.stalls.stepMs).toBeLessThanOrEqual(FRAME_TIMEOUT_MS)
+      // What it had learned and exchanged, to the last bit.
+      expect(report.comebacks).toEqual([
+        { peer: 1, step: expect.any(Number), exchanges: expect.any(Number), kept: true }
+      ])
+      expect(report.comebacks[0]!.step).toBeGreaterThan(0)
+      expect(report.peers.map(({ steps }) => steps)).toEqual([60, 60, 60])
+      expect(report.merged).toBeGreaterThan(UNDISTURBED - MAX_LOST_HERE)
     } finally {
       await rm(folder, { recursive: true, force: true })
     }
