@@ -10,11 +10,11 @@ import { FRAME_TIMEOUT_MS } from '../../src/node/exchange-driver.js'
 const MAIN = fileURLToPath(new URL('../../dist/scripts/testnet/main.js', import.meta.url))
 
 /**
- * The run of the churn test without `--no-undisturbed`, seeds a to e: merged accuracy 0.727 on average left in peace, 0.708
- * disturbed; their difference varies by 0.053 (standard deviation) from seed to seed, and four of that are allowed.
+ * The run of the churn test without `--no-undisturbed`, seeds a to f: merged accuracy 0.702 on average left in peace, 0.716
+ * disturbed, which varies by 0.045 (standard deviation) from seed to seed; four of that are allowed.
  */
-const UNDISTURBED = 0.727
-const MAX_LOST_HERE = 4 * 0.053
+const UNDISTURBED = 0.702
+const MAX_LOST_HERE = 4 * 0.045
 
 interface Ended {
   readonly code: number
