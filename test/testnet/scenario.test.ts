@@ -7,6 +7,7 @@ import { parseOptions } from '../../scripts/testnet/options.js'
 import { glyphScenario } from '../../scripts/testnet/scenario.js'
 import { createFederation } from '../../src/cli/commands/federation.js'
 import { createOutput } from '../../src/cli/output.js'
+import { SUGGESTED_CLIP } from '../../src/consensus/radius.js'
 import { readManifest } from '../../src/node/manifest.js'
 import { modelSha256 } from '../../src/node/model-hash.js'
 
@@ -50,7 +51,7 @@ describe("the testnet's federation", () => {
       await writeFile(file, text)
       expect(manifest).toEqual(await readManifest(file))
       // What would be missing if the testnet made its manifest by itself.
-      expect(manifest.mixing).toMatchObject({ clip: 0.5, codec: 'int8', gamma: 1 })
+      expect(manifest.mixing).toMatchObject({ clip: SUGGESTED_CLIP, codec: 'int8', gamma: 1 })
     } finally {
       await rm(folder, { recursive: true, force: true })
     }
@@ -58,7 +59,7 @@ describe("the testnet's federation", () => {
 
   it('takes the codec and its fraction from the flags', async () => {
     const { mixing } = await testnetManifest('--codec', 'topk-int4-edge', '--fraction', '0.25', '--local-steps', '7')
-    expect(mixing).toMatchObject({ codec: 'topk-int4-edge', fraction: 0.25, localSteps: 7, clip: 0.5 })
+    expect(mixing).toMatchObject({ codec: 'topk-int4-edge', fraction: 0.25, localSteps: 7, clip: SUGGESTED_CLIP })
     await expect(testnetManifest('--fraction', '0.25')).rejects.toMatchObject({ code: 'config/wrong-value' })
   })
 })
