@@ -88,22 +88,29 @@ interface Row {
   readonly accuracy: number
   /** Below plain averaging without an attack, so that the rule's own price is in it. */
   readonly lost: number
+  /** The same for the seed that loses most. */
+  readonly mostLost: number
   readonly clipRate: number
   readonly refused: number
 }
 
-type Cell = Omit<Row, 'lost'>
+interface Cell extends Omit<Row, 'lost' | 'mostLost'> {
+  /** By seed. */
+  readonly accuracies: readonly number[]
+}
 
 function measure(options: Options, [attack, lie]: Options['attacks'][number], rule: string, dirichlet?: number): Cell {
   const results = options.seeds.map((seed) => {
     const init: ExperimentInit = { task: options.task, peers: PEERS, attackers: ATTACKERS, seed, ...DEFENCES[rule] }
     return attackExperiment({ ...init, lie, ...(dirichlet === undefined ? {} : { dirichlet }) })
   })
+  const accuracies = results.map(({ accuracy }) => accuracy)
   return {
     attack,
     rule,
     dirichlet,
-    accuracy: meanOf(results.map(({ accuracy }) => accuracy)),
+    accuracies,
+    accuracy: meanOf(accuracies),
     clipRate: meanOf(results.map(({ clipRate }) => clipRate)),
     refused: meanOf(results.map(({ refused }) => refused))
   }
@@ -118,17 +125,19 @@ export function run(args: readonly string[]): Promise<object> {
   const rows: Row[] = []
   for (const dirichlet of SPLITS) {
     console.log(
-      `\n${options.task}, ${dirichlet === undefined ? 'labels alike' : `labels by Dirichlet ${dirichlet}`}: accuracy in %, (lost)`
+      `\n${options.task}, ${dirichlet === undefined ? 'labels alike' : `labels by Dirichlet ${dirichlet}`}: accuracy in %, (lost, by the worst seed)`
     )
-    console.log(`${'attack'.padEnd(18)}${options.rules.map((rule) => rule.padStart(16)).join('')}`)
-    const baseline = measure(options, ['none', {}], MEAN, dirichlet).accuracy
+    console.log(`${'attack'.padEnd(18)}${options.rules.map((rule) => rule.padStart(24)).join('')}`)
+    const baseline = measure(options, ['none', {}], MEAN, dirichlet).accuracies
     for (const attack of options.attacks) {
       const cells = options.rules.map((rule) => {
-        const row = measure(options, attack, rule, dirichlet)
-        rows.push({ ...row, lost: baseline - row.accuracy })
-        return `${percent(row.accuracy)} (${percent(baseline - row.accuracy)})`
+        const { accuracies, ...row } = measure(options, attack, rule, dirichlet)
+        const losses = accuracies.map((accuracy, seed) => baseline[seed]! - accuracy)
+        const [lost, mostLost] = [meanOf(losses), Math.max(...losses)]
+        rows.push({ ...row, lost, mostLost })
+        return `${percent(row.accuracy)} (${percent(lost)},${percent(mostLost)})`
       })
-      console.log(`${attack[0].padEnd(18)}${cells.map((cell) => cell.padStart(16)).join('')}`)
+      console.log(`${attack[0].padEnd(18)}${cells.map((cell) => cell.padStart(24)).join('')}`)
     }
   }
   const worst = rows.filter(({ rule }) => rule === 'default').reduce((most, row) => (row.lost > most.lost ? row : most))
