@@ -1,5 +1,6 @@
 import type { Head } from '../codec/update.js'
 import { authorOf } from './broadcast.js'
+import { SNAPSHOT_CONFIRMATIONS } from './broadcast-adoption.js'
 import { heldBy } from './broadcast-sync.js'
 import type { BroadcastState } from './broadcast-types.js'
 import type { Broadcaster } from './broadcaster.js'
@@ -7,6 +8,9 @@ import type { PeerId } from './peer-id.js'
 
 /** Bytes of updates kept one by one, 64 MiB; twice that where some peer has not said for long what it has. */
 export const MAX_HELD_BYTES = 64 * 1024 * 1024
+
+/** Whoever gives a sum, and those that confirm it: two newcomers at once can confirm nothing to each other. */
+const MIN_HOLDERS = 1 + SNAPSHOT_CONFIRMATIONS
 
 export interface FoldingParts {
   /** What others have said they had, the last time each of them spoke. */
@@ -22,7 +26,7 @@ export interface FoldingParts {
 
 /**
  * Adds old updates up where more bytes of them are held than `maxHeldBytes`: what more than two thirds of all peers known
- * have counted, and everybody who is connected; of twice as many bytes what two thirds have. Nothing else: whoever lacks a
+ * have counted, three at the least, and everybody who is connected; of twice as many bytes what two thirds have. Nothing else: whoever lacks a
  * body that is gone must find others with the same sum, and of two halves of a network that have each added up what the
  * other lacks neither could take the other's. False where there was nothing to do.
  */
@@ -49,7 +53,7 @@ function fold(broadcaster: Broadcaster, author: PeerId, upTo: number): void {
 /** More than two thirds: of any two such crowds a third of all is in both, so that there is somebody who has both sums. */
 function mostOf({ authors }: BroadcastState, { known, self }: FoldingParts): number {
   const all = new Set([...known, ...authors.keys(), self])
-  return Math.floor((2 * all.size) / 3) + 1
+  return Math.max(MIN_HOLDERS, Math.floor((2 * all.size) / 3) + 1)
 }
 
 const heldBytes = ({ authors }: BroadcastState): number =>

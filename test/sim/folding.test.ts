@@ -28,6 +28,16 @@ describe('old updates added up in the simulator', () => {
     expect(updates).toBeGreaterThan(100)
   })
 
+  it('are kept by two, who could not both give and confirm their sum to two newcomers at once', async () => {
+    const joiners = [{ count: 2, atMs: 30_000 }]
+    const { violations, counts } = await runScenario(scenario({ peers: 4, joiners }))
+    expect(violations).toEqual([])
+    expect(counts['sum adopted'] ?? 0).toBe(0)
+    const three = await runScenario(scenario({ peers: 5, joiners }))
+    expect(three.violations).toEqual([])
+    expect(three.counts['sum adopted']).toBeGreaterThanOrEqual(2)
+  })
+
   it('are not added up beside the sum of a network that is cut in two', async () => {
     // Neither half is two thirds: what each has written meanwhile is kept one by one, and told once they meet again.
     const { violations, counts } = await runScenario(
