@@ -1,3 +1,4 @@
+import { lowerMedian } from './median.js'
 import type { DistanceMeasure } from './distance.js'
 import { centralMean, meanOf } from './mixing-neighbourhood.js'
 
@@ -37,7 +38,7 @@ export interface CatchUpScene {
 export const isBehind = (
   { step, localSteps }: Pick<CatchUpScene, 'step' | 'localSteps'>,
   othersSteps: readonly number[]
-): boolean => medianOf(othersSteps) >= step + NEWCOMER_ROUNDS * localSteps
+): boolean => lowerMedian(othersSteps) >= step + NEWCOMER_ROUNDS * localSteps
 
 /**
  * Why one that has exchanged before should look at several peers' states before it mixes with any, if it should. A peer that
@@ -51,10 +52,6 @@ export function catchUpReason(scene: CatchUpScene): CatchUpReason | undefined {
   if (missed || awayMs >= AWAY_MS) return 'away'
   return oddOneOut ? 'odd-one-out' : undefined
 }
-
-/** The smaller of the two in the middle. */
-const medianOf = (values: readonly number[]): number =>
-  values.toSorted((a, b) => a - b)[(values.length - 1) >> 1] ?? Number.NEGATIVE_INFINITY
 
 export interface CaughtUp {
   /** Where we go, float32[n]. */
@@ -87,7 +84,7 @@ export function caughtUp(
 ): CaughtUp {
   const middle = robustMiddle(states, measure)
   const { distance } = measure(own, middle)
-  const usual = medianOf(states.map((state) => measure(state, middle).distance))
+  const usual = lowerMedian(states.map((state) => measure(state, middle).distance))
   const kept = reason === 'newcomer' ? 0 : distance === 0 ? 1 : Math.min(1, Math.max(0, usual) / distance)
   return { target: middle.map((value, i) => value + kept * (own[i]! - value)), distance, kept }
 }

@@ -1,3 +1,4 @@
+import { lowerMedian } from './median.js'
 import type { PeerId } from './peer-id.js'
 
 /** Names remembered. */
@@ -102,12 +103,6 @@ function leastKnown(met: ReadonlyMap<PeerId, Met>, latest: PeerId): PeerId {
 
 const voters = ({ met }: Distances): readonly Met[] =>
   [...met.values()].filter(({ meetings }) => meetings >= VOTING_MEETINGS)
-
-/** The middle one, the smaller of the two in the middle. */
-function lowerMedian(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[(sorted.length - 1) >> 1] ?? 0
-}
 
 /**
  * The length up to which we follow a partner: `clip` times the median distance to our partners. Self-centred clipping (He,

@@ -1,3 +1,4 @@
+import { claimedShare } from '../consensus/claimed-share.js'
 import { present } from '../consensus/peers.js'
 import { type BroadcastLife, nap, talk, waitsForContact } from './broadcast-life.js'
 import { IDLE_MS } from './loop.js'
@@ -59,17 +60,17 @@ async function greet(life: BroadcastLife, stop: AbortSignal): Promise<void> {
 function tell(life: BroadcastLife): void {
   const { parts, learner, driver } = life
   const { progress } = learner
-  driver.publish({ samples: parts.dataset.size, totalSamples: totalSamples(life) })
+  driver.publish(claimedShare(parts.dataset.size, othersSamples(life)))
   const rounds = progress.rounds()
   progress.setRounds({ ...rounds, exchanges: rounds.exchanges + 1 })
 }
 
-/** Training examples of everybody heard of lately, ours included. */
-function totalSamples({ parts, membership }: BroadcastLife): number {
+/** Training examples of each of the others heard of lately, as they say. */
+function othersSamples({ parts, membership }: BroadcastLife): number[] {
   const table = membership.table()
   return present(table, parts.clock.now())
     .filter((peer) => peer !== parts.transport.self)
-    .reduce((sum, peer) => sum + (table.records.get(peer)?.announcement.samples ?? 0), parts.dataset.size)
+    .map((peer) => table.records.get(peer)?.announcement.samples ?? 0)
 }
 
 /**

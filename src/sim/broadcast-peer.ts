@@ -3,6 +3,7 @@ import { type Rng, seededRng } from '../base/rng.js'
 import { foldSurplus } from '../consensus/broadcast-folding.js'
 import { ownUpdates, restarted, type Untold } from '../consensus/broadcast-restart.js'
 import type { Broadcaster } from '../consensus/broadcaster.js'
+import { type ClaimedShare, claimedShare } from '../consensus/claimed-share.js'
 import { initialRounds, type RoundsState } from '../consensus/rounds.js'
 import { attackOf } from './attackers.js'
 import { subtract } from '../tensor/linear.js'
@@ -182,13 +183,14 @@ function stepped(inner: Inner, life: Life): void {
 }
 
 function publish(inner: Inner, life: Life): void {
-  const { world, index, weight, parameters, tamper } = inner
+  const { world, index, parameters, tamper } = inner
   const { broadcaster, talk } = life
   tamper?.learned(parameters, broadcaster.replica)
-  const samples = tamper?.samples ?? weight
-  const totalSamples = Math.max(samples, world.broadcast.totalSamples)
+  const { claims } = world.broadcast
+  const others = claims.filter((_, peer) => peer !== index)
+  const share = tamper?.samples === undefined ? claimedShare(claims[index]!, others) : all(tamper.samples)
   try {
-    talk.perform(broadcaster.publish({ samples, totalSamples }))
+    talk.perform(broadcaster.publish(share))
   } catch (error) {
     // The daemon would stop here.
     if (tamper === undefined) world.observer.violated('node-failed', `peer ${index}: ${describeError(error)}`)
@@ -200,6 +202,9 @@ function publish(inner: Inner, life: Life): void {
   if (checkpointEvery > 0) save(inner, life)
   fold(inner, life)
 }
+
+/** Of a liar: all there are. */
+const all = (samples: number): ClaimedShare => ({ samples, totalSamples: samples })
 
 function save({ disk, parameters, index }: Inner, { broadcaster, learner, step }: Life): void {
   const untold = {

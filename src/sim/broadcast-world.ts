@@ -1,6 +1,8 @@
 import { isPseudoGradientCodec, pseudoGradientCodec } from '../codec/registry.js'
 import { headsOf, sameHeads } from '../consensus/broadcast-sync.js'
+import { MAX_WEIGHT } from '../consensus/sides.js'
 import { MAX_AUTHORS, type StepRule } from '../consensus/fixed-point.js'
+import { attackOf } from './attackers.js'
 import { createBroadcastLedger } from './broadcast-ledger.js'
 import { nameOf } from './exchanger.js'
 import type { Observer } from './observer.js'
@@ -13,10 +15,11 @@ const SETTLE_LIMIT_MS = 600_000
 
 /** What peers that broadcast have in common. */
 export function broadcastOf(
-  { mixing, broadcast }: Scenario,
+  scenario: Scenario,
   { reference, schema, weights }: Pick<Workload, 'reference' | 'schema' | 'weights'>,
   observer: Observer
 ): BroadcastWorld {
+  const { mixing, broadcast } = scenario
   const { codec, fraction } = mixing
   const rule: StepRule = {
     codec: pseudoGradientCodec(isPseudoGradientCodec(codec) ? codec : 'int8', { fraction }),
@@ -27,7 +30,7 @@ export function broadcastOf(
   return {
     config: { federation: 'f'.repeat(64), schemaHash: schema?.hash ?? '0'.repeat(64), rule, maxAuthors: MAX_AUTHORS },
     ledger: createBroadcastLedger(observer.violated, rule),
-    totalSamples: weights.reduce((sum, weight) => sum + weight, 0)
+    claims: weights.map((weight, peer) => (attackOf(scenario, peer) === 'heavy' ? MAX_WEIGHT : weight))
   }
 }
 

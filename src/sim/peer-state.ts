@@ -23,7 +23,8 @@ import type { Learner, Workload } from './workload-types.js'
 export interface BroadcastWorld {
   readonly config: Omit<BroadcastConfig, 'self'>
   readonly ledger: BroadcastLedger
-  readonly totalSamples: number
+  /** Training examples that each peer says it has. */
+  readonly claims: readonly number[]
 }
 
 /** What all peers of a simulation have in common. */
