@@ -27,7 +27,9 @@ export function statusText(status: Status): string[] {
 }
 
 const waitText = (staleness: Status['staleness']): string | undefined =>
-  staleness?.waitsFor && `${staleness.waitsFor}: ${staleness.steps} local steps without, at most ${staleness.limit}`
+  staleness?.waitsFor === 'room'
+    ? 'room: most peers must have what is kept for them'
+    : staleness?.waitsFor && `${staleness.waitsFor}: ${staleness.steps} local steps without, at most ${staleness.limit}`
 
 /** What the exchanges of late have shown. */
 function mixingText(mixing: Status['mixing']): string | undefined {

@@ -12,6 +12,16 @@ export const MAX_HELD_BYTES = 64 * 1024 * 1024
 /** Whoever gives a sum, and those that confirm it: two newcomers at once can confirm nothing to each other. */
 const MIN_HOLDERS = 1 + SNAPSHOT_CONFIRMATIONS
 
+/** Times MAX_HELD_BYTES that are kept where too few have them to be added up; half a gigabyte. */
+const MOST_TIMES = 8
+
+/**
+ * Whether a peer should say nothing new before most others have what it keeps for them: in a network that has come apart
+ * each part would pile up its own updates without an end.
+ */
+export const isFull = (broadcaster: Broadcaster, maxHeldBytes = MAX_HELD_BYTES): boolean =>
+  heldBytes(broadcaster.state()) > MOST_TIMES * maxHeldBytes
+
 export interface FoldingParts {
   /** What others have said they had, the last time each of them spoke. */
   readonly said: ReadonlyMap<PeerId, readonly Head[]>

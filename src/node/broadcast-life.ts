@@ -1,4 +1,5 @@
 import type { NodeState } from '../checkpoint/state.js'
+import { isFull } from '../consensus/broadcast-folding.js'
 import type { Broadcaster } from '../consensus/broadcaster.js'
 import { contactMade, isIsolated } from '../consensus/rounds.js'
 import type { PeerId } from '../gossip/transport.js'
@@ -34,7 +35,7 @@ export async function createBroadcastLife(
   learner: Learner,
   saved: NodeState | undefined
 ): Promise<BroadcastLife> {
-  const { transport, clock, log, onVerdict, verify, broadcastLog } = parts
+  const { transport, clock, log, onVerdict, verify, broadcastLog, maxHeldBytes } = parts
   const failure = new AbortController()
   // What the broadcaster takes for the live parameters, float32[shared].
   const shared = learner.shared.take(learner.parameters)
@@ -56,7 +57,8 @@ export async function createBroadcastLife(
     members: membership.members,
     known: () => [...membership.table().records.keys()],
     onContact: () => learner.progress.setRounds(contactMade(learner.progress.rounds())),
-    onBroken: (error) => failure.abort(error)
+    onBroken: (error) => failure.abort(error),
+    ...(maxHeldBytes === undefined ? {} : { maxHeldBytes })
   })
   const keptWithIt = () => keptOf(broadcaster, learner, transport.self)
   const keeper = compacting(createKeeper({ participant: parts, learner, before: saved, keptWithIt }), driver)
@@ -88,13 +90,15 @@ export async function talk(life: BroadcastLife, peer: PeerId): Promise<void> {
   if (!(await life.driver.synchronise(peer))) life.failures++
 }
 
-/** Too long without the others to train on: as in pairs, unless there is nobody. */
-export const waitsForContact = ({
-  parts,
-  learner,
-  membership
-}: Pick<BroadcastLife, 'parts' | 'learner' | 'membership'>) =>
-  isIsolated(learner.progress.rounds(), surroundingsOf(membership, parts.clock.now()), learner.roundsConfig)
+/**
+ * What it waits for before it trains on: `contact`, too long without the others, as in pairs, unless there is nobody; `room`,
+ * most others must have what is kept for them.
+ */
+export function waitsFor({ parts, learner, membership, broadcaster }: BroadcastLife): 'contact' | 'room' | undefined {
+  const surroundings = surroundingsOf(membership, parts.clock.now())
+  if (isIsolated(learner.progress.rounds(), surroundings, learner.roundsConfig)) return 'contact'
+  return isFull(broadcaster, parts.maxHeldBytes) ? 'room' : undefined
+}
 
 export const nap = ({ parts }: BroadcastLife, ms: number, stop: AbortSignal): Promise<void> =>
   parts.clock.sleep(ms, stop).catch(() => undefined)

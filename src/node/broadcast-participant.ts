@@ -1,4 +1,4 @@
-import { type BroadcastLife, createBroadcastLife, nap, talk, waitsForContact } from './broadcast-life.js'
+import { type BroadcastLife, createBroadcastLife, nap, talk, waitsFor } from './broadcast-life.js'
 import type { BroadcastParticipantParts } from './broadcast-parts.js'
 import { settle } from './broadcast-settling.js'
 import { train } from './broadcast-training.js'
@@ -20,11 +20,12 @@ export async function createBroadcastParticipant(parts: BroadcastParticipantPart
 
 function viewOf(life: BroadcastLife): ParticipantView {
   const { parts, learner, keeper, driver, membership, evaluation, failures } = life
+  const waiting = waitsFor(life)
   return {
     ...ownView(learner, keeper, evaluation),
     failures: failures === 0 ? {} : { 'broadcast/no-conversation': failures },
     broadcast: driver.stats(),
-    ...(waitsForContact(life) && { waitsFor: 'contact' as const }),
+    ...(waiting === undefined ? {} : { waitsFor: waiting }),
     membership,
     caughtUp: undefined,
     statesGiven: 0,

@@ -9,4 +9,6 @@ export interface BroadcastParticipantParts extends Omit<ParticipantParts, 'excha
   /** As this peer. */
   readonly sign: SignBody
   readonly verify: VerifyBody
+  /** Bytes of updates kept one by one; default: MAX_HELD_BYTES. */
+  readonly maxHeldBytes?: number
 }

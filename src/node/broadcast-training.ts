@@ -1,6 +1,6 @@
 import { claimedShare } from '../consensus/claimed-share.js'
 import { present } from '../consensus/peers.js'
-import { type BroadcastLife, nap, talk, waitsForContact } from './broadcast-life.js'
+import { type BroadcastLife, nap, talk, waitsFor } from './broadcast-life.js'
 import { IDLE_MS } from './loop.js'
 
 /**
@@ -9,13 +9,13 @@ import { IDLE_MS } from './loop.js'
  */
 export const GREETING_MS = 15_000
 
-/** Local steps; every `localSteps` of them, and after the last, what was learned is told. Far from the others, it waits. */
+/** Local steps; every `localSteps` of them, and after the last, what was learned is told. Far from the others, or with no room for more, it waits. */
 export async function train(life: BroadcastLife, stop: AbortSignal): Promise<void> {
   const { learner, keeper, failure } = life
   const { progress, optimiser, roundsConfig } = learner
   let greeted = false
   while (!stop.aborted && progress.rounds().phase === 'training') {
-    if (waitsForContact(life)) {
+    if (waitsFor(life) !== undefined) {
       await seekContact(life, stop)
       continue
     }
@@ -33,12 +33,13 @@ export async function train(life: BroadcastLife, stop: AbortSignal): Promise<voi
   }
 }
 
-/** One conversation with somebody there, or a pause: what it brings is noted where it is heard. */
+/** One conversation with somebody there, or a pause: what it brings is noted where it is heard, and may make room. */
 async function seekContact(life: BroadcastLife, stop: AbortSignal): Promise<void> {
-  const { learner, membership } = life
+  const { learner, membership, driver } = life
   const members = membership.members()
   if (members.length > 0) await talk(life, members[learner.rng.integer(members.length)]!)
-  if (waitsForContact(life)) await nap(life, 20 * IDLE_MS, stop)
+  if (waitsFor(life) === 'room') await driver.compact()
+  if (waitsFor(life) !== undefined) await nap(life, 20 * IDLE_MS, stop)
 }
 
 /** Waits until those who are there have said who they are, and one of them what it has of us. */

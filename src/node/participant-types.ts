@@ -52,7 +52,7 @@ export interface ParticipantView {
   /** Attempts to mix that failed since the start, by code. */
   readonly failures: Readonly<Record<string, number>>
   /** It takes no local steps before it has made an exchange, or has had contact with anybody where peers broadcast. */
-  readonly waitsFor?: 'exchange' | 'contact'
+  readonly waitsFor?: 'exchange' | 'contact' | 'room'
   /** Absent where peers broadcast. */
   readonly driver?: ExchangeDriver
   /** Where peers broadcast. */

@@ -36,12 +36,17 @@ ${refusalTable(status)}
 </html>`
 }
 
-const WAITED_FOR = { exchange: 'an exchange with a peer', contact: 'word from or to a peer' } as const
+const WAITED_FOR = {
+  exchange: 'an exchange with a peer',
+  contact: 'word from or to a peer',
+  room: 'most peers to have what is kept for them'
+} as const
 
 function trainingText({ steps, staleness }: Status): string {
   if (staleness?.waitsFor === undefined) return `Training: step ${steps.done} of ${steps.total}`
   const { waitsFor, steps: without, limit } = staleness
-  return `At step ${steps.done} of ${steps.total}, waiting for ${WAITED_FOR[waitsFor]}: ${without} local steps without, at most ${limit}`
+  const since = waitsFor === 'room' ? '' : `: ${without} local steps without, at most ${limit}`
+  return `At step ${steps.done} of ${steps.total}, waiting for ${WAITED_FOR[waitsFor]}${since}`
 }
 
 function sentence(status: Status): string {

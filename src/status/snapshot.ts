@@ -118,7 +118,7 @@ export interface Status {
     readonly steps: number
     readonly limit: number
     /** It waits now: for an exchange, or for contact with anybody where peers broadcast. */
-    readonly waitsFor?: 'exchange' | 'contact'
+    readonly waitsFor?: 'exchange' | 'contact' | 'room'
   }
   /** Neighbours on the federation's overlay; absent where partners are drawn at random. */
   readonly neighbours?: readonly string[]

@@ -63,7 +63,10 @@ function world(seed: string) {
   return {
     clock,
     network,
-    async live(name: string, steps = 1_000_000) {
+    async live(
+      name: string,
+      { steps = 1_000_000, ...limits }: { readonly steps?: number; readonly maxHeldBytes?: number } = {}
+    ) {
       const transport = network.join({ name })
       await transport.start()
       const participant = await createBroadcastParticipant({
@@ -79,7 +82,8 @@ function world(seed: string) {
         log: silentLogger,
         onVerdict: () => undefined,
         sign: (body) => simSign(name, body),
-        verify: simVerify
+        verify: simVerify,
+        ...limits
       })
       return {
         participant,
@@ -145,11 +149,38 @@ describe('a peer that broadcasts and reaches nobody', () => {
 
   it('trains to its last step where it is the first and only one', async () => {
     const { clock, live, end } = world('first')
-    const anna = await live('anna', 5 * LIMIT)
+    const anna = await live('anna', { steps: 5 * LIMIT })
     anna.start()
     await clock.advance(20_000 + 5 * LIMIT * STEP_MS)
     expect(anna.step()).toBe(5 * LIMIT)
     expect(anna.participant.view().rounds.phase).not.toBe('training')
+    await end()
+  })
+})
+
+describe('a peer that keeps more for others than they have taken', () => {
+  it('says nothing new until most of them have it', async () => {
+    const { clock, network, live, end } = world('full')
+    const limits = { maxHeldBytes: 600 }
+    const [anna, bert, carl] = [await live('anna', limits), await live('bert', limits), await live('carl', limits)]
+    await network.connectAll()
+    for (const one of [anna, bert, carl]) one.start()
+    await clock.advance(60_000)
+    // Eight times 600 bytes are a few updates: long before the end they would be reached, were they not added up.
+    for (const one of [anna, bert, carl]) expect([one.step() > 20 * LIMIT, one.waitsFor()]).toEqual([true, undefined])
+
+    // Two of three are no more than two thirds.
+    network.partition([['anna', 'bert'], ['carl']])
+    await clock.advance(20_000)
+    expect([anna.waitsFor(), bert.waitsFor()]).toEqual(['room', 'room'])
+    const stuck = anna.step()
+    await clock.advance(10_000)
+    expect(anna.step()).toBe(stuck)
+
+    network.heal()
+    await network.connectAll()
+    await clock.advance(20_000)
+    expect(anna.step()).toBeGreaterThan(stuck + 4 * LIMIT)
     await end()
   })
 })
