@@ -11,10 +11,9 @@ export async function adopt(run: BroadcastRun, giver: PeerId, snapshot: Broadcas
   const adoption = createAdoption(giver, snapshot, members())
   for (let peer = adoption.next(); peer !== undefined; peer = adoption.next()) {
     const steps = await talkWith(run, peer, snapshot.heads)
-    adoption.heard(steps.find((step) => typeof step.confirmed === 'string')?.confirmed)
+    adoption.heard(steps.find((step) => step.confirmed !== undefined)?.confirmed)
   }
-  const { needed } = adoption
-  const confirmed = adoption.confirmed()
+  const [needed, confirmed] = [adoption.needed(), adoption.confirmed()]
   if (!adoption.believed()) {
     log.warn({ giver, confirmed, needed }, 'a sum of old updates was not confirmed by others')
     return

@@ -1,5 +1,6 @@
+import type { Clock } from '../base/clock.js'
 import type { NodeState } from '../checkpoint/state.js'
-import { isFull } from '../consensus/broadcast-folding.js'
+import { ABSENT_MS, isFull } from '../consensus/broadcast-folding.js'
 import type { Broadcaster } from '../consensus/broadcaster.js'
 import { contactMade, isIsolated } from '../consensus/rounds.js'
 import type { PeerId } from '../gossip/transport.js'
@@ -55,7 +56,7 @@ export async function createBroadcastLife(
     onVerdict,
     withLive,
     members: membership.members,
-    known: () => [...membership.table().records.keys()],
+    isAround: aroundBy(membership, clock),
     onContact: () => learner.progress.setRounds(contactMade(learner.progress.rounds())),
     onBroken: (error) => failure.abort(error),
     ...(maxHeldBytes === undefined ? {} : { maxHeldBytes })
@@ -75,6 +76,15 @@ const liveIn =
     if (shared !== parameters) selection.put(shared, parameters)
     return result
   }
+
+/** Who has not been heard of in this life is around for the first hour of it. */
+function aroundBy(membership: Membership, clock: Clock): (peer: PeerId) => boolean {
+  const startedAtMs = clock.now()
+  return (peer) => {
+    const heardAtMs = membership.table().records.get(peer)?.heardAtMs ?? startedAtMs
+    return membership.members().includes(peer) || clock.now() - heardAtMs < ABSENT_MS
+  }
+}
 
 /** After every checkpoint is a good time to add old updates up. */
 const compacting = (keeper: Keeper, driver: BroadcastDriver): Keeper => ({

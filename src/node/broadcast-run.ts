@@ -30,8 +30,8 @@ export interface BroadcastDriverParts {
   readonly withLive: <T>(work: () => T) => T
   /** Peers of the federation connected now. */
   readonly members: () => readonly PeerId[]
-  /** Peers of the federation heard of, whether they are there or not. */
-  readonly known: () => readonly PeerId[]
+  /** Whether a peer is there, or was heard of within ABSENT_MS. */
+  readonly isAround: (peer: PeerId) => boolean
   /** Bytes of updates kept one by one; default: MAX_HELD_BYTES. */
   readonly maxHeldBytes?: number
   /** An update of somebody else was counted, or a conversation has told both all that the other had. */

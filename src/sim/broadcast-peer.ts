@@ -219,8 +219,10 @@ function save({ disk, parameters, index }: Inner, { broadcaster, learner, step }
 function fold({ world, index, log }: Inner, { broadcaster, talk }: Life): void {
   const { maxHeldBytes } = world.scenario.broadcast
   const begun = (peer: PeerIndex): boolean => joinsAt(world.scenario, peer) <= world.clock.now()
-  const known = world.neighbours(index).filter(begun).map(nameOf)
-  if (!foldSurplus(broadcaster, { ...talk.others(), known, self: nameOf(index), maxHeldBytes })) return
+  const self = nameOf(index)
+  const known = [...world.neighbours(index).filter(begun).map(nameOf), ...broadcaster.state().authors.keys()]
+  const counted = [...new Set(known)].filter((peer) => peer !== self)
+  if (!foldSurplus(broadcaster, { ...talk.others(), counted, around: counted, self, maxHeldBytes })) return
   world.observer.note(index, 'folds')
   world.observer.count('fold')
   log.rebase(broadcaster)

@@ -54,15 +54,15 @@ interface Conversation {
   messages: number
   /** Given to us, to be confirmed by others. */
   snapshot: BroadcastSnapshot | undefined
-  /** The hash at the heads that were to be confirmed. */
-  confirmed: string | undefined
+  /** The hash at the heads that were to be confirmed; null: the partner cannot tell. */
+  confirmed: string | null | undefined
 }
 
 /** Why we open a conversation: to tell each other what is lacking, or also for the hash at some heads. */
 interface Asked {
   readonly confirm?: readonly Head[]
   /** Called once, when it is over or has come to nothing. */
-  readonly done?: (confirmed: string | undefined) => void
+  readonly done?: (confirmed: string | null | undefined) => void
 }
 
 interface Inner {
@@ -156,7 +156,7 @@ function adopt(inner: Inner, giver: PeerIndex, snapshot: BroadcastSnapshot): voi
   const ask = (): void => {
     const other = adoption.next()
     if (other === undefined) return conclude()
-    const done = (confirmed: string | undefined): void => {
+    const done = (confirmed: string | null | undefined): void => {
       adoption.heard(confirmed)
       ask()
     }
@@ -191,7 +191,7 @@ function received(inner: Inner, id: LinkId, frame: Frame): void {
   perform(inner, step.effects)
   if (step.heads !== undefined) inner.heads.set(nameOf(conversation.partner), step.heads)
   conversation.snapshot ??= step.snapshot
-  conversation.confirmed ??= step.confirmed ?? undefined
+  conversation.confirmed ??= step.confirmed
   if (step.verdict !== undefined && step.verdict.verdict !== 'accept') {
     observer.count(`verdict ${step.verdict.code}`)
     return end(inner, id)

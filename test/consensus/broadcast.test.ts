@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { type Rng, seededRng } from '../../src/base/rng.js'
 import { float32Codec } from '../../src/codec/float32.js'
 import { GENESIS, type Head, type Update } from '../../src/codec/update.js'
+import { createAdoption } from '../../src/consensus/broadcast-adoption.js'
 import { foldSurplus } from '../../src/consensus/broadcast-folding.js'
 import { headsOf, heldBy, lacks, sameHeads } from '../../src/consensus/broadcast-sync.js'
 import { MAX_WAITING } from '../../src/consensus/broadcast-types.js'
@@ -13,7 +14,8 @@ import {
   MAX_SEQUENCE,
   MAX_UNITS,
   unitsFromBytes,
-  unitsToBytes
+  unitsToBytes,
+  unitsHash
 } from '../../src/consensus/fixed-point.js'
 import { broadcasterOf, configOf, reference, SIZE, synchronise, written } from './broadcasters.js'
 
@@ -405,7 +407,7 @@ describe('old updates', () => {
     expect(newcomer.live).toEqual(newcomer.replica)
   })
 
-  it('are added up only where more than two thirds of all known peers have them, and all who are connected', () => {
+  it('are added up only where more than two thirds of all that count have them, and all who are connected', () => {
     const maxHeldBytes = 100
     const folded = (
       said: Readonly<Record<string, readonly Head[]>>,
@@ -414,7 +416,15 @@ describe('old updates', () => {
     ) => {
       const one = broadcasterOf('p0')
       deliver(one, rows.flat())
-      const parts = { said: new Map(Object.entries(said)), connected, known, self: 'p0', maxHeldBytes }
+      const counted = ['anna', 'bert', 'cleo', ...known]
+      const parts = {
+        said: new Map(Object.entries(said)),
+        connected,
+        counted,
+        around: counted,
+        self: 'p0',
+        maxHeldBytes
+      }
       expect(foldSurplus(one, parts)).toBe([...one.state().authors.values()].some(({ base }) => base > 0))
       return [...one.state().authors.values()].map(({ base }) => base)
     }
@@ -433,6 +443,8 @@ describe('old updates', () => {
     // Two more that are known and silent: five of six.
     expect(folded({ anna: all, bert: all }, [], ['p1', 'p2'])).toEqual([0, 0, 0])
     expect(folded({ anna: all, bert: all, cleo: some }, [], ['p1'])).toEqual([7, 2, 0])
+    // What strangers say counts for nothing, however many they are.
+    expect(folded({ anna: all, s1: all, s2: all, s3: all }, [], [])).toEqual([0, 0, 0])
     // Whoever is connected is waited for, until twice as much is held.
     const patient = {
       said: new Map([
@@ -441,7 +453,8 @@ describe('old updates', () => {
         ['cleo', some]
       ]),
       connected: ['cleo'],
-      known: [],
+      counted: ['anna', 'bert', 'cleo'],
+      around: ['anna', 'bert', 'cleo'],
       self: 'p0'
     }
     const one = broadcasterOf('p0')
@@ -452,6 +465,43 @@ describe('old updates', () => {
     foldSurplus(one, { ...patient, maxHeldBytes: 0.1 * bytes })
     expect([...one.state().authors.values()].map(({ base }) => base)).toEqual([7, 5, 6])
     expect(bits(one)).toEqual(sumOf(rows.flat()))
+  })
+
+  it('are added up without those that have been gone for long where there is no more room', () => {
+    const bytes = rows.flat().reduce((sum, { body }) => sum + body.length, 0)
+    const folded = (around: readonly string[], maxHeldBytes: number) => {
+      const one = broadcasterOf('p0')
+      deliver(one, rows.flat())
+      const said = new Map([['anna', headsOf(one.state())]])
+      foldSurplus(one, { said, connected: [], counted: ['anna', 'bert', 'cleo'], around, self: 'p0', maxHeldBytes })
+      return [...one.state().authors.values()].map(({ base }) => base)
+    }
+    // Eight times as much as may be held is no more room; of two that are left both have everything, of one that one.
+    expect(folded(['anna'], bytes / 8.5)).toEqual([7, 5, 6])
+    expect(folded([], bytes / 8.5)).toEqual([7, 5, 6])
+    expect(folded(['anna'], bytes / 7.5)).toEqual([0, 0, 0])
+    expect(folded(['anna', 'bert'], bytes / 8.5)).toEqual([0, 0, 0])
+  })
+
+  it('a sum is believed by two that name it, or by all that can tell', () => {
+    const one = broadcasterOf('p0')
+    deliver(one, rows.flat())
+    one.dispatch({ type: 'fold', author: 'anna', upTo: 4 })
+    const snapshot = one.snapshot()
+    const believed = (answers: readonly (string | null | undefined)[]): boolean => {
+      const adoption = createAdoption('p0', snapshot, ['p0', ...answers.map((_, i) => `other ${i}`)])
+      for (const answer of answers) if (adoption.next() !== undefined) adoption.heard(answer)
+      return adoption.believed()
+    }
+    const right = unitsHash(snapshot.units)
+    const wrong = 'f'.repeat(64)
+    expect(believed([right, right, wrong])).toBe(true)
+    expect(believed([right, null])).toBe(true)
+    expect(believed([right, wrong])).toBe(false)
+    expect(believed([wrong, null])).toBe(false)
+    expect(believed([right, undefined])).toBe(false)
+    expect(believed([null, null])).toBe(true)
+    expect(believed([undefined])).toBe(false)
   })
 
   it('that somebody has on another row, or is ahead of us in, are kept', () => {

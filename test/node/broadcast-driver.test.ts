@@ -49,7 +49,7 @@ function world(size = 20) {
       },
       withLive: (work) => work(),
       members: () => transport.subscribers(announceTopic(FEDERATION)),
-      known: () => [],
+      isAround: () => true,
       onBroken: (error) => {
         throw error
       }

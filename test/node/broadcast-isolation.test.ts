@@ -7,6 +7,7 @@ import { createMemoryNetwork } from '../../src/gossip/memory.js'
 import { createBroadcastParticipant } from '../../src/node/broadcast-participant.js'
 import { createManifest } from '../../src/node/manifest.js'
 import { simSign, simVerify } from '../../src/sim/broadcast-signature.js'
+import { ABSENT_MS } from '../../src/consensus/broadcast-folding.js'
 import { SILENT_MS } from '../../src/consensus/peers.js'
 import { createSchema } from '../../src/tensor/schema.js'
 import type { Trainer } from '../../src/train/trainer.js'
@@ -181,6 +182,14 @@ describe('a peer that keeps more for others than they have taken', () => {
     await network.connectAll()
     await clock.advance(20_000)
     expect(anna.step()).toBeGreaterThan(stuck + 4 * LIMIT)
+
+    // Carl leaves for good: he is waited for, but not for ever.
+    network.partition([['anna', 'bert'], ['carl']])
+    await clock.advance(60_000)
+    expect([anna.waitsFor(), bert.waitsFor()]).toEqual(['room', 'room'])
+    const left = anna.step()
+    await clock.advance(ABSENT_MS)
+    expect(anna.step()).toBeGreaterThan(left + 4 * LIMIT)
     await end()
   })
 })
