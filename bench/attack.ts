@@ -32,7 +32,7 @@ const scaled = (pattern: number) => (honest: Uint8Array) => {
   return lie
 }
 
-/** Everything of the issue, on every task; gradient assembly needs factors. */
+/** Every attack, on every task; gradient assembly needs factors. */
 function liesOf(task: AttackTaskName): Readonly<Record<string, Lie>> {
   const { pairs } = ATTACK_TASKS[task]('')
   const claimed = Object.entries(ATTACKS).map(([name, claims]) => [name, { claims }] as const)
