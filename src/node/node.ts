@@ -9,6 +9,7 @@ import { type Hello, startHello } from '../gossip/hello.js'
 import { createLibp2pTransport } from '../gossip/libp2p.js'
 import { federationTopics } from '../gossip/topics.js'
 import { startStatusServer, type StatusServer } from '../status/server.js'
+import type { Status } from '../status/snapshot.js'
 import type { ChildTrainer } from '../train/child-trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import { openDataDir } from './data-dir.js'
@@ -71,10 +72,10 @@ interface Life {
   readonly startedAtMs: number
   readonly stopping: AbortController
   readonly data: ReturnType<typeof createNodeData>
+  /** Settled once no piece of a start is under way any more. */
+  starting: Promise<void>
   server: StatusServer | undefined
-  opening: Promise<ChildTrainer> | undefined
   trainer: ChildTrainer | undefined
-  joined: Promise<void> | undefined
   hello: Hello | undefined
   participant: Participant | undefined
   working: Promise<void>
@@ -85,10 +86,9 @@ const beforeStart = (wiring: Wiring): Life => ({
   startedAtMs: wiring.clock.now(),
   stopping: new AbortController(),
   data: createNodeData(wiring),
+  starting: Promise.resolve(),
   server: undefined,
-  opening: undefined,
   trainer: undefined,
-  joined: undefined,
   hello: undefined,
   participant: undefined,
   working: Promise.resolve(),
@@ -96,9 +96,9 @@ const beforeStart = (wiring: Wiring): Life => ({
 })
 
 function assemble(wiring: Wiring): PeertuneNode {
-  const { config, dataDir, transport, log } = wiring
+  const { log } = wiring
   const life = beforeStart(wiring)
-  const isStopping = () => life.stopping.signal.aborted
+  const { signal } = life.stopping
   const done = Promise.withResolvers<void>()
   let stopped: Promise<void> | undefined
   const status = () => statusNow(wiring, life)
@@ -113,19 +113,14 @@ function assemble(wiring: Wiring): PeertuneNode {
     status,
     done: done.promise,
     async start() {
-      const server = await startStatusServer({ ...config.http, snapshot: status, log })
-      life.server = server
-      // A model that cannot be trained is refused here: nobody has heard of this node, and nothing is written.
-      life.opening = openTrainer(wiring, life)
-      const trainer = await life.opening
-      if (isStopping()) return
-      await writeNodeRecord(dataDir.root, wiring)
-      life.joined = joinNetwork(wiring, life)
-      life.working = work(wiring, life, { trainer, joined: life.joined })
-      life.working.catch(() => undefined)
-      await life.joined
-      if (isStopping()) return
-      await dataDir.announce({ pid: process.pid, url: server.url, addresses: transport.addresses() })
+      life.starting = bringUp(wiring, life, status)
+      try {
+        await life.starting
+      } catch (error) {
+        if (error === signal.reason) return
+        await stop('start failed')
+        throw error
+      }
       life.working.then(done.resolve, (error) => {
         void stop('training cannot go on').then(() => done.reject(error))
       })
@@ -156,10 +151,33 @@ const statusNow = (wiring: Wiring, { hello, trainer, participant, data, stopping
     nowMs: wiring.clock.now()
   })
 
-async function openTrainer(wiring: Wiring, life: Life): Promise<ChildTrainer> {
-  await checkModel(wiring.manifest, wiring.config.model)
-  life.trainer = await startTrainer(wiring)
-  return life.trainer
+/**
+ * Opens one piece after another and leaves each in `life`. Rejects with the reason of the stop where one came meanwhile:
+ * `close` waits for the piece under way and then ends all there are.
+ */
+async function bringUp(wiring: Wiring, life: Life, snapshot: () => Status): Promise<void> {
+  const { config, manifest, dataDir, transport, log } = wiring
+  const unlessStopped = async <T>(piece: () => Promise<T>): Promise<T> => {
+    life.stopping.signal.throwIfAborted()
+    return piece()
+  }
+  const server = await unlessStopped(() => startStatusServer({ ...config.http, snapshot, log }))
+  life.server = server
+  const announce = () => dataDir.announce({ pid: process.pid, url: server.url, addresses: transport.addresses() })
+  // A large model takes minutes: whoever asks is to find the page meanwhile.
+  await unlessStopped(announce)
+  // A model that cannot be trained is refused here: nobody has heard of this node, and only the announcement is written.
+  await unlessStopped(() => checkModel(manifest, config.model))
+  const trainer = await unlessStopped(() => startTrainer(wiring))
+  life.trainer = trainer
+  await unlessStopped(() => writeNodeRecord(dataDir.root, wiring))
+  await unlessStopped(() => {
+    const joined = joinNetwork(wiring, life)
+    life.working = work(wiring, life, { trainer, joined })
+    life.working.catch(() => undefined)
+    return joined
+  })
+  await unlessStopped(announce)
 }
 
 async function joinNetwork(wiring: Wiring, life: Life): Promise<void> {
@@ -191,9 +209,8 @@ async function work(
 /** Ends whatever there is by now. */
 async function close({ transport, dataDir }: Wiring, life: Life): Promise<void> {
   life.stopping.abort(new Error('the node stops'))
+  await life.starting.catch(() => undefined)
   await life.working.catch(() => undefined)
-  await life.opening?.catch(() => undefined)
-  await life.joined?.catch(() => undefined)
   await life.watching
   life.hello?.stop()
   await life.trainer?.close()

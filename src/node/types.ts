@@ -13,7 +13,10 @@ export interface NodeDeps {
 
 /** One participant of a federation, wired and ready to start. */
 export interface PeertuneNode {
-  /** Resolves once it listens, has announced where (data-dir.ts) and answers for its status. */
+  /**
+   * Resolves once it listens, has announced where (data-dir.ts) and answers for its status, or was stopped meanwhile. Rejects
+   * when everything that it had opened is closed again.
+   */
   start(): Promise<void>
   /** Writes a checkpoint and leaves. Idempotent; resolves when everything is closed. */
   stop(reason?: string): Promise<void>
