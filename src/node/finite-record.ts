@@ -24,6 +24,9 @@ export async function refuseNonFiniteOnce(
   const all = [...weights]
   const bytes = all.reduce((sum, { initializer: { data } }) => sum + (data.kind === 'inline' ? 0 : data.length), 0)
   const record = bytes < WORTH_REMEMBERING_BYTES ? undefined : join(weightsDir, `${sha256}.finite`)
-  const check = async () => refuseNonFinite(all, externalDir)
+  const check = async () => {
+    await refuseNonFinite(all, externalDir)
+    return true
+  }
   await (record === undefined ? check() : onceOnMachine(record, check))
 }

@@ -137,9 +137,9 @@ export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions
       const { weightsDir = defaultWeightsDir() } = options
       const what = sha256Hex(canonicalJson([task, peft, packageVersion()])).slice(0, 16)
       return namingModel(modelPath, () =>
-        onceOnMachine(join(weightsDir, `${modelSha256}.trains-${what}`), async () => {
-          await build('train', smallBatch(task, parts.model.graph), { parts, task }).catch(throwIfOfAnyBatch)
-        })
+        onceOnMachine(join(weightsDir, `${modelSha256}.trains-${what}`), () =>
+          build('train', smallBatch(task, parts.model.graph), { parts, task }).then(() => true, passUnlessOfAnyBatch)
+        )
       )
     }
   }
@@ -148,8 +148,10 @@ export async function loadTrainableModel(spec: AdaptedSpec, options: LoadOptions
 /** What has nothing to do with the size of a batch. */
 const OF_ANY_BATCH = ['autodiff/no-rule', 'autodiff/no-logits', 'autodiff/not-scalar', 'config/labels-do-not-fit']
 
-function throwIfOfAnyBatch(error: unknown): void {
+/** Other batches may work where the small one did not: that is no reason to refuse a model, and no proof that it trains. */
+function passUnlessOfAnyBatch(error: unknown): false {
   if (!isPeertuneError(error) || OF_ANY_BATCH.includes(error.code)) throw error
+  return false
 }
 
 const openInt8 = async (
