@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import type { FederationManifest } from '../../src/base/federation.js'
 import { parametersSha256, RESUMED } from '../../src/node/resumed.js'
 import { readTrained } from '../../src/node/trained.js'
 import type { ParameterSchema } from '../../src/tensor/schema.js'
@@ -23,22 +24,42 @@ interface Resumed {
 
 /** Compares, for each crash that left a checkpoint, what was on the disk with what the next life said it went on with. */
 export async function comebacksOf(
-  scenario: Scenario,
+  { manifest }: Pick<Scenario, 'manifest'>,
   schema: ParameterSchema,
-  { index, crashes, log }: FinishedPeer
+  { index, crashes, log }: Pick<FinishedPeer, 'index' | 'crashes' | 'log'>
 ): Promise<readonly Comeback[]> {
-  const left = await Promise.all(crashes.map((folder) => readTrained(folder, scenario.manifest, schema)))
-  const states = left.filter((state) => state !== undefined)
+  const left = await Promise.all(crashes.map(({ dataDir }) => leftIn(dataDir, manifest, schema)))
   const resumed = await resumedIn(log)
-  return states.map(({ step, exchanges, parameters }, life) => {
-    const next = resumed[life]
-    const same = next?.step === step && next.exchanges === exchanges
-    return { peer: index, step, exchanges, kept: same && next.sha256 === parametersSha256(parameters) }
+  return crashes.flatMap(({ nextPid }, life) => {
+    const state = left[life]
+    const next = nextPid === undefined ? undefined : resumed.get(nextPid)
+    // Killed again before it had read anything: it left what it found, and the life after is the one to ask.
+    if (state === undefined || (next === undefined && isSame(state, left[life + 1]))) return []
+    const { step, exchanges } = state
+    return [{ peer: index, step, exchanges, kept: isSame(state, next) }]
   })
 }
 
-/** From the log of all lives of a peer, in order. */
-async function resumedIn(log: string): Promise<readonly Resumed[]> {
-  const lines = (await readFile(log, 'utf8')).split('\n')
-  return lines.filter((line) => line.includes(RESUMED)).map((line) => JSON.parse(line) as Resumed)
+const isSame = (one: Resumed, other: Resumed | undefined): boolean =>
+  one.step === other?.step && one.exchanges === other.exchanges && one.sha256 === other.sha256
+
+/** `undefined` where a crash came before the first checkpoint. */
+async function leftIn(
+  dataDir: string,
+  manifest: FederationManifest,
+  schema: ParameterSchema
+): Promise<Resumed | undefined> {
+  const state = await readTrained(dataDir, manifest, schema)
+  return state && { step: state.step, exchanges: state.exchanges, sha256: parametersSha256(state.parameters) }
+}
+
+/** From the log of all lives of a peer, by process id. */
+async function resumedIn(log: string): Promise<ReadonlyMap<number, Resumed>> {
+  const lines = (await readFile(log, 'utf8')).split('\n').filter((line) => line.includes(RESUMED))
+  return new Map(
+    lines.map((line) => {
+      const { pid, ...resumed } = JSON.parse(line) as Resumed & { readonly pid: number }
+      return [pid, resumed]
+    })
+  )
 }

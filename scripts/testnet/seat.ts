@@ -20,6 +20,13 @@ export interface PeerFiles {
   readonly denyList: string
 }
 
+export interface Crash {
+  /** The data directory as the crash left it. */
+  readonly dataDir: string
+  /** Process id of the life that came after; absent where none did. */
+  readonly nextPid?: number
+}
+
 /** One peer of the testnet through all its lives. */
 export interface Seat {
   readonly index: number
@@ -28,8 +35,8 @@ export interface Seat {
   start(bootstrap: readonly string[]): Promise<void>
   /** SIGKILL, as the kernel or a power cut would; what it left on the disk is kept for the judge. */
   crash(): Promise<void>
-  /** Data directories as crashes left them, the first first. */
-  crashes(): readonly string[]
+  /** The first first. */
+  crashes(): readonly Crash[]
   stop(): Promise<void>
   /** For the end of everything: leaves no process behind. */
   kill(): void
@@ -58,7 +65,9 @@ export function createSeat(index: number, files: PeerFiles, localSteps: number):
   const stalls = createStallWatch(localSteps)
   /** Last words of the lives before this one. */
   const past: Status[] = []
-  const crashes: string[] = []
+  /** Process ids of all lives, and after how many of them each crash came. */
+  const pids: number[] = []
+  const crashes: { readonly dataDir: string; readonly lives: number }[] = []
   const ended = new AbortController()
   let node: NodeProcess | undefined
   let current: Status | undefined
@@ -77,6 +86,7 @@ export function createSeat(index: number, files: PeerFiles, localSteps: number):
         startTimeoutMs: START_TIMEOUT_MS,
         signal: ended.signal
       })
+      pids.push(node.pid)
     },
     async crash() {
       node?.kill()
@@ -85,12 +95,16 @@ export function createSeat(index: number, files: PeerFiles, localSteps: number):
       // One that is killed while it loads its model has none yet.
       const { checkpoints } = dataDirPaths(files.dataDir)
       if (existsSync(checkpoints)) await cp(checkpoints, dataDirPaths(left).checkpoints, { recursive: true })
-      crashes.push(left)
+      crashes.push({ dataDir: left, lives: pids.length })
       stalls.down()
       if (current !== undefined) past.push(current)
       current = undefined
     },
-    crashes: () => crashes,
+    crashes: () =>
+      crashes.map(({ dataDir, lives }) => {
+        const nextPid = pids[lives]
+        return { dataDir, ...(nextPid === undefined ? {} : { nextPid }) }
+      }),
     stop: async () => node?.stop(),
     // Also one that is only starting, and one that a scenario would start again.
     kill: () => ended.abort(new Error('the testnet has ended')),

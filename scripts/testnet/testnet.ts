@@ -14,7 +14,7 @@ import { createScreen, frame } from './live-table.js'
 import type { TestnetOptions } from './options.js'
 import type { TestnetReport } from './report.js'
 import { GLYPH_MODEL, glyphScenario, type Scenario, textScenario } from './scenario.js'
-import { createSeat, type PeerFiles, type Seat } from './seat.js'
+import { type Crash, createSeat, type PeerFiles, type Seat } from './seat.js'
 import type { Stalls } from './stalls.js'
 
 const POLL_MS = 500
@@ -28,8 +28,8 @@ export interface FinishedPeer {
   readonly status: Status
   readonly statusUrl: string
   readonly dataDir: string
-  /** Data directories as crashes left them, and the log of all lives. */
-  readonly crashes: readonly string[]
+  readonly crashes: readonly Crash[]
+  /** Of all lives. */
   readonly log: string
   readonly stalls: Stalls
   /** By code, one record for each life. */

@@ -31,7 +31,7 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
   if (made.length > 0) parts.log.info({ exchanges: made.length }, 'recovered exchanges that were in the log only')
   if (saved !== undefined) {
     const { step, exchanges } = learner.progress.rounds()
-    parts.log.info({ step, exchanges, sha256: parametersSha256(learner.parameters) }, RESUMED)
+    parts.log.info({ step, exchanges, sha256: parametersSha256(learner.parameters), pid: process.pid }, RESUMED)
   }
   const others = createNeighbourhood(parts, learner, { journal, savedAtMs: saved?.savedAtMs })
   const keeper = createExchangeKeeper(parts, learner, others, saved)
