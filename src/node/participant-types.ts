@@ -51,7 +51,10 @@ export interface ParticipantView {
   readonly bytesBefore: { readonly sent: number; readonly received: number }
   /** Attempts to mix that failed since the start, by code. */
   readonly failures: Readonly<Record<string, number>>
-  /** It takes no local steps before it has made an exchange, or has had contact with anybody where peers broadcast. */
+  /**
+   * It takes no local steps before it has made an exchange; where peers broadcast, before it has had contact with anybody, or
+   * has room: most peers must first have what is kept for them.
+   */
   readonly waitsFor?: 'exchange' | 'contact' | 'room'
   /** Absent where peers broadcast. */
   readonly driver?: ExchangeDriver

@@ -84,7 +84,7 @@ function addMixing(registry: Registry, { mixing, staleness, neighbours, caughtUp
   gauge(
     registry,
     'peertune_waiting',
-    'It takes no local steps until it has had an exchange, or contact where peers broadcast; always 1',
+    'It takes no local steps until it has had an exchange; where peers broadcast: contact, or room, as most peers must first have what is kept for them; always 1',
     staleness?.waitsFor === undefined ? undefined : [[{ for: staleness.waitsFor }, 1]]
   )
   gauge(registry, 'peertune_overlay_neighbours', 'Neighbours on the overlay', neighbours?.length)

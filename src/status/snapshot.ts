@@ -117,7 +117,10 @@ export interface Status {
   readonly staleness?: {
     readonly steps: number
     readonly limit: number
-    /** It waits now: for an exchange, or for contact with anybody where peers broadcast. */
+    /**
+     * It waits now: for an exchange; where peers broadcast, for contact with anybody, or for room: most peers must first have
+     * what is kept for them.
+     */
     readonly waitsFor?: 'exchange' | 'contact' | 'room'
   }
   /** Neighbours on the federation's overlay; absent where partners are drawn at random. */
