@@ -23,6 +23,8 @@ export type ExchangeVerdictCode =
   | 'exchange/over-message-budget'
   | 'exchange/over-byte-budget'
   | 'exchange/timeout'
+  /** What our own momentum, or a rule over several states, makes of an exchange leads out of what we could send. */
+  | 'exchange/own-step-too-far'
   /** Counted, held against nobody: other data may be the reason. */
   | 'exchange/worse-than-start'
 

@@ -125,16 +125,21 @@ export function refuse(turn: Turn, state: ExchangeState, exchangeId: ExchangeId,
   return withEffects(ended, send(turn, { type: 'refuse', exchangeId, code }), { type: 'close', link: turn.link })
 }
 
-/** Refuses a side that cannot be used; its sender broke a rule. */
+/** What a partner is told about its side. Of what is wrong with ours alone it hears nothing that it could look for at home. */
+function toldOf(code: ExchangeVerdictCode | undefined): RefusalCode {
+  if (code === 'codec/bad-checksum') return 'bad-checksum'
+  if (code === 'codec/not-finite') return 'not-finite'
+  return code === 'exchange/own-step-too-far' ? 'unspecified' : 'bad-payload'
+}
+
+/** Refuses a side that cannot be used, for what `verdict` says of its sender. */
 export function refuseSide(
   turn: Turn,
   state: ExchangeState,
   exchangeId: ExchangeId,
   verdict: Verdict<ExchangeVerdictCode>
 ) {
-  const code = verdict.verdict === 'accept' ? undefined : verdict.code
-  const told: RefusalCode =
-    code === 'codec/bad-checksum' ? 'bad-checksum' : code === 'codec/not-finite' ? 'not-finite' : 'bad-payload'
+  const told = toldOf(verdict.verdict === 'accept' ? undefined : verdict.code)
   return withEffects(refuse(turn, state, exchangeId, told), penalise(turn, verdict))
 }
 

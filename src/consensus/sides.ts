@@ -2,7 +2,7 @@ import { sha256Hex } from '../base/bytes.js'
 import { PeertuneError } from '../base/errors.js'
 import { seededRng } from '../base/rng.js'
 import type { Decoded } from '../base/verdict.js'
-import { decoded, refused, reject } from '../base/verdict.js'
+import { decoded, ignore, refused, reject } from '../base/verdict.js'
 import type { ExchangeId, HelloMessage, PayloadHeader, RefusalCode } from '../codec/messages.js'
 import { allFinite } from '../tensor/linear.js'
 import type { Apart } from './distance.js'
@@ -25,6 +25,8 @@ export const MAX_WEIGHT = 1_000_000_000
 export const isSaneWeight = (weight: number): boolean => Number.isInteger(weight) && weight >= 1 && weight <= MAX_WEIGHT
 
 export type SideCode = 'codec/bad-checksum' | 'codec/not-finite' | 'codec/malformed'
+/** Why two sides were not mixed: the partner's is out of range, or what we make of it ourselves is. */
+export type MixCode = 'codec/not-finite' | 'exchange/own-step-too-far'
 
 /** The vector that both ends take these bytes for. The same float32 operations on both, hence the same bits. */
 function sideVector(
@@ -109,24 +111,37 @@ export interface MixTask {
   readonly turns: number
 }
 
-/** What an exchange does to us. Refused where two finite vectors are too far apart for a finite step. */
-export function mixSides(config: ExchangeConfig, pair: MixTask): Decoded<MixedSides, 'codec/not-finite'> {
+/** What an exchange does to us. Refused where it would lead out of what can be sent. */
+export function mixSides(config: ExchangeConfig, pair: MixTask): Decoded<MixedSides, MixCode> {
   const { own, partner, scene, turns } = pair
   const apart = (config.measure ?? euclidean)(own, partner)
   if (!Number.isFinite(apart.distance)) return refused(reject('codec/not-finite', 'the distance overflows'))
   const { scale, heldBack } = agreedOn(config, pair.terms, pair.partnerTerms, apart.distance)
-  const mixed = robustIncrement(config, pair, apart) ?? { increment: pairIncrement(config, pair, scale), scale }
+  const ofPair = (): Float32Array => pairIncrement(config, pair, scale)
+  const mixed = robustIncrement(config, pair, apart) ?? { increment: ofPair(), scale }
   const outer = config.outer && outerStep(config.outer, { own, increment: mixed.increment, state: scene.outer })
   const increment = outer?.increment ?? mixed.increment
-  if (!allFinite(increment)) return refused(reject('codec/not-finite', 'the increment overflows'))
-  if (!staysSendable(config, own, increment))
-    return refused(reject('codec/not-finite', 'the increment leads to where nothing can be sent from'))
+  const leadsOut = outOfRange(config, own, increment)
+  if (leadsOut !== undefined) return refused(whoLedOut(outOfRange(config, own, ofPair()), leadsOut))
   return decoded({
     increment,
     observed: { ...apart, scale: mixed.scale, turns, ...(heldBack ? { heldBack } : {}), ...radiusOf(pair) },
     leaves: { ...(outer && { outer: outer.next }), ...(keepsStates(config) ? { seen: partner } : {}) }
   })
 }
+
+/** What is wrong with where an increment leads, if anything is. */
+function outOfRange(config: ExchangeConfig, own: Float32Array, increment: Float32Array): string | undefined {
+  if (!allFinite(increment)) return 'the increment overflows'
+  return staysSendable(config, own, increment) ? undefined : 'the increment leads to where nothing can be sent from'
+}
+
+/**
+ * The partner answers for the pair's mean alone: what our momentum or the states of others add to that is none of its doing,
+ * and an honest one would be banned for it.
+ */
+const whoLedOut = (byPair: string | undefined, leadsOut: string) =>
+  byPair === undefined ? ignore('exchange/own-step-too-far', leadsOut) : reject('codec/not-finite', byPair)
 
 /** What the partner said of how far it follows us. */
 const radiusOf = ({ partnerTerms: { radius } }: MixTask): Pick<Observation, 'radius'> =>

@@ -4,7 +4,7 @@ import { euclidean } from './distance.js'
 import { type Edge, edgeAfter, type EdgeStep } from './edges.js'
 import type { ExchangeConfig, Side } from './exchange-types.js'
 import type { PairLayout } from './layouts.js'
-import { type MixedSides, mixSides, type MixTask, ownSide, partnerSide, type SideCode } from './sides.js'
+import { type MixCode, type MixedSides, mixSides, type MixTask, ownSide, partnerSide, type SideCode } from './sides.js'
 
 /**
  * The parts of an exchange that take time in proportion to the parameters: what the machine asks for instead of doing it.
@@ -36,7 +36,7 @@ export interface TaskResults {
   readonly travelled: number
   readonly 'own-side': Side
   readonly 'partner-side': Decoded<Side, SideCode>
-  readonly mix: Decoded<MixedSides, 'codec/not-finite'>
+  readonly mix: Decoded<MixedSides, MixCode>
   readonly edge: Edge | undefined
 }
 
@@ -77,7 +77,7 @@ function mixPair(
   { robust: _robust, outer: _outer, ...config }: ExchangeConfig,
   { own, measure, mix, expand }: PairLayout,
   task: MixTask
-): Decoded<MixedSides, 'codec/not-finite'> {
+): Decoded<MixedSides, MixCode> {
   const mixed = mixSides({ ...config, ...own, measure, ...(mix && { mix }) }, task)
   return mixed.ok ? decoded({ ...mixed.value, increment: expand(mixed.value.increment) }) : mixed
 }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { codecByName } from '../../src/codec/registry.js'
 import { type OuterState, outerStep } from '../../src/consensus/outer-momentum.js'
 import { weightedMean } from '../../src/tensor/linear.js'
 import { gaussian } from '../codec/codec-cases.js'
@@ -95,5 +96,54 @@ describe('the outer step', () => {
     conserved().forEach((value, i) => {
       expect(value).toBeCloseTo(before[i]!, 4)
     })
+  })
+})
+
+describe('momentum near the end of what a codec can send', () => {
+  const MOST = 0.25 * codecByName('float16').range!
+  const reference = new Float32Array(SIZE)
+  const flat = (value: number) => new Float32Array(SIZE).fill(value)
+  /** Machine 0 has come a long way by outer steps; machine 1 keeps its own place. */
+  const meeting = (own: number, partner: number, momentum: number) => {
+    const network = machineNetwork({
+      weights: [1, 1],
+      reference,
+      starts: [flat(own), flat(partner)],
+      codec: 'float16',
+      more: { outer: { decay: 0.9, step: 1 } }
+    })
+    network.states[0] = { ...network.states[0]!, outer: { anchor: flat(own), momentum: flat(momentum) } }
+    return network
+  }
+  const judged = ({ log }: ReturnType<typeof meeting>) =>
+    log.flatMap(({ machine, effect }) => (effect.type === 'penalise' ? [{ machine, ...effect.verdict }] : []))
+
+  it.each([
+    [0, 1],
+    [1, 0]
+  ])('is not held against an honest partner when it leads out, %i calling %i', (from, to) => {
+    const network = meeting(0.96 * MOST, 0.94 * MOST, 0.1 * MOST)
+    network.initiate(from, to)
+    network.drain()
+    expect(judged(network)).toMatchObject([{ machine: 0, verdict: 'ignore', code: 'exchange/own-step-too-far' }])
+    expect(network.parameters[0]).toEqual(flat(0.96 * MOST))
+    expect(
+      network.carried.flatMap(({ item }) => (item.kind === 'send' ? [item.effect.message] : [])).at(-1)
+    ).toMatchObject({ type: 'refuse', code: 'unspecified' })
+  })
+
+  it('does not excuse a partner whose own state leads out', () => {
+    const network = meeting(0.96 * MOST, 3 * MOST, 0.1 * MOST)
+    network.initiate(0, 1)
+    network.drain()
+    expect(judged(network)).toMatchObject([{ machine: 0, verdict: 'reject', code: 'codec/not-finite' }])
+  })
+
+  it('mixes where momentum leads back into the range that the pair would leave', () => {
+    const network = meeting(0.96 * MOST, 1.2 * MOST, -0.5 * MOST)
+    network.initiate(1, 0)
+    network.drain()
+    expect(judged(network)).toEqual([])
+    expect(network.parameters[0]![0]! / MOST).toBeCloseTo(1.08 - 0.45, 2)
   })
 })
