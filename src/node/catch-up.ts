@@ -10,6 +10,7 @@ import {
   exchanged,
   GATHER_RETRY_MS,
   looked,
+  type PlaceHeard,
   placesHeard,
   settled
 } from '../consensus/catch-up-course.js'
@@ -50,7 +51,7 @@ export interface CatchUpReport {
 
 /** Brings a peer that has fallen behind to where the others are, by the states of several of them (consensus/catch-up.ts). */
 export interface CatchUp {
-  /** Why it is time to look, if it is; at the beginning of the first life it always is, once. */
+  /** Why it is time to look, if it is; at the beginning of the first life it always is, until enough were heard. */
   due(): CatchUpReason | undefined
   /** An exchange has been made and is noted nowhere yet. */
   exchanged(): void
@@ -80,9 +81,9 @@ export function createCatchUp(parts: CatchUpParts): CatchUp {
     course = looked(course, clock.now())
     const asked = parts.rng.shuffle(membership.members()).slice(0, CATCH_UP_SOURCES)
     if (reason === 'newcomer') {
-      const steps = await askPlaces(parts, asked)
+      const places = await askPlaces(parts, asked)
       const { step } = parts.rounds()
-      const [next, then] = placesHeard(course, { nowMs: clock.now(), step, localSteps, asked: asked.length, steps })
+      const [next, then] = placesHeard(course, { nowMs: clock.now(), step, localSteps, places })
       course = next
       if (then === 'gather') await clock.sleep(GATHER_RETRY_MS)
       if (then !== 'ask') return 'stayed'
@@ -125,10 +126,10 @@ export function createCatchUp(parts: CatchUpParts): CatchUp {
   }
 }
 
-/** Steps of those that say how far they are. */
-async function askPlaces({ reader }: CatchUpParts, asked: readonly PeerId[]): Promise<readonly number[]> {
-  const answers = await Promise.all(asked.map((peer) => reader.askPlace(peer)))
-  return answers.flatMap((answer) => (answer.ok ? [answer.value.step] : []))
+/** Of those that say how far they are. */
+async function askPlaces({ reader }: CatchUpParts, asked: readonly PeerId[]): Promise<readonly PlaceHeard[]> {
+  const answers = await Promise.all(asked.map(async (peer) => ({ peer, place: await reader.askPlace(peer) })))
+  return answers.flatMap(({ peer, place }) => (place.ok ? [{ peer, step: place.value.step }] : []))
 }
 
 /** Those that do not answer are left out. */

@@ -13,6 +13,7 @@ import {
   type StateReply,
   type StateRequest
 } from '../codec/wire-state.js'
+import { PLACE_TIMEOUT_MS } from '../consensus/catch-up-course.js'
 import type { ExchangeConfig } from '../consensus/exchange-types.js'
 import { type PeerState, stateCodec, stateFor, stateFrom, stateHeaderVerdict } from '../consensus/state-answer.js'
 import { STATE_PROTOCOL } from '../gossip/topics.js'
@@ -127,7 +128,8 @@ async function ask<Answer>(
   placeOnly: boolean,
   read: (parts: StateReaderParts, channel: Channel, timeoutMs: number) => Promise<Decoded<Answer, string>>
 ): Promise<Decoded<Answer, string>> {
-  const { transport, clock, config, onVerdict, frameTimeoutMs: timeoutMs = STATE_FRAME_TIMEOUT_MS } = parts
+  const { transport, clock, config, onVerdict, frameTimeoutMs = STATE_FRAME_TIMEOUT_MS } = parts
+  const timeoutMs = placeOnly ? Math.min(PLACE_TIMEOUT_MS, frameTimeoutMs) : frameTimeoutMs
   const channel = await openChannel(transport, clock, { peer, protocol: STATE_PROTOCOL, timeoutMs })
   if (typeof channel === 'string') return refused(ignore(channel))
   try {

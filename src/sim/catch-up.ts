@@ -8,6 +8,7 @@ import {
   exchanged,
   GATHER_RETRY_MS,
   looked,
+  type PlaceHeard,
   placesHeard,
   settled
 } from '../consensus/catch-up-course.js'
@@ -62,6 +63,11 @@ export function createSimCatchUp(inner: Inner, savedAtMs: number | undefined): S
     })
   }
 
+  const placeOf =
+    ({ states }: Life) =>
+    (peer: PeerIndex, done: (place: PlaceHeard | undefined) => void): void =>
+      states.askPlace(peer, (place) => done(place && { peer: world.names[peer]!, step: place.step }))
+
   function look(life: Life, reason: CatchUpReason, asked: readonly PeerIndex[], done: Done): void {
     const { ask } = life.states
     gather(asked, ask, (states) => {
@@ -87,11 +93,10 @@ export function createSimCatchUp(inner: Inner, savedAtMs: number | undefined): S
       course = looked(course, nowOf(inner))
       const asked = rng.shuffle(members()).slice(0, CATCH_UP_SOURCES)
       if (reason !== 'newcomer') return look(life, reason, asked, done)
-      gather(asked, life.states.askPlace, (places) => {
+      gather(asked, placeOf(life), (places) => {
         if (life.over) return
-        const steps = places.map(({ step }) => step)
         const { step } = life.rounds
-        const [next, then] = placesHeard(course, { nowMs: nowOf(inner), step, localSteps, asked: asked.length, steps })
+        const [next, then] = placesHeard(course, { nowMs: nowOf(inner), step, localSteps, places })
         course = next
         if (then === 'ask') return look(life, reason, asked, done)
         if (then === 'stay') return done('stayed')

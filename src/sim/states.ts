@@ -5,6 +5,7 @@ import {
   encodeStateRequest,
   type Place
 } from '../codec/wire-state.js'
+import { PLACE_TIMEOUT_MS } from '../consensus/catch-up-course.js'
 import type { ExchangeConfig, LinkId } from '../consensus/exchange-types.js'
 import { type PeerState, stateFor, stateFrom, stateHeaderVerdict } from '../consensus/state-answer.js'
 import type { Tamper } from './attackers.js'
@@ -70,8 +71,8 @@ export function createStates(parts: StatesParts): States {
   }
 }
 
-function wait(inner: Inner, link: LinkId, waiting: Waiting): void {
-  const { clock, timeoutMs } = inner.parts
+function wait(inner: Inner, link: LinkId, waiting: Waiting, timeoutMs = inner.parts.timeoutMs): void {
+  const { clock } = inner.parts
   inner.links.set(link, waiting)
   clock.after(timeoutMs, () => over(inner, link, undefined))
 }
@@ -91,11 +92,11 @@ interface Question {
 }
 
 function ask(inner: Inner, { to, placeOnly }: Question, answer: (frame: Frame | undefined) => void): void {
-  const { network, peer, config } = inner.parts
+  const { network, peer, config, timeoutMs } = inner.parts
   network.open({ from: peer, to, protocol: 'state' }, (link) => {
     if (inner.stopped) return
     if (link === undefined) return answer(undefined)
-    wait(inner, link, { answer })
+    wait(inner, link, { answer }, placeOnly ? Math.min(PLACE_TIMEOUT_MS, timeoutMs) : timeoutMs)
     const { federation, schema } = config
     network.send(link, peer, { bytes: encodeStateRequest({ federation, schema: schema.hash, placeOnly }) })
   })

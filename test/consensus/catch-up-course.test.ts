@@ -6,6 +6,7 @@ import {
   dueCatchUp,
   enoughStates,
   exchanged,
+  GATHER_RETRY_MS,
   looked,
   placesHeard,
   settled
@@ -35,23 +36,61 @@ describe('a newcomer', () => {
     expect(dueCatchUp(catchUpCourse(NOW, { savedAtMs: NOW - 5_000 }), scene())).toBeUndefined()
   })
 
+  const places = (steps: readonly number[]) => steps.map((step, i) => ({ peer: `peer-${i}`, step }))
+  const own = { nowMs: NOW + 100, step: 12, localSteps: 4 }
+
   it.each([
-    ['others as far as it is', { steps: [12, 13, 19], asked: 3 }, 'stay', undefined],
-    ['two rounds behind the middle one of enough', { steps: [5, 20, 90], asked: 3 }, 'ask', 'newcomer'],
-    ['behind the only two there are, at first', { steps: [90, 91], asked: 2 }, 'gather', 'newcomer'],
-    ['behind them, after a while', { steps: [90, 91], asked: 2, nowMs: NOW + GATHER_MS }, 'ask', 'newcomer'],
-    ['nobody who answers', { steps: [], asked: 4 }, 'stay', undefined]
+    ['others as far as it is', { places: places([12, 13, 19]) }, 'stay', undefined],
+    ['two rounds behind the middle one of enough', { places: places([5, 20, 90]) }, 'ask', 'newcomer'],
+    ['behind the only two there are, at first', { places: places([90, 91]) }, 'gather', 'newcomer'],
+    ['behind them, after a while', { places: places([90, 91]), nowMs: NOW + GATHER_MS }, 'ask', 'newcomer'],
+    ['nobody who answers', { places: [] }, 'stay', 'newcomer'],
+    ['one at the start, a newcomer as well or a liar', { places: places([0]) }, 'stay', 'newcomer'],
+    ['one of two at the start', { places: places([0, 90]) }, 'stay', 'newcomer']
   ] as const)('%s', (_, heard, then, pending) => {
-    const [course, next] = placesHeard(catchUpCourse(NOW), { nowMs: NOW + 100, step: 12, localSteps: 4, ...heard })
+    const [course, next] = placesHeard(looked(catchUpCourse(NOW - 60_000), NOW), { ...own, ...heard })
     expect([next, course.pending]).toEqual([then, pending])
+  })
+
+  it('goes on as it is for a second after it has heard too few, and looks again', () => {
+    const [course] = placesHeard(looked(catchUpCourse(NOW), NOW), { ...own, places: places([0]) })
+    const due = (nowMs: number) => dueCatchUp(course, scene({ nowMs }))
+    expect(due(NOW + 100)).toBeUndefined()
+    expect(due(NOW + 99 + GATHER_RETRY_MS)).toBeUndefined()
+    expect(due(NOW + 100 + GATHER_RETRY_MS)).toBe('newcomer')
+    // With those that it had not met before it knows better, whatever the first one still says.
+    const later = { ...own, nowMs: NOW + 2_000, places: places([0, 90, 91]) }
+    expect(placesHeard(looked(course, NOW + 1_900), later)[1]).toBe('ask')
+  })
+
+  it('has looked for long ten seconds after its first look, by a look that began then', () => {
+    // What it trained before it met anybody is no search, and a look in which nobody answers is one, however long it takes.
+    const first = looked(catchUpCourse(NOW - 60_000), NOW)
+    const [course, next] = placesHeard(first, { ...own, nowMs: NOW + GATHER_MS, places: [] })
+    expect([next, course.pending]).toEqual(['stay', 'newcomer'])
+    const [early] = placesHeard(looked(course, NOW + GATHER_MS - 1), { ...own, nowMs: NOW + GATHER_MS, places: [] })
+    expect(early.pending).toBe('newcomer')
+    const [late] = placesHeard(looked(course, NOW + GATHER_MS), { ...own, nowMs: NOW + GATHER_MS + 1, places: [] })
+    expect(late.pending).toBeUndefined()
+  })
+
+  it('does not take those for ahead that began with it and only run faster', () => {
+    const [course] = placesHeard(looked(catchUpCourse(NOW), NOW), { ...own, places: places([12, 15]) })
+    const later = { ...own, nowMs: NOW + 3_000, step: 20 }
+    const again = looked(course, NOW + 2_900)
+    expect(placesHeard(again, { ...later, places: places([90, 91]) })[1]).toBe('stay')
+    expect(placesHeard(again, { ...later, places: places([90, 91, 92]) })[1]).toBe('stay')
+    // Two strangers outvote one of them.
+    const strangers = [...places([90]), { peer: 'far', step: 90 }, { peer: 'farther', step: 95 }]
+    expect(placesHeard(again, { ...later, places: strangers })[1]).toBe('ask')
   })
 
   it('looks again after too few states, until it has moved or has looked for long', () => {
     const course = looked(catchUpCourse(NOW), NOW + 1)
     expect(settled(course, 'moved', NOW + 1).pending).toBeUndefined()
-    const again = settled(course, 'stayed', NOW + 1)
+    const again = settled(course, 'stayed', NOW + GATHER_MS)
     expect(dueCatchUp(again, scene())).toBe('newcomer')
-    expect(dueCatchUp(settled(course, 'stayed', NOW + GATHER_MS), scene())).toBeUndefined()
+    expect(dueCatchUp(settled(course, 'stayed', NOW + 1 + GATHER_MS), scene())).toBeUndefined()
   })
 })
 

@@ -6,10 +6,12 @@ import { MAX_MESSAGE_BYTES } from '../../src/codec/wire.js'
 import { decodeStateReply, encodeStateReply, encodeStateRequest } from '../../src/codec/wire-state.js'
 import { codecByName } from '../../src/codec/registry.js'
 import type { ExchangeConfig } from '../../src/consensus/exchange-types.js'
+import { PLACE_TIMEOUT_MS } from '../../src/consensus/catch-up-course.js'
 import { createMemoryNetwork, type MemoryNetwork } from '../../src/gossip/memory.js'
 import { STATE_PROTOCOL } from '../../src/gossip/topics.js'
-import { createStateReader, STATES_BURST } from '../../src/node/state-reader.js'
+import { createStateReader, STATE_FRAME_TIMEOUT_MS, STATES_BURST } from '../../src/node/state-reader.js'
 import { distance2 } from '../../src/tensor/linear.js'
+import { createVirtualClock } from '../gossip/virtual-clock.js'
 import { randomVector, reference, SIZE } from './exchange-world.js'
 
 const configOf = (name: string, codec: CodecName, federation = 'f'): ExchangeConfig => ({
@@ -65,6 +67,32 @@ describe('reading a state', () => {
       value: { phase: 'settling', step: 123, weight: 70 }
     })
     expect(bob.reader.given()).toBe(1)
+  })
+
+  it('waits less long for how far a peer is than for its state', async () => {
+    const clock = createVirtualClock()
+    const network = createMemoryNetwork({ seed: 'silent', clock })
+    const [alice, bob] = [network.join({ name: 'alice' }), network.join({ name: 'bob' })]
+    await Promise.all([alice.start(), bob.start()])
+    bob.handle(STATE_PROTOCOL, () => new Promise(() => undefined))
+    await network.connectAll()
+    const reader = createStateReader({
+      transport: alice,
+      clock,
+      config: configOf('alice', 'int8', 'f'),
+      parameters: () => reference,
+      moment: () => ({ phase: 'training', step: 0 }),
+      onVerdict: () => undefined
+    })
+    const ended: string[] = []
+    void reader.askPlace('bob').then(({ ok }) => ended.push(`place ${ok}`))
+    void reader.ask('bob').then(({ ok }) => ended.push(`state ${ok}`))
+    await clock.advance(PLACE_TIMEOUT_MS - 100)
+    expect(ended).toEqual([])
+    await clock.advance(1_000)
+    expect(ended).toEqual(['place false'])
+    await clock.advance(STATE_FRAME_TIMEOUT_MS)
+    expect(ended).toEqual(['place false', 'state false'])
   })
 
   it('has a budget, and says so', async () => {

@@ -36,6 +36,25 @@ describe('peers that join late', () => {
     expect(alone.grown).toBeGreaterThan(2.5)
   })
 
+  it('look again when the first they meet are as new as they are', async () => {
+    // While six groups are apart the last two, who come late, are one of them; peers 6 to 10 come with the first five.
+    const scenario = late({
+      peers: 12,
+      joiners: [
+        { count: 1, atMs: 60_000 },
+        { count: 5, atMs: 1 },
+        { count: 1, atMs: 60_000 }
+      ],
+      partitions: [{ atMs: 58_000, forMs: 5_000, groups: 6 }]
+    })
+    const { measurements, violations, counts } = await runScenario(scenario)
+    expect(violations).toEqual([])
+    expect(counts['caught up newcomer']).toBe(2)
+    const at = (atMs: number) => measurements.find((one) => one.atMs === atMs)!.distance
+    expect(at(62_000)).toBeGreaterThan(2 * at(57_000))
+    expect(at(66_000)).toBeLessThan(1.2 * at(57_000))
+  })
+
   it('are not led astray by two liars of five that they ask', async () => {
     // Five others and no more, so that both liars are always asked; what they say is the start, and a bit beyond.
     const scenario = late({
