@@ -1,7 +1,7 @@
 import type { Head, Update } from '../codec/update.js'
 import type { AuthorState, BroadcastConfig, BroadcastState } from './broadcast-types.js'
 import { type Contribution, contributionOf } from './fixed-point.js'
-import { emptyAuthor, headOf, heldAt, stopOf } from './update-chain.js'
+import { countWaiting, emptyAuthor, headOf, heldAt, stopOf } from './update-chain.js'
 
 /** Everything up to some heads, added up: what a newcomer needs of updates whose bodies nobody keeps any more. */
 export interface BroadcastSnapshot {
@@ -75,8 +75,9 @@ export function adoptHeads(state: BroadcastState, heads: readonly Head[]): Adopt
     const held = continues ? own.held.slice(sequence - own.base) : []
     const waiting = new Map([...own.waiting].filter(([number]) => number > sequence + held.length))
     const stop = own.stop === undefined ? {} : { stop: own.stop }
-    authors.set(id, { base: sequence, baseHash: hash, held, waiting, ...stop })
-    recount.push(...held)
+    const author = countWaiting({ base: sequence, baseHash: hash, held, waiting, ...stop })
+    authors.set(id, author)
+    recount.push(...author.held)
   }
   for (const [id, author] of state.authors)
     if (!authors.has(id)) {

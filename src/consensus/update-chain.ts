@@ -83,6 +83,9 @@ function catchAt(author: AuthorState, stop: Evidence): Outcome {
   return { ...drained, kind: 'caught' }
 }
 
+/** Counts what was waiting and waits for nothing any more, since the row now goes on at another base. */
+export const countWaiting = (author: AuthorState): AuthorState => drain(author, NOTHING).author
+
 function drain(
   start: AuthorState,
   before: readonly Counted[]

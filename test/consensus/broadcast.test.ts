@@ -516,6 +516,18 @@ describe('old updates', () => {
     expect(upTo({ stop: { sequence: 4, hash: 'a'.repeat(64) } })).toBe(3)
   })
 
+  it('as a sum, they are what updates that came early were waiting for', () => {
+    const [one, two] = [broadcasterOf('p0'), broadcasterOf('p1')]
+    deliver(one, rows[0]!.slice(0, 4))
+    deliver(two, rows[0]!.slice(4))
+    expect(two.state().authors.get('anna')?.waiting.size).toBe(3)
+    one.dispatch({ type: 'fold', author: 'anna', upTo: 4 })
+    // Nobody will send them again: they are duplicates.
+    expect(two.adopt(one.snapshot())).toBe(true)
+    expect(two.state().authors.get('anna')?.waiting.size).toBe(0)
+    expect(bits(two)).toEqual(sumOf(rows[0]!))
+  })
+
   it('are not given up for a snapshot without them', () => {
     const [one, two] = [broadcasterOf('p0'), broadcasterOf('p1')]
     deliver(one, rows.flat())

@@ -60,7 +60,9 @@ describe('random scenarios', () => {
 describe('scenarios that once failed', () => {
   it.each([
     // Large values took honest peers to where their codec could not send them any more.
-    ['1160', randomScenario]
+    ['1160', randomScenario],
+    // What had come early went on waiting behind a sum that it follows.
+    ['21188', randomBroadcastScenario]
   ] as const)('%s', async (seed, make) => {
     expect((await runScenario(make(seed))).violations).toEqual([])
   })
