@@ -2,20 +2,30 @@ import type { BroadcastSnapshot } from './broadcast-snapshot.js'
 import { unitsHash } from './fixed-point.js'
 import type { PeerId } from './peer-id.js'
 
-/** Peers, besides the one that gave it, that must name a snapshot's hash; all that can tell where there are fewer. */
+/** Peers, besides the one that gave it, that must name a snapshot's hash, where so many can. */
 export const SNAPSHOT_CONFIRMATIONS = 2
+
+/** What those that were asked have said of a sum; the others did not answer. */
+export interface Answers {
+  readonly confirmed: number
+  readonly contradicted: number
+  /** That cannot tell, since they have not counted so much, or cannot go back to it. */
+  readonly ignorant: number
+}
 
 /** A sum that somebody has given us, on its way to be believed. */
 export interface Adoption {
   readonly snapshot: BroadcastSnapshot
-  /** Of those that have not said that they cannot tell. */
-  needed(): number
   /** Whom to ask next for the hash at the snapshot's heads; nobody once it is decided. */
   next(): PeerId | undefined
   /** What the last one asked has named; null where it cannot tell, nothing where it did not answer. */
   heard(hash: string | null | undefined): void
-  confirmed(): number
-  /** Once nobody is to be asked any more. */
+  answers(): Answers
+  /**
+   * Once nobody is to be asked any more: two have named its hash; or at least one has, and with the giver these are more than
+   * have named another; or there is nobody else who could tell. A quarter of liars can thus neither make somebody believe
+   * a sum nor, by silence or another hash, keep everybody from believing the right one.
+   */
   believed(): boolean
 }
 
@@ -23,18 +33,17 @@ export function createAdoption(giver: PeerId, snapshot: BroadcastSnapshot, prese
   const others = present.filter((peer) => peer !== giver)
   const hash = unitsHash(snapshot.units)
   let asked = 0
-  let confirmed = 0
-  let ignorant = 0
-  const needed = (): number => Math.min(SNAPSHOT_CONFIRMATIONS, others.length - ignorant)
+  let [confirmed, contradicted, ignorant] = [0, 0, 0]
+  const isConfirmed = (): boolean => confirmed >= SNAPSHOT_CONFIRMATIONS
   return {
     snapshot,
-    needed,
-    next: () => (confirmed >= needed() ? undefined : others[asked++]),
+    next: () => (isConfirmed() ? undefined : others[asked++]),
     heard(named) {
       if (named === hash) confirmed++
-      if (named === null) ignorant++
+      else if (named === null) ignorant++
+      else if (named !== undefined) contradicted++
     },
-    confirmed: () => confirmed,
-    believed: () => confirmed >= needed()
+    answers: () => ({ confirmed, contradicted, ignorant }),
+    believed: () => isConfirmed() || (confirmed > 0 ? confirmed + 1 > contradicted : ignorant === others.length)
   }
 }

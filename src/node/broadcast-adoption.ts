@@ -13,13 +13,12 @@ export async function adopt(run: BroadcastRun, giver: PeerId, snapshot: Broadcas
     const steps = await talkWith(run, peer, snapshot.heads)
     adoption.heard(steps.find((step) => step.confirmed !== undefined)?.confirmed)
   }
-  const [needed, confirmed] = [adoption.needed(), adoption.confirmed()]
   if (!adoption.believed()) {
-    log.warn({ giver, confirmed, needed }, 'a sum of old updates was not confirmed by others')
+    log.warn({ giver, ...adoption.answers() }, 'a sum of old updates was not confirmed by others')
     return
   }
   if (!withLive(() => broadcaster.adopt(snapshot))) return
   run.sums.snapshots++
-  log.info({ giver, confirmed }, 'took over the sum of old updates')
+  log.info({ giver, ...adoption.answers() }, 'took over the sum of old updates')
   await broadcastLog?.rebase(() => rebased(broadcaster))
 }
