@@ -3,9 +3,9 @@ import { randomBroadcastScenario, randomScenario } from '../../src/sim/random-sc
 import { runScenario } from '../../src/sim/run.js'
 import type { Scenario } from '../../src/sim/scenario.js'
 
-/** Random scenarios in every test run; `npm run bench -- scenarios` does thousands. Broadcasts take several times as long. */
-const SCENARIOS = 800
-const BROADCAST_SCENARIOS = 80
+/** Random scenarios in every test run; `npm run bench -- scenarios` does as many as one likes. Broadcasts take several times as long. */
+const SCENARIOS = 2_000
+const BROADCAST_SCENARIOS = 200
 
 /** Scenarios of one test: a busy machine has ten times as long for them as an idle one needs. */
 const SLICE = { pairs: 50, broadcasts: 10 } as const
