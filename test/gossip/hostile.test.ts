@@ -74,6 +74,23 @@ async function victim(heard: string[] = []) {
   return { node, pubsub, topicsOf, address: multiaddr(String(node.getMultiaddrs()[0])) }
 }
 
+/** A whole transport that listens to TOPIC, and somebody hostile connected to it. */
+async function underAttack(options: Parameters<typeof libp2pNode>[0]) {
+  const target = await libp2pNode({ ...options, limits: { targetPeers: 0 } })
+  closers.push(() => target.stop())
+  target.subscribe(
+    TOPIC,
+    () => ACCEPT,
+    () => undefined
+  )
+  await target.start()
+  const attacker = await hostile()
+  attacker.pubsub.subscribe(TOPIC)
+  await attacker.node.dial(multiaddr(target.addresses()[0] ?? ''))
+  await vi.waitFor(() => expect(attacker.pubsub.getSubscribers(TOPIC)).toHaveLength(1), PATIENCE)
+  return { target, attacker }
+}
+
 describe('a hostile pubsub peer', () => {
   it('subscribes to 20,000 topics and the victim remembers none of them', async () => {
     const heard: string[] = []
@@ -131,18 +148,7 @@ describe('a hostile pubsub peer', () => {
     const log: Logger = { ...silentLogger, warn: (facts) => warnings.push(facts.about) }
     const offences: unknown[] = []
     const onOffence = (peer: string, verdict: Verdict, forMs?: number) => offences.push([peer, verdict, forMs])
-    const target = await libp2pNode({ log, onOffence, limits: { targetPeers: 0 } })
-    closers.push(() => target.stop())
-    target.subscribe(
-      TOPIC,
-      () => ACCEPT,
-      () => undefined
-    )
-    await target.start()
-    const attacker = await hostile()
-    attacker.pubsub.subscribe(TOPIC)
-    await attacker.node.dial(multiaddr(target.addresses()[0] ?? ''))
-    await vi.waitFor(() => expect(attacker.pubsub.getSubscribers(TOPIC)).toHaveLength(1), PATIENCE)
+    const { target, attacker } = await underAttack({ log, onOffence })
     await attacker.pubsub.publish(TOPIC, new Uint8Array(MAX_GOSSIP_RPC_BYTES))
     await vi.waitFor(() => expect(target.connected()).toEqual([]), PATIENCE)
     expect(warnings).toEqual(['gossip/bad-framing'])
@@ -154,18 +160,7 @@ describe('a hostile pubsub peer', () => {
   it('is named for what it passed on and nobody may', async () => {
     const offences: unknown[] = []
     const onOffence = (peer: string, verdict: Verdict) => offences.push([peer, 'code' in verdict && verdict.code])
-    const target = await libp2pNode({ onOffence, limits: { targetPeers: 0 } })
-    closers.push(() => target.stop())
-    target.subscribe(
-      TOPIC,
-      () => ACCEPT,
-      () => undefined
-    )
-    await target.start()
-    const attacker = await hostile()
-    attacker.pubsub.subscribe(TOPIC)
-    await attacker.node.dial(multiaddr(target.addresses()[0] ?? ''))
-    await vi.waitFor(() => expect(attacker.pubsub.getSubscribers(TOPIC)).toHaveLength(1), PATIENCE)
+    const { attacker } = await underAttack({ onOffence })
     await attacker.pubsub.publish(TOPIC, new Uint8Array(MAX_ANNOUNCEMENT_BYTES + 1))
     await vi.waitFor(() => expect(offences).toHaveLength(1), PATIENCE)
     expect(offences).toEqual([[attacker.node.peerId.toString(), 'gossip/announcement-too-large']])
