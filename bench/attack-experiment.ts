@@ -1,7 +1,7 @@
 import { isPeertuneError } from '../src/base/errors.js'
 import type { RobustSpec } from '../src/base/mixing-rules.js'
 import { type Rng, seededRng } from '../src/base/rng.js'
-import { payloadHeader } from '../src/codec/payload.js'
+import { payloadHeader } from '../src/codec/wire/payload.js'
 import { codecByName } from '../src/codec/registry.js'
 import type { Attack } from '../src/consensus/attacks.js'
 import { initialExchangeState, stepExchange } from '../src/consensus/exchange.js'

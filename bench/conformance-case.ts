@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { PeftSpec, TaskSpec } from '../src/base/federation.js'
-import { type Batch, type BatchTensor, IGNORED_LABEL } from '../src/data/batch.js'
+import { type Batch, type BatchTensor, IGNORED_LABEL } from '../src/data/batches/batch.js'
 import { loadTrainableModel } from '../src/node/program.js'
 import { specFromConfig } from '../src/peft/adapter-config.js'
 import { parametersFrom } from '../src/peft/adapter-format.js'

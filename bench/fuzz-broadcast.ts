@@ -1,12 +1,12 @@
-import type { Head, UpdateFields } from '../src/codec/update.js'
+import type { Head, UpdateFields } from '../src/codec/wire/update.js'
 import {
   decodeStateReply,
   decodeStateRequest,
   encodeStateReply,
   encodeStateRequest,
   type StateReply
-} from '../src/codec/wire-state.js'
-import { decodeSyncHeader, encodeSyncHeader, type SyncHeader } from '../src/codec/wire-sync.js'
+} from '../src/codec/wire/state.js'
+import { decodeSyncHeader, encodeSyncHeader, type SyncHeader } from '../src/codec/wire/sync.js'
 import {
   decodeSigned,
   decodeUpdateFrame,
@@ -15,7 +15,7 @@ import {
   encodeUpdateFrame,
   readUpdate,
   SIGNATURE_BYTES
-} from '../src/codec/wire-update.js'
+} from '../src/codec/wire/update-frame.js'
 import type { FuzzTarget } from './fuzz-target.js'
 import { MESSAGE_BYTES, sameAgain } from './fuzz-target.js'
 

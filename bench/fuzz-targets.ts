@@ -5,8 +5,8 @@ import { seededRng } from '../src/base/rng.js'
 import type { Decoded } from '../src/base/verdict.js'
 import { decoded, refused } from '../src/base/verdict.js'
 import type { VectorCodec } from '../src/codec/codec.js'
-import type { Announcement, ExchangeMessage } from '../src/codec/messages.js'
-import { payloadBound, payloadHeader } from '../src/codec/payload.js'
+import type { Announcement, ExchangeMessage } from '../src/codec/wire/messages.js'
+import { payloadBound, payloadHeader } from '../src/codec/wire/payload.js'
 import { CODEC_NAMES, codecByName } from '../src/codec/registry.js'
 import {
   decodeAnnouncement,
@@ -14,7 +14,7 @@ import {
   encodeAnnouncement,
   encodeExchangeMessage,
   MAX_MESSAGE_BYTES
-} from '../src/codec/wire.js'
+} from '../src/codec/wire/wire.js'
 import { createFrameBudget } from '../src/gossip/frame-budget.js'
 import { decodeHello, encodeHello } from '../src/gossip/hello.js'
 import { streamChannel } from '../src/gossip/libp2p-channel.js'

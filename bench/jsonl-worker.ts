@@ -1,6 +1,6 @@
 import '../src/base/polyfill.js'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
-import { inTenths } from '../src/data/progress.js'
+import { inTenths } from '../src/data/formats/progress.js'
 import { openDataset } from '../src/data/source.js'
 import { type JsonlResult, LABELS } from './jsonl.js'
 

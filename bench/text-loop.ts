@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { parseArgs } from 'node:util'
 import { openDataset } from '../src/data/source.js'
-import { openTokenizer } from '../src/data/tokenizer.js'
+import { openTokenizer } from '../src/data/text/tokenizer.js'
 
 const NANOSECONDS = 1e6
 /** What a causal language model asks for. */

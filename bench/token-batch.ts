@@ -1,6 +1,6 @@
 import { outputsOf, type TaskSpec } from '../src/base/federation.js'
 import { seededRng } from '../src/base/rng.js'
-import { type Batch, type BatchTensor, IGNORED_LABEL } from '../src/data/batch.js'
+import { type Batch, type BatchTensor, IGNORED_LABEL } from '../src/data/batches/batch.js'
 
 export interface TokenBatchSpec {
   readonly task: TaskSpec

@@ -24,7 +24,7 @@ export {
 } from './base/federation.js'
 export type { Logger } from './base/log.js'
 export type { Verdict } from './base/verdict.js'
-export type { Batch, BatchCursor, BatchStream, BatchTensor, Dataset } from './data/batch.js'
+export type { Batch, BatchCursor, BatchStream, BatchTensor, Dataset } from './data/batches/batch.js'
 export { openDataset } from './data/source.js'
 export type { DataSpec } from './data/spec.js'
 export { createNode } from './node/node.js'

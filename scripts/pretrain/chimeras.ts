@@ -1,8 +1,8 @@
 import { type Rng, seededRng } from '../../src/base/rng.js'
-import type { BatchStream } from '../../src/data/batch.js'
-import { type Example, imageCollator } from '../../src/data/collate.js'
-import { DIGITS, type GlyphName } from '../../src/data/glyph-shapes.js'
-import { DEFAULT_GLYPH_STYLE, drawGlyph, GLYPH_SIDE, type GlyphStyle } from '../../src/data/glyphs.js'
+import type { BatchStream } from '../../src/data/batches/batch.js'
+import { type Example, imageCollator } from '../../src/data/batches/collate.js'
+import { DIGITS, type GlyphName } from '../../src/data/images/glyph-shapes.js'
+import { DEFAULT_GLYPH_STYLE, drawGlyph, GLYPH_SIDE, type GlyphStyle } from '../../src/data/images/glyphs.js'
 
 /**
  * What the base model is pre-trained on: the upper half of one digit over the lower half of another, turned or mirrored.

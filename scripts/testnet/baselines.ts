@@ -1,7 +1,7 @@
 import { systemClock } from '../../src/base/clock.js'
 import { entryUrl } from '../../src/base/entry.js'
 import { silentLogger } from '../../src/base/log.js'
-import type { Dataset } from '../../src/data/batch.js'
+import type { Dataset } from '../../src/data/batches/batch.js'
 import { openDataset } from '../../src/data/source.js'
 import type { DataSpec } from '../../src/data/spec.js'
 import { type ChildTrainer, spawnTrainer } from '../../src/train/child-trainer.js'

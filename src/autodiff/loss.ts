@@ -1,5 +1,5 @@
 import { PeertuneError } from '../base/errors.js'
-import { IGNORED_LABEL } from '../data/batch.js'
+import { IGNORED_LABEL } from '../data/batches/batch.js'
 import type { Graph, ValueInfo } from '../onnx/graph.js'
 import { shapeSize, type Shape } from '../tensor/schema.js'
 import { createEmitter, type Emitter } from './emit.js'

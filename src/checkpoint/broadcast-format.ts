@@ -1,5 +1,5 @@
-import type { Update } from '../codec/update.js'
-import { decodeSigned, encodeSigned } from '../codec/wire-update.js'
+import type { Update } from '../codec/wire/update.js'
+import { decodeSigned, encodeSigned } from '../codec/wire/update-frame.js'
 import type { BroadcastBase, BroadcastEntry } from '../consensus/broadcast-types.js'
 import { unitsFromBytes, unitsToBytes } from '../consensus/fixed-point.js'
 import { emptyAuthor } from '../consensus/update-chain.js'

@@ -1,6 +1,6 @@
 import type { JsonValue } from '../base/json.js'
 import type { RngState } from '../base/rng.js'
-import type { BatchCursor } from '../data/batch.js'
+import type { BatchCursor } from '../data/batches/batch.js'
 
 /**
  * All that a node must remember to go on where it was. Vectors are float32[schema.size], in schema order.

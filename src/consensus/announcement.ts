@@ -1,6 +1,6 @@
 import type { Verdict } from '../base/verdict.js'
 import { ACCEPT, ignore, reject } from '../base/verdict.js'
-import type { Announcement } from '../codec/messages.js'
+import type { Announcement } from '../codec/wire/messages.js'
 import { isSaneWeight } from './sides.js'
 
 /** Milliseconds between two announcements of one peer; honest peers announce every few seconds and at phase changes. */

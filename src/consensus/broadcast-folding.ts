@@ -1,4 +1,4 @@
-import type { Head } from '../codec/update.js'
+import type { Head } from '../codec/wire/update.js'
 import { authorOf } from './broadcast.js'
 import { SNAPSHOT_CONFIRMATIONS } from './broadcast-adoption.js'
 import { heldBy } from './broadcast-sync.js'

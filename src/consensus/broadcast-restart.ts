@@ -1,4 +1,4 @@
-import type { Head } from '../codec/update.js'
+import type { Head } from '../codec/wire/update.js'
 import { authorOf } from './broadcast.js'
 import type { BroadcastBase, BroadcastEntry } from './broadcast-types.js'
 import { type Broadcaster, type BroadcasterParts, createBroadcaster } from './broadcaster.js'

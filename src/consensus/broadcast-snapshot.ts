@@ -1,4 +1,4 @@
-import type { Head, Update } from '../codec/update.js'
+import type { Head, Update } from '../codec/wire/update.js'
 import type { AuthorState, BroadcastConfig, BroadcastState } from './broadcast-types.js'
 import { type Contribution, contributionOf } from './fixed-point.js'
 import { countWaiting, emptyAuthor, headOf, heldAt, stopOf } from './update-chain.js'

@@ -1,4 +1,4 @@
-import { type Digest, GENESIS, type Head, type Update, type Want } from '../codec/update.js'
+import { type Digest, GENESIS, type Head, type Update, type Want } from '../codec/wire/update.js'
 import { authorOf } from './broadcast.js'
 import type { AuthorState, BroadcastConfig, BroadcastState, Evidence } from './broadcast-types.js'
 import type { PeerId } from './peer-id.js'

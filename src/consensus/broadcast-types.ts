@@ -1,6 +1,6 @@
 import type { Verdict } from '../base/verdict.js'
 import type { CodecVerdictCode } from '../codec/codec.js'
-import type { Update, UpdateHash } from '../codec/update.js'
+import type { Update, UpdateHash } from '../codec/wire/update.js'
 import type { StepRule } from './fixed-point.js'
 import type { PeerId } from './peer-id.js'
 

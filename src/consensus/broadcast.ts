@@ -1,8 +1,8 @@
 import { PeertuneError } from '../base/errors.js'
 import type { Decoded, Verdict } from '../base/verdict.js'
 import { ACCEPT, ignore, refused, reject } from '../base/verdict.js'
-import { GENESIS, type Update } from '../codec/update.js'
-import { UPDATE_OVERHEAD_BYTES } from '../codec/wire-update.js'
+import { GENESIS, type Update } from '../codec/wire/update.js'
+import { UPDATE_OVERHEAD_BYTES } from '../codec/wire/update-frame.js'
 import type {
   AuthorState,
   BroadcastConfig,

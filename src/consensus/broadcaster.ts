@@ -1,7 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
 import type { Rng } from '../base/rng.js'
-import type { Head, SignedUpdate, Update } from '../codec/update.js'
-import { encodeUpdateBody, readUpdate } from '../codec/wire-update.js'
+import type { Head, SignedUpdate, Update } from '../codec/wire/update.js'
+import { encodeUpdateBody, readUpdate } from '../codec/wire/update-frame.js'
 import { authorOf, initialBroadcastState, mostUpdateBytes, replayBroadcast, stepBroadcast } from './broadcast.js'
 import { adoptHeads, type BroadcastSnapshot, snapshotHeads, unitsAt } from './broadcast-snapshot.js'
 import type {

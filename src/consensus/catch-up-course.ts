@@ -1,4 +1,4 @@
-import type { Phase } from '../codec/messages.js'
+import type { Phase } from '../codec/wire/messages.js'
 import {
   CATCH_UP_QUORUM,
   type CatchUpReason,

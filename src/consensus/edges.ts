@@ -1,7 +1,7 @@
 import { sha256Hex } from '../base/bytes.js'
 import type { EdgeMemory, VectorCodec } from '../codec/codec.js'
-import { statelessCoding } from '../codec/edge.js'
-import type { EdgeReference, ExchangeId } from '../codec/messages.js'
+import { statelessCoding } from '../codec/coders/edge.js'
+import type { EdgeReference, ExchangeId } from '../codec/wire/messages.js'
 import type { PeerId } from './peer-id.js'
 
 /**

@@ -1,4 +1,4 @@
-import type { ExchangeFate, ExchangeId, Phase } from '../codec/messages.js'
+import type { ExchangeFate, ExchangeId, Phase } from '../codec/wire/messages.js'
 import {
   doubtAbout,
   enterDoubt,

@@ -1,7 +1,7 @@
 import type { RobustSpec } from '../base/mixing-rules.js'
 import type { Verdict } from '../base/verdict.js'
 import type { CodecVerdictCode, VectorCodec } from '../codec/codec.js'
-import type { ExchangeId, ExchangeMessage, HelloMessage, Phase, RefusalCode } from '../codec/messages.js'
+import type { ExchangeId, ExchangeMessage, HelloMessage, Phase, RefusalCode } from '../codec/wire/messages.js'
 import type { DistanceMeasure } from './distance.js'
 import type { LogEntry } from './exchange-log.js'
 import type { Edge, Edges } from './edges.js'

@@ -1,5 +1,5 @@
 import type { Verdict } from '../base/verdict.js'
-import type { ExchangeFate, ExchangeId, ExchangeMessage, RefusalCode } from '../codec/messages.js'
+import type { ExchangeFate, ExchangeId, ExchangeMessage, RefusalCode } from '../codec/wire/messages.js'
 import type {
   ExchangeConfig,
   ExchangeEffect,

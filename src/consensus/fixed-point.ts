@@ -3,7 +3,7 @@ import { PeertuneError } from '../base/errors.js'
 import type { Decoded } from '../base/verdict.js'
 import { decoded } from '../base/verdict.js'
 import type { CodecVerdictCode, VectorCodec } from '../codec/codec.js'
-import type { Update } from '../codec/update.js'
+import type { Update } from '../codec/wire/update.js'
 
 /**
  * Replicas are sums in the integers: every element of every update is rounded once, to a grid that all peers share, and

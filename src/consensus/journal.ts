@@ -1,5 +1,5 @@
 import { PeertuneError } from '../base/errors.js'
-import type { ExchangeFate, ExchangeId, Phase } from '../codec/messages.js'
+import type { ExchangeFate, ExchangeId, Phase } from '../codec/wire/messages.js'
 import type { Edge } from './edges.js'
 import type { OuterState } from './outer-momentum.js'
 import type { PeerId } from './peer-id.js'

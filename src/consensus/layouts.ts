@@ -1,6 +1,6 @@
 import type { PeerRanks } from '../base/federation.js'
 import type { VectorCodec } from '../codec/codec.js'
-import { type PayloadBound, payloadBound } from '../codec/payload.js'
+import { type PayloadBound, payloadBound } from '../codec/wire/payload.js'
 import type { ParameterSchema } from '../tensor/schema.js'
 import { nestedPart, slotCount, withSlots } from '../tensor/slots.js'
 import { type DistanceMeasure, productDistance } from './distance.js'

@@ -1,6 +1,6 @@
 import type { Verdict } from '../base/verdict.js'
 import { ignore } from '../base/verdict.js'
-import type { Announcement, Phase } from '../codec/messages.js'
+import type { Announcement, Phase } from '../codec/wire/messages.js'
 import type { AnnouncementVerdictCode } from './announcement.js'
 import { judgeAnnouncement } from './announcement.js'
 import type { PeerId } from './journal.js'

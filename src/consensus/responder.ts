@@ -1,5 +1,5 @@
 import { reject } from '../base/verdict.js'
-import type { AcceptMessage, CommitMessage, ExchangeId, HelloMessage } from '../codec/messages.js'
+import type { AcceptMessage, CommitMessage, ExchangeId, HelloMessage } from '../codec/wire/messages.js'
 import { sameReference } from './edges.js'
 import type { ExchangeEffect, ExchangeState, Session, Step } from './exchange-types.js'
 import { doubtWith, fateOf, leaving, noteAccepted, noteCommitted, wasAccepted } from './journal.js'

@@ -1,4 +1,4 @@
-import type { Phase } from '../codec/messages.js'
+import type { Phase } from '../codec/wire/messages.js'
 
 /** When a peer trains, mixes and stops. Peers have no common clock: each counts its own steps and exchanges. */
 export interface RoundsConfig {

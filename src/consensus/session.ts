@@ -1,6 +1,6 @@
 import type { Verdict } from '../base/verdict.js'
 import { ignore } from '../base/verdict.js'
-import type { ExchangeId, ExchangeMessage, RefusalCode } from '../codec/messages.js'
+import type { ExchangeId, ExchangeMessage, RefusalCode } from '../codec/wire/messages.js'
 import { type Edge, type EdgeStep, keepEdge, mostEdges } from './edges.js'
 import type {
   ExchangeConfig,

@@ -1,5 +1,5 @@
 import { type Decoded, decoded } from '../base/verdict.js'
-import type { ExchangeId, PayloadHeader } from '../codec/messages.js'
+import type { ExchangeId, PayloadHeader } from '../codec/wire/messages.js'
 import { euclidean } from './distance.js'
 import { type Edge, edgeAfter, type EdgeStep } from './edges.js'
 import type { ExchangeConfig, Side } from './exchange-types.js'

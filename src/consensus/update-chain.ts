@@ -1,4 +1,4 @@
-import { GENESIS, type Update, type UpdateHash, type Want } from '../codec/update.js'
+import { GENESIS, type Update, type UpdateHash, type Want } from '../codec/wire/update.js'
 import { type AuthorState, type Evidence, MAX_WAITING } from './broadcast-types.js'
 
 /**

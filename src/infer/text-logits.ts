@@ -1,5 +1,5 @@
 import { PeertuneError } from '../base/errors.js'
-import type { BatchTensor } from '../data/batch.js'
+import type { BatchTensor } from '../data/batches/batch.js'
 import type { NextLogits } from './decode.js'
 import type { Forward, InputTensors } from './forward.js'
 

@@ -1,5 +1,5 @@
-import { payloadAssembler } from '../codec/payload.js'
-import { bytesBehind, decodeSyncHeader, encodeSyncHeader, MAX_SYNC_FRAME_BYTES } from '../codec/wire-sync.js'
+import { payloadAssembler } from '../codec/wire/payload.js'
+import { bytesBehind, decodeSyncHeader, encodeSyncHeader, MAX_SYNC_FRAME_BYTES } from '../codec/wire/sync.js'
 import type { SyncMessage, SyncSession } from '../consensus/broadcast-session.js'
 import type { BroadcastVerdictCode } from '../consensus/broadcast-types.js'
 import type { Channel } from '../gossip/transport.js'

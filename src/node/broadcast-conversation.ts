@@ -1,5 +1,5 @@
 import { reject, type Verdict } from '../base/verdict.js'
-import type { Head } from '../codec/update.js'
+import type { Head } from '../codec/wire/update.js'
 import {
   createSyncSession,
   MAX_SYNC_MESSAGES,

@@ -1,4 +1,4 @@
-import type { Head } from '../codec/update.js'
+import type { Head } from '../codec/wire/update.js'
 import { headsOf, lacks, sameHeads } from '../consensus/broadcast-sync.js'
 import { SYNC_PROTOCOL, updatesTopic } from '../gossip/topics.js'
 import type { PeerId } from '../gossip/transport.js'

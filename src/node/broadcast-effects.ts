@@ -1,6 +1,6 @@
 import { describeError } from '../base/errors.js'
-import type { Update } from '../codec/update.js'
-import { encodeUpdateFrame } from '../codec/wire-update.js'
+import type { Update } from '../codec/wire/update.js'
+import { encodeUpdateFrame } from '../codec/wire/update-frame.js'
 import type { OpenEffect } from '../consensus/broadcaster.js'
 import { updatesTopic } from '../gossip/topics.js'
 import { type BroadcastRun, judge, safe } from './broadcast-run.js'

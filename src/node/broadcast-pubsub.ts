@@ -1,5 +1,5 @@
 import { ACCEPT, reject, type Verdict } from '../base/verdict.js'
-import { decodeUpdateFrame } from '../codec/wire-update.js'
+import { decodeUpdateFrame } from '../codec/wire/update-frame.js'
 import { mostUpdateBytes } from '../consensus/broadcast.js'
 import { published } from '../consensus/broadcast-session.js'
 import type { BroadcastVerdictCode } from '../consensus/broadcast-types.js'

@@ -1,4 +1,4 @@
-import type { Head } from '../codec/update.js'
+import type { Head } from '../codec/wire/update.js'
 
 /** What a broadcasting node says of itself; counters since the start. */
 export interface BroadcastStats {

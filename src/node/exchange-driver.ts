@@ -2,8 +2,8 @@ import { describeError } from '../base/errors.js'
 import { silentLogger } from '../base/log.js'
 import type { Verdict } from '../base/verdict.js'
 import { ignore } from '../base/verdict.js'
-import type { ExchangeMessage, HelloMessage, RefusalCode } from '../codec/messages.js'
-import { payloadBound } from '../codec/payload.js'
+import type { ExchangeMessage, HelloMessage, RefusalCode } from '../codec/wire/messages.js'
+import { payloadBound } from '../codec/wire/payload.js'
 import { elsewhere, exchangeStep, initialExchangeState, stepExchange } from '../consensus/exchange.js'
 import type {
   ExchangeEffect,

@@ -1,4 +1,4 @@
-import type { RefusalCode } from '../codec/messages.js'
+import type { RefusalCode } from '../codec/wire/messages.js'
 import type { ExchangeVerdictCode } from '../consensus/exchange-types.js'
 import type { Observation } from '../consensus/journal.js'
 import type { ExchangeStats, ObservedExchanges } from './exchange-types.js'

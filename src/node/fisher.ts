@@ -1,6 +1,6 @@
 import type { TaskSpec } from '../base/federation.js'
 import type { SparseSpec } from '../base/peft-spec.js'
-import type { Dataset } from '../data/batch.js'
+import type { Dataset } from '../data/batches/batch.js'
 import type { BaseModel, SparseMasks } from '../peft/base-model.js'
 import { elementsOf, largestElements } from '../peft/sparse.js'
 import { type LinearModule, linearModules, matchModules } from '../peft/target.js'

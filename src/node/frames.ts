@@ -2,7 +2,7 @@ import { isPeertuneError } from '../base/errors.js'
 import type { Decoded, Verdict } from '../base/verdict.js'
 import { ignore, reject } from '../base/verdict.js'
 import type { CodecVerdictCode } from '../codec/codec.js'
-import { PAYLOAD_CHUNK_BYTES, type PayloadAssembler, payloadChunks } from '../codec/payload.js'
+import { PAYLOAD_CHUNK_BYTES, type PayloadAssembler, payloadChunks } from '../codec/wire/payload.js'
 import type { Channel } from '../gossip/transport.js'
 
 /** Why there is no frame to read. */

@@ -1,6 +1,6 @@
 import type { Clock } from '../base/clock.js'
 import type { Rng } from '../base/rng.js'
-import type { Phase } from '../codec/messages.js'
+import type { Phase } from '../codec/wire/messages.js'
 import {
   type AttemptResult,
   attemptResult,

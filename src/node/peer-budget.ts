@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.js'
 import type { Verdict } from '../base/verdict.js'
 import { reject } from '../base/verdict.js'
-import { MAX_MESSAGE_BYTES } from '../codec/wire.js'
+import { MAX_MESSAGE_BYTES } from '../codec/wire/wire.js'
 import type { ExchangeVerdictCode } from '../consensus/exchange-types.js'
 import type { PeerId } from '../gossip/transport.js'
 import { rateLimit } from './rate-limit.js'

@@ -1,9 +1,9 @@
 import type { Clock } from '../base/clock.js'
 import { isPeertuneError } from '../base/errors.js'
 import { type Decoded, decoded, ignore, refused, reject, type Verdict } from '../base/verdict.js'
-import type { Phase, RefusalCode } from '../codec/messages.js'
-import { PAYLOAD_CHUNK_BYTES, payloadAssembler, payloadBound, payloadChunks } from '../codec/payload.js'
-import { MAX_MESSAGE_BYTES } from '../codec/wire.js'
+import type { Phase, RefusalCode } from '../codec/wire/messages.js'
+import { PAYLOAD_CHUNK_BYTES, payloadAssembler, payloadBound, payloadChunks } from '../codec/wire/payload.js'
+import { MAX_MESSAGE_BYTES } from '../codec/wire/wire.js'
 import {
   decodeStateReply,
   decodeStateRequest,
@@ -12,7 +12,7 @@ import {
   type Place,
   type StateReply,
   type StateRequest
-} from '../codec/wire-state.js'
+} from '../codec/wire/state.js'
 import { PLACE_TIMEOUT_MS } from '../consensus/catch-up-course.js'
 import type { ExchangeConfig } from '../consensus/exchange-types.js'
 import { type PeerState, stateCodec, stateFor, stateFrom, stateHeaderVerdict } from '../consensus/state-answer.js'

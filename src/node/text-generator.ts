@@ -1,6 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import { seededRng } from '../base/rng.js'
-import { openTokenizer, type Tokenizer } from '../data/tokenizer.js'
+import { openTokenizer, type Tokenizer } from '../data/text/tokenizer.js'
 import { decode, type StopReason } from '../infer/decode.js'
 import { createSampler, type SamplingOptions } from '../infer/sampler.js'
 import { createNextLogits } from '../infer/text-logits.js'

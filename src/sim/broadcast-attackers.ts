@@ -1,6 +1,6 @@
 import { seededRng } from '../base/rng.js'
-import type { Update } from '../codec/update.js'
-import { encodeUpdateBody, readUpdate } from '../codec/wire-update.js'
+import type { Update } from '../codec/wire/update.js'
+import { encodeUpdateBody, readUpdate } from '../codec/wire/update-frame.js'
 import { MAX_WEIGHT } from '../consensus/sides.js'
 import { garbage, type LiarParts } from './attackers.js'
 import { simSign } from './broadcast-signature.js'

@@ -1,4 +1,4 @@
-import type { Head, Update, UpdateHash } from '../codec/update.js'
+import type { Head, Update, UpdateHash } from '../codec/wire/update.js'
 import { headsOf, sameHeads } from '../consensus/broadcast-sync.js'
 import { type AuthorState, type BroadcastEntry, MAX_WAITING } from '../consensus/broadcast-types.js'
 import type { Broadcaster } from '../consensus/broadcaster.js'

@@ -1,7 +1,7 @@
 import type { Rng } from '../base/rng.js'
-import type { Head, Update } from '../codec/update.js'
-import { bytesBehind, decodeSyncHeader, encodeSyncHeader } from '../codec/wire-sync.js'
-import { decodeUpdateFrame, encodeUpdateFrame } from '../codec/wire-update.js'
+import type { Head, Update } from '../codec/wire/update.js'
+import { bytesBehind, decodeSyncHeader, encodeSyncHeader } from '../codec/wire/sync.js'
+import { decodeUpdateFrame, encodeUpdateFrame } from '../codec/wire/update-frame.js'
 import {
   createSyncSession,
   MAX_SYNC_MESSAGES,

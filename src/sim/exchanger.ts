@@ -1,10 +1,10 @@
 import type { Verdict } from '../base/verdict.js'
 import { describeError } from '../base/errors.js'
 import { decoded, ignore, refused, reject, type Decoded } from '../base/verdict.js'
-import type { ExchangeMessage, Phase } from '../codec/messages.js'
-import { payloadOf } from '../codec/messages.js'
-import { type PayloadBound, payloadAssembler, payloadChunks } from '../codec/payload.js'
-import { decodeExchangeMessage } from '../codec/wire.js'
+import type { ExchangeMessage, Phase } from '../codec/wire/messages.js'
+import { payloadOf } from '../codec/wire/messages.js'
+import { type PayloadBound, payloadAssembler, payloadChunks } from '../codec/wire/payload.js'
+import { decodeExchangeMessage } from '../codec/wire/wire.js'
 import { elsewhere, initialExchangeState, stepExchange } from '../consensus/exchange.js'
 import type {
   ExchangeConfig,

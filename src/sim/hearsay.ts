@@ -1,5 +1,5 @@
-import { decodeAnnouncement, encodeAnnouncement } from '../codec/wire.js'
-import type { Phase } from '../codec/messages.js'
+import { decodeAnnouncement, encodeAnnouncement } from '../codec/wire/wire.js'
+import type { Phase } from '../codec/wire/messages.js'
 import { nextSequence } from '../consensus/announcement.js'
 import { hear, judge, phaseOf, present } from '../consensus/peers.js'
 import type { Surroundings } from '../consensus/rounds.js'

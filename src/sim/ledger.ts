@@ -1,4 +1,4 @@
-import type { ExchangeId } from '../codec/messages.js'
+import type { ExchangeId } from '../codec/wire/messages.js'
 import type { ExchangeRole } from '../consensus/journal.js'
 import type { PeerIndex } from './network.js'
 

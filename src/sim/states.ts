@@ -4,7 +4,7 @@ import {
   encodeStateReply,
   encodeStateRequest,
   type Place
-} from '../codec/wire-state.js'
+} from '../codec/wire/state.js'
 import { PLACE_TIMEOUT_MS } from '../consensus/catch-up-course.js'
 import type { ExchangeConfig, LinkId } from '../consensus/exchange-types.js'
 import { type PeerState, stateFor, stateFrom, stateHeaderVerdict } from '../consensus/state-answer.js'

@@ -1,5 +1,5 @@
 import { PeertuneError } from '../base/errors.js'
-import { type Batch, type Dataset, IGNORED_LABEL } from '../data/batch.js'
+import { type Batch, type Dataset, IGNORED_LABEL } from '../data/batches/batch.js'
 import type { AdamWOptions, AdamWState } from '../train/adamw.js'
 import { type DatasetEvaluation, evaluateDataset } from '../train/evaluate.js'
 import { createLocalOptimiser, type LocalOptimiserParts } from '../train/local-optimiser.js'

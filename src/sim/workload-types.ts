@@ -1,4 +1,4 @@
-import type { BatchCursor } from '../data/batch.js'
+import type { BatchCursor } from '../data/batches/batch.js'
 import type { Rng } from '../base/rng.js'
 import type { ParameterSchema } from '../tensor/schema.js'
 import type { AdamWState } from '../train/adamw.js'

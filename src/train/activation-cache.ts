@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Batch } from '../data/batch.js'
+import type { Batch } from '../data/batches/batch.js'
 import type { SessionTensor } from '../onnx/session.js'
 import type { Shape } from '../tensor/schema.js'
 

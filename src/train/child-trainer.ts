@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.js'
 import { PeertuneError } from '../base/errors.js'
 import type { Logger } from '../base/log.js'
-import type { Batch } from '../data/batch.js'
+import type { Batch } from '../data/batches/batch.js'
 import { encodeFrame } from './frame.js'
 import { errorOf, requestFrame, type Failure, type Reply } from './protocol.js'
 import type { StepOptions, Trainer, TrainerDescription, TrainerSpec } from './trainer.js'

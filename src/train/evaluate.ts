@@ -1,4 +1,4 @@
-import type { Batch } from '../data/batch.js'
+import type { Batch } from '../data/batches/batch.js'
 import { correlation, joinMoments, type Moments } from './moments.js'
 import type { Trainer } from './trainer.js'
 

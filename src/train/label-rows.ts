@@ -1,4 +1,4 @@
-import { type Batch, type BatchTensor, countedLabels, IGNORED_LABEL } from '../data/batch.js'
+import { type Batch, type BatchTensor, countedLabels, IGNORED_LABEL } from '../data/batches/batch.js'
 
 /** Steps in which the number of labelled rows is rounded up: each is a graph of its own, and a session. */
 const ROW_BUCKETS = 8

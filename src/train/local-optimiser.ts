@@ -1,4 +1,4 @@
-import type { BatchCursor, BatchStream } from '../data/batch.js'
+import type { BatchCursor, BatchStream } from '../data/batches/batch.js'
 import { type AdamWOptions, type AdamWState, adamw, createAdamW } from './adamw.js'
 import { beginQuasiGlobal, mixQuasiGlobal, type QuasiGlobalOptions } from './quasi-global.js'
 import { type Schedule, scheduleFactor } from './schedule.js'

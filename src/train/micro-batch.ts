@@ -1,5 +1,5 @@
 import { PeertuneError } from '../base/errors.js'
-import { type Batch, type BatchTensor, countedLabels, IGNORED_LABEL } from '../data/batch.js'
+import { type Batch, type BatchTensor, countedLabels, IGNORED_LABEL } from '../data/batches/batch.js'
 import { axpy } from '../tensor/linear.js'
 import { joinMoments, type Moments } from './moments.js'
 import type { Trainer } from './trainer.js'

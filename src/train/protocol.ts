@@ -1,6 +1,6 @@
 import { PeertuneError, isPeertuneError, type ErrorFacts } from '../base/errors.js'
 import type { JsonValue } from '../base/json.js'
-import type { Batch, BatchTensor } from '../data/batch.js'
+import type { Batch, BatchTensor } from '../data/batches/batch.js'
 import { createSchema, type Shape } from '../tensor/schema.js'
 import type { Frame, Payload } from './frame.js'
 import type { Moments } from './moments.js'

@@ -1,4 +1,4 @@
-import type { Batch } from '../data/batch.js'
+import type { Batch } from '../data/batches/batch.js'
 import type { PeftPlan, TaskSpec } from '../base/federation.js'
 import type { ParameterSchema } from '../tensor/schema.js'
 import type { Moments } from './moments.js'

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { silentLogger } from '../../src/base/log.js'
 import type { BroadcastLog } from '../../src/checkpoint/broadcast-log.js'
 import { createFileBroadcastLog } from '../../src/checkpoint/file-broadcast-log.js'
-import { GENESIS, type Update } from '../../src/codec/update.js'
+import { GENESIS, type Update } from '../../src/codec/wire/update.js'
 import type { BroadcastEntry } from '../../src/consensus/broadcast-types.js'
 import { written } from '../consensus/broadcasters.js'
 

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
 import type { PeftSpec } from '../../src/base/federation.js'
-import type { Batch } from '../../src/data/batch.js'
+import type { Batch } from '../../src/data/batches/batch.js'
 import { openLocalTrainer } from '../../src/node/open-trainer.js'
 import { adamw, createAdamW } from '../../src/train/adamw.js'
 

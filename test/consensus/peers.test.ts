@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Announcement } from '../../src/codec/messages.js'
+import type { Announcement } from '../../src/codec/wire/messages.js'
 import { MIN_ANNOUNCEMENT_INTERVAL_MS, nextSequence } from '../../src/consensus/announcement.js'
 import type { PeerTable } from '../../src/consensus/peers.js'
 import {

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest'
 import type { TaskSpec } from '../../src/base/federation.js'
 import { openDataset } from '../../src/data/source.js'
 import type { TensorsSpec } from '../../src/data/spec.js'
-import { openTensor } from '../../src/data/tensor-file.js'
+import { openTensor } from '../../src/data/formats/tensor-file.js'
 import { writeSafetensors } from '../../src/tensor/safetensors.js'
 import { temporaryFolder } from './fixtures.js'
 

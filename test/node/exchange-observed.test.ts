@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { encodeExchangeMessage } from '../../src/codec/wire.js'
+import { encodeExchangeMessage } from '../../src/codec/wire/wire.js'
 import { EXCHANGE_PROTOCOL } from '../../src/gossip/topics.js'
 import { MESSAGES_PER_EXCHANGE } from '../../src/node/peer-budget.js'
 import { distance2 } from '../../src/tensor/linear.js'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { MAX_MESSAGE_BYTES } from '../../src/codec/wire.js'
+import { MAX_MESSAGE_BYTES } from '../../src/codec/wire/wire.js'
 import { createPeerBudget, MESSAGES_PER_EXCHANGE } from '../../src/node/peer-budget.js'
 import { createVirtualClock } from '../gossip/virtual-clock.js'
 

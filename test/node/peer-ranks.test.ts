@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import type { FederationManifest, PeerRanks } from '../../src/base/federation.js'
-import type { Dataset } from '../../src/data/batch.js'
+import type { Dataset } from '../../src/data/batches/batch.js'
 import { createMemoryNetwork, type MemoryNetwork } from '../../src/gossip/memory.js'
 import { createSchema } from '../../src/tensor/schema.js'
 import { nestedPart, withSlots } from '../../src/tensor/slots.js'

@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { DIGITS } from '../../src/data/glyph-shapes.js'
+import { DIGITS } from '../../src/data/images/glyph-shapes.js'
 import { openDataset } from '../../src/data/source.js'
 import { parseModel, readModel } from '../../src/onnx/read.js'
 import { createSession } from '../../src/onnx/session.js'

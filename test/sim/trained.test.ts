@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import type { Batch, Dataset } from '../../src/data/batch.js'
-import { createDataset } from '../../src/data/dataset.js'
+import type { Batch, Dataset } from '../../src/data/batches/batch.js'
+import { createDataset } from '../../src/data/batches/dataset.js'
 import { runScenario } from '../../src/sim/run.js'
 import { readScenario } from '../../src/sim/scenario.js'
 import type { Training } from '../../src/sim/trained.js'

@@ -8,7 +8,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { systemClock, type Clock } from '../../src/base/clock.js'
 import type { ErrorFacts } from '../../src/base/errors.js'
 import { silentLogger, type Logger } from '../../src/base/log.js'
-import type { Batch } from '../../src/data/batch.js'
+import type { Batch } from '../../src/data/batches/batch.js'
 import {
   type ChildTrainer,
   MAX_RESTARTS_IN_A_ROW,

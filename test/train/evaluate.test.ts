@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Batch } from '../../src/data/batch.js'
+import type { Batch } from '../../src/data/batches/batch.js'
 import { evaluateDataset } from '../../src/train/evaluate.js'
 
 const batch = (count: number): Batch => ({ inputs: {}, labels: { shape: [count], data: new Int32Array(count) } })

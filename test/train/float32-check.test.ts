@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Batch } from '../../src/data/batch.js'
+import type { Batch } from '../../src/data/batches/batch.js'
 import { cosine, withFloat32Check } from '../../src/train/float32-check.js'
 import type { Trainer } from '../../src/train/trainer.js'
 

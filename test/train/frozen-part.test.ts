@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { BatchTensor } from '../../src/data/batch.js'
+import type { BatchTensor } from '../../src/data/batches/batch.js'
 import type { Session, SessionTensor } from '../../src/onnx/session.js'
 import { createActivationCache } from '../../src/train/activation-cache.js'
 import { createFrozenPart } from '../../src/train/frozen-part.js'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Batch, BatchStream } from '../../src/data/batch.js'
+import type { Batch, BatchStream } from '../../src/data/batches/batch.js'
 import { createLocalOptimiser } from '../../src/train/local-optimiser.js'
 
 const BATCH: Batch = { inputs: {}, labels: { shape: [1], data: new Int32Array(1) } }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { differentiate, gradientName } from '../../src/autodiff/backward.js'
 import { attachEvaluation, attachLoss } from '../../src/autodiff/loss.js'
-import type { Batch } from '../../src/data/batch.js'
+import type { Batch } from '../../src/data/batches/batch.js'
 import type { Graph, Node } from '../../src/onnx/graph.js'
 import { createSchema } from '../../src/tensor/schema.js'
 import { createLocalTrainer } from '../../src/train/local-trainer.js'

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import type { Batch } from '../../src/data/batch.js'
+import type { Batch } from '../../src/data/batches/batch.js'
 import { createFrameDecoder, encodeFrame, type Frame } from '../../src/train/frame.js'
 import {
   parseReply,

@@ -1,5 +1,5 @@
 import { openDataset } from '../../data/source.js'
-import { summaryLines } from '../../data/summary.js'
+import { summaryLines } from '../../data/splits/summary.js'
 import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config.js'
 import { checkModel, readManifest } from '../../node/manifest.js'
 import { withLocalFiles } from '../../node/model-source.js'

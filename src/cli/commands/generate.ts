@@ -1,5 +1,5 @@
 import { availableParallelism } from 'node:os'
-import { openChatTemplate } from '../../data/chat-template.js'
+import { openChatTemplate } from '../../data/text/chat-template.js'
 import type { Environment } from '../../node/config.js'
 import { openTextGenerator, type TextGenerator } from '../../node/text-generator.js'
 import { openTrained, type TrainedFlags } from '../../node/trained-source.js'
