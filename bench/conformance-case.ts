@@ -8,8 +8,8 @@ import { parametersFrom } from '../src/peft/adapter-format.js'
 import { parameterName } from '../src/peft/adapter-keys.js'
 import { floatsOf, intsOf, readSafetensors, type SafetensorsEntry } from '../src/tensor/safetensors.js'
 import { type ParameterSchema, viewOf } from '../src/tensor/schema.js'
-import { adamw, createAdamW } from '../src/train/adamw.js'
-import { createLocalTrainer } from '../src/train/local-trainer.js'
+import { adamw, createAdamW } from '../src/train/optimiser/adamw.js'
+import { createLocalTrainer } from '../src/train/step/local-trainer.js'
 import type { Trainer } from '../src/train/trainer.js'
 
 export interface CaseOptions {

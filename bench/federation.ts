@@ -5,7 +5,7 @@ import { type RunResult, runScenario } from '../src/sim/run.js'
 import { readScenario } from '../src/sim/scenario.js'
 import type { Training } from '../src/sim/trained.js'
 import { type DatasetEvaluation, evaluateDataset } from '../src/train/evaluate.js'
-import { createLocalOptimiser } from '../src/train/local-optimiser.js'
+import { createLocalOptimiser } from '../src/train/optimiser/local-optimiser.js'
 
 /** How peers of an experiment mix; the daemon's defaults where nothing is said. */
 export interface MixOptions {

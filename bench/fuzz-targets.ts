@@ -17,7 +17,7 @@ import {
 } from '../src/codec/wire/wire.js'
 import { createFrameBudget } from '../src/gossip/frame-budget.js'
 import { decodeHello, encodeHello } from '../src/gossip/hello.js'
-import { streamChannel } from '../src/gossip/libp2p-channel.js'
+import { streamChannel } from '../src/gossip/libp2p/channel.js'
 import { readMessage } from '../src/node/exchange-channel.js'
 import { createSchema } from '../src/tensor/schema.js'
 import { BROADCAST_TARGETS } from './fuzz-broadcast.js'

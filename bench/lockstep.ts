@@ -1,7 +1,7 @@
 import type { Rng } from '../src/base/rng.js'
 import { seededRng } from '../src/base/rng.js'
 import type { Training } from '../src/sim/trained.js'
-import { createLocalOptimiser } from '../src/train/local-optimiser.js'
+import { createLocalOptimiser } from '../src/train/optimiser/local-optimiser.js'
 
 export interface LockstepOptions {
   readonly seed: string

@@ -8,7 +8,7 @@ import { openLocalTrainer } from '../src/node/open-trainer.js'
 import { quantiseModel } from '../src/node/quantise-model.js'
 import { evaluateDataset } from '../src/train/evaluate.js'
 import type { Arithmetic, Trainer } from '../src/train/trainer.js'
-import { createLocalOptimiser } from '../src/train/local-optimiser.js'
+import { createLocalOptimiser } from '../src/train/optimiser/local-optimiser.js'
 
 const LINEARS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
 const TASK = { kind: 'causal-lm' } as const

@@ -3,7 +3,7 @@ import { beginTracking, mixVectors, trackingRound } from '../src/consensus/gradi
 import { metropolisHastings, type MixingMatrix } from '../src/consensus/mixing-matrix.js'
 import { complete, exponential, type Overlay, ring } from '../src/consensus/overlay.js'
 import { type OuterState, outerStep } from '../src/consensus/outer-momentum.js'
-import { quasiGlobalMomentum } from '../src/train/quasi-global.js'
+import { quasiGlobalMomentum } from '../src/train/optimiser/quasi-global.js'
 import { normal } from './attack-tasks.js'
 
 const PEERS = 16

@@ -2,7 +2,7 @@ import { availableParallelism } from 'node:os'
 import { systemClock } from '../src/base/clock.js'
 import { entryUrl } from '../src/base/entry.js'
 import { silentLogger } from '../src/base/log.js'
-import { spawnTrainer } from '../src/train/child-trainer.js'
+import { spawnTrainer } from '../src/train/process/child-trainer.js'
 import type { Trainer, TrainerSpec } from '../src/train/trainer.js'
 
 /** Trainer processes of one experiment unless told otherwise: a core each, and no more than make a difference. */

@@ -41,7 +41,7 @@ const THIRD_PARTY: readonly { readonly packages: RegExp; readonly files: RegExp 
   {
     packages:
       /^(libp2p|@libp2p\/.*|@chainsafe\/.*|@multiformats\/.*|it-.*|uint8arrays|uint8arraylist|datastore-core)(\/.*)?$/,
-    files: /^gossip\/libp2p[a-z0-9-]*\.ts$/
+    files: /^gossip\/libp2p\/[a-z0-9-]+\.ts$/
   },
   { packages: /^@bufbuild\/protobuf(\/.*)?$/, files: /^(onnx\/(read|write|onnx_pb)|codec\/wire\/[a-z_-]+)\.ts$/ },
   { packages: /^@huggingface\/tokenizers$/, files: /^data\/text\/tokenizer\.ts$/ },

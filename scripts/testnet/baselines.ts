@@ -4,10 +4,10 @@ import { silentLogger } from '../../src/base/log.js'
 import type { Dataset } from '../../src/data/batches/batch.js'
 import { openDataset } from '../../src/data/source.js'
 import type { DataSpec } from '../../src/data/spec.js'
-import { type ChildTrainer, spawnTrainer } from '../../src/train/child-trainer.js'
+import { type ChildTrainer, spawnTrainer } from '../../src/train/process/child-trainer.js'
 import type { ParameterSchema } from '../../src/tensor/schema.js'
 import { evaluateDataset } from '../../src/train/evaluate.js'
-import { createLocalOptimiser } from '../../src/train/local-optimiser.js'
+import { createLocalOptimiser } from '../../src/train/optimiser/local-optimiser.js'
 import type { Scenario } from './scenario.js'
 
 /** What the testnet compares with: the same engine, data and hyperparameters, without the network. */

@@ -2,7 +2,7 @@ import { LABELS } from '../autodiff/loss.js'
 import { predictsTokens, type TaskSpec } from '../base/federation.js'
 import type { Graph } from '../onnx/graph.js'
 import type { Shape } from '../tensor/schema.js'
-import type { BatchShapes } from '../train/program.js'
+import type { BatchShapes } from '../train/step/program.js'
 
 /** The first symbolic axis is the batch, later ones are the sequence. */
 export const concreteInputs = (

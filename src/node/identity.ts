@@ -1,6 +1,6 @@
 import { readFile } from 'node:fs/promises'
 import { PeertuneError } from '../base/errors.js'
-import { createIdentity, peerIdOf } from '../gossip/libp2p-identity.js'
+import { createIdentity, peerIdOf } from '../gossip/libp2p/identity.js'
 import type { PeerId } from '../gossip/transport.js'
 import { writePrivateFile } from './private-file.js'
 import { unreadable } from './text-file.js'

@@ -3,7 +3,11 @@ import type { NodeState } from '../checkpoint/state.js'
 import type { RoundsConfig } from '../consensus/rounds.js'
 import type { Selection } from '../tensor/selection.js'
 import { evaluateDataset } from '../train/evaluate.js'
-import { createLocalOptimiser, type LocalOptimiser, type LocalOptimiserOptions } from '../train/local-optimiser.js'
+import {
+  createLocalOptimiser,
+  type LocalOptimiser,
+  type LocalOptimiserOptions
+} from '../train/optimiser/local-optimiser.js'
 import type { ParticipantParts, ParticipantView } from './participant-types.js'
 import { createProgress, type Progress, restoreRounds } from './progress.js'
 import { journalOf } from './recovery.js'

@@ -1,5 +1,5 @@
 import { PeertuneError } from '../base/errors.js'
-import { parseNetworkKey } from '../gossip/libp2p-identity.js'
+import { parseNetworkKey } from '../gossip/libp2p/identity.js'
 import { readTextFile } from './text-file.js'
 
 /** Bytes. The key is 95; the rest is room for other line ends. */

@@ -1,6 +1,6 @@
 import { chooseDevice } from '../onnx/device.js'
-import { withFloat32Check } from '../train/float32-check.js'
-import { createLocalTrainer } from '../train/local-trainer.js'
+import { withFloat32Check } from '../train/step/float32-check.js'
+import { createLocalTrainer } from '../train/step/local-trainer.js'
 import type { Arithmetic, Trainer, TrainerSpec } from '../train/trainer.js'
 import { probeOnce } from './probe-child.js'
 import { type LoadOptions, loadTrainableModel } from './program.js'

@@ -1,5 +1,5 @@
 import { entryUrl } from '../base/entry.js'
-import { type ChildTrainer, spawnTrainer } from '../train/child-trainer.js'
+import { type ChildTrainer, spawnTrainer } from '../train/process/child-trainer.js'
 import type { NodeConfig } from './config-schema.js'
 import { maskOf } from './mask-of.js'
 import { ownPlan } from './own-plan.js'

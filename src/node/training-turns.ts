@@ -2,7 +2,7 @@ import { isPrivate, type LoraSpec, type PeftPlan, type PeftSpec, specsOf } from 
 import { isPrivateName, openName } from '../peft/private.js'
 import { isTarget } from '../peft/target.js'
 import type { ParameterEntry, ParameterSchema } from '../tensor/schema.js'
-import type { Turn } from '../train/local-optimiser.js'
+import type { Turn } from '../train/optimiser/local-optimiser.js'
 
 type Factor = 'A' | 'B'
 

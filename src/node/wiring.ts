@@ -1,7 +1,7 @@
 import type { Clock } from '../base/clock.js'
 import type { FederationManifest } from '../base/federation.js'
 import type { Logger } from '../base/log.js'
-import type { Libp2pTransport } from '../gossip/libp2p.js'
+import type { Libp2pTransport } from '../gossip/libp2p/libp2p.js'
 import type { NodeConfig } from './config-schema.js'
 import type { DataDir } from './data-dir.js'
 import type { Identity } from './identity.js'

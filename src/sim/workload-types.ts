@@ -1,7 +1,7 @@
 import type { BatchCursor } from '../data/batches/batch.js'
 import type { Rng } from '../base/rng.js'
 import type { ParameterSchema } from '../tensor/schema.js'
-import type { AdamWState } from '../train/adamw.js'
+import type { AdamWState } from '../train/optimiser/adamw.js'
 import type { DatasetEvaluation } from '../train/evaluate.js'
 import type { Scenario } from './scenario.js'
 

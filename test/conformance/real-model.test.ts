@@ -7,7 +7,7 @@ import { expect, it } from 'vitest'
 import type { PeftSpec } from '../../src/base/federation.js'
 import type { Batch } from '../../src/data/batches/batch.js'
 import { openLocalTrainer } from '../../src/node/open-trainer.js'
-import { adamw, createAdamW } from '../../src/train/adamw.js'
+import { adamw, createAdamW } from '../../src/train/optimiser/adamw.js'
 
 const modelPath = fileURLToPath(new URL('../../../shared/models/stories260k/model.onnx', import.meta.url))
 const LINEARS = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import { silentLogger } from '../../src/base/log.js'
-import { createLibp2pTransport, createIdentity } from '../../src/gossip/libp2p.js'
+import { createLibp2pTransport, createIdentity } from '../../src/gossip/libp2p/libp2p.js'
 import { seededRng } from '../../src/base/rng.js'
 import { EXCHANGE_PROTOCOL, federationTopics } from '../../src/gossip/topics.js'
 import type { Transport } from '../../src/gossip/transport.js'

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { dataDirPaths, openDataDir, readRunFile } from '../../src/node/data-dir.js'
 import { loadIdentity, readIdentity } from '../../src/node/identity.js'
-import { createNetworkKey } from '../../src/gossip/libp2p-identity.js'
+import { createNetworkKey } from '../../src/gossip/libp2p/identity.js'
 import { readNetworkKey } from '../../src/node/network-key.js'
 import { temporaryFolder } from './folder.js'
 

@@ -10,7 +10,7 @@ import { inspectModel } from '../../src/node/inspect.js'
 import { familyOf } from '../../src/node/model-family.js'
 import { parseModel } from '../../src/onnx/read.js'
 import { writeModel } from '../../src/onnx/write.js'
-import { spawnTrainer } from '../../src/train/child-trainer.js'
+import { spawnTrainer } from '../../src/train/process/child-trainer.js'
 import { temporaryFolder } from './folder.js'
 
 const golden = fileURLToPath(new URL('../golden/conformance', import.meta.url))

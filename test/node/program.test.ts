@@ -17,9 +17,9 @@ import { executionOrder, peakLiveBytes } from '../../src/onnx/live-bytes.js'
 import { createSession } from '../../src/onnx/session.js'
 import { floatsOf, intsOf, readSafetensors } from '../../src/tensor/safetensors.js'
 import { viewOf } from '../../src/tensor/schema.js'
-import { cosine } from '../../src/train/float32-check.js'
-import { labelRowsOf } from '../../src/train/label-rows.js'
-import { LABEL_ROWS, type Program } from '../../src/train/program.js'
+import { cosine } from '../../src/train/step/float32-check.js'
+import { labelRowsOf } from '../../src/train/step/label-rows.js'
+import { LABEL_ROWS, type Program } from '../../src/train/step/program.js'
 import { wave } from '../onnx/small-graph.js'
 
 const golden = fileURLToPath(new URL('../golden/conformance', import.meta.url))

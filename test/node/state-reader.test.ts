@@ -7,7 +7,7 @@ import { decodeStateReply, encodeStateReply, encodeStateRequest } from '../../sr
 import { codecByName } from '../../src/codec/registry.js'
 import type { ExchangeConfig } from '../../src/consensus/exchange-types.js'
 import { PLACE_TIMEOUT_MS } from '../../src/consensus/catch-up-course.js'
-import { createMemoryNetwork, type MemoryNetwork } from '../../src/gossip/memory.js'
+import { createMemoryNetwork, type MemoryNetwork } from '../../src/gossip/memory/memory.js'
 import { STATE_PROTOCOL } from '../../src/gossip/topics.js'
 import { createStateReader, STATE_FRAME_TIMEOUT_MS, STATES_BURST } from '../../src/node/state-reader.js'
 import { distance2 } from '../../src/tensor/linear.js'

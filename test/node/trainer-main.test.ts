@@ -8,7 +8,7 @@ import { entryUrl } from '../../src/base/entry.js'
 import { silentLogger } from '../../src/base/log.js'
 import type { Batch } from '../../src/data/batches/batch.js'
 import { openLocalTrainer } from '../../src/node/open-trainer.js'
-import { spawnTrainer } from '../../src/train/child-trainer.js'
+import { spawnTrainer } from '../../src/train/process/child-trainer.js'
 import type { TrainerSpec } from '../../src/train/trainer.js'
 
 const MODEL = fileURLToPath(new URL('../../../shared/models/stories260k/model.onnx', import.meta.url))

@@ -3,8 +3,8 @@ import { describe, expect, it } from 'vitest'
 import type { PeftPlan, PeftSpec } from '../../src/base/peft-spec.js'
 import { trainingTurns, turnAt } from '../../src/node/training-turns.js'
 import { createSchema } from '../../src/tensor/schema.js'
-import { adamw, createAdamW } from '../../src/train/adamw.js'
-import { createLocalOptimiser } from '../../src/train/local-optimiser.js'
+import { adamw, createAdamW } from '../../src/train/optimiser/adamw.js'
+import { createLocalOptimiser } from '../../src/train/optimiser/local-optimiser.js'
 
 const schema = createSchema([
   { name: 'layers.0.up.lora_A.weight', shape: [2, 3] },

@@ -11,7 +11,7 @@ import type { Graph, Initializer } from '../../src/onnx/graph.js'
 import { createSession, type SessionTensor } from '../../src/onnx/session.js'
 import { writeModel } from '../../src/onnx/write.js'
 import { float32ToHalf } from '../../src/tensor/half.js'
-import { createLocalTrainer } from '../../src/train/local-trainer.js'
+import { createLocalTrainer } from '../../src/train/step/local-trainer.js'
 import type { Exported } from './families/exporter.js'
 import { cachedDecoder, optimisedEncoder } from './families/optimised.js'
 

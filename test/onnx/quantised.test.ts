@@ -12,7 +12,7 @@ import { parseModel } from '../../src/onnx/read.js'
 import { createSession } from '../../src/onnx/session.js'
 import { inferTypes } from '../../src/onnx/specialise.js'
 import { writeModel } from '../../src/onnx/write.js'
-import { createLocalTrainer } from '../../src/train/local-trainer.js'
+import { createLocalTrainer } from '../../src/train/step/local-trainer.js'
 import { evaluate, float, largestDifference, opsOf, type SmallNode, smallGraph, wave } from './small-graph.js'
 
 let folder: string

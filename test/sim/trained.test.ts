@@ -5,7 +5,7 @@ import { runScenario } from '../../src/sim/run.js'
 import { readScenario } from '../../src/sim/scenario.js'
 import type { Training } from '../../src/sim/trained.js'
 import { createSchema } from '../../src/tensor/schema.js'
-import { createLocalOptimiser } from '../../src/train/local-optimiser.js'
+import { createLocalOptimiser } from '../../src/train/optimiser/local-optimiser.js'
 import type { Trainer } from '../../src/train/trainer.js'
 
 const SIZE = 5

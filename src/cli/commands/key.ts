@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises'
 import { PeertuneError } from '../../base/errors.js'
-import { createNetworkKey } from '../../gossip/libp2p-identity.js'
+import { createNetworkKey } from '../../gossip/libp2p/identity.js'
 import { writePrivateFile } from '../../node/private-file.js'
 import type { Output } from '../output.js'
 

@@ -7,7 +7,7 @@ import { openDataset } from '../../../src/data/source.js'
 import { openLocalTrainer } from '../../../src/node/open-trainer.js'
 import { intsOf, readSafetensors } from '../../../src/tensor/safetensors.js'
 import { viewOf } from '../../../src/tensor/schema.js'
-import { createLocalOptimiser } from '../../../src/train/local-optimiser.js'
+import { createLocalOptimiser } from '../../../src/train/optimiser/local-optimiser.js'
 import { evaluateDataset } from '../../../src/train/evaluate.js'
 import { temporaryFile, temporaryFolder } from '../../data/fixtures.js'
 
