@@ -1,8 +1,8 @@
 import { PeertuneError } from '../src/base/errors.js'
 import { seededRng } from '../src/base/rng.js'
-import { floatConstant, intConstant } from '../src/onnx/constant.js'
-import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../src/onnx/graph.js'
-import { pruneGraph } from '../src/onnx/rewrite.js'
+import { floatConstant, intConstant } from '../src/onnx/graph/constant.js'
+import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../src/onnx/graph/graph.js'
+import { pruneGraph } from '../src/onnx/graph/rewrite.js'
 
 export interface ClassifierOptions {
   readonly labels: number

@@ -1,7 +1,7 @@
-import type { Graph, Node } from '../src/onnx/graph.js'
-import { createSession } from '../src/onnx/session.js'
+import type { Graph, Node } from '../src/onnx/graph/graph.js'
+import { createSession } from '../src/onnx/runtime/session.js'
 import { shapeSize, type Shape } from '../src/tensor/schema.js'
-import { floatConstant, intConstant } from '../src/onnx/constant.js'
+import { floatConstant, intConstant } from '../src/onnx/graph/constant.js'
 
 /** One matrix product, [m, k] times [k, n]. */
 export interface Product {

@@ -56,7 +56,7 @@ const OPTIONS = {
   'memory-mb': { type: 'string' },
   'cache-mb': { type: 'string' },
   'micro-batch': { type: 'string' },
-  /** `float32` or `int8`; see src/onnx/int8-products.ts. */
+  /** `float32` or `int8`; see src/onnx/int8/products.ts. */
   arithmetic: { type: 'string', default: 'float32' },
   /** 4 or 8: linear layers in so many bits, as `peertune quantize` makes them. */
   bits: { type: 'string' },

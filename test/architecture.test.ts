@@ -37,13 +37,16 @@ const IO_MODULES = /^node:(fs|net|http|https|dgram|child_process|worker_threads|
 
 /** Which files may import which third-party package. Anything not named here is refused. */
 const THIRD_PARTY: readonly { readonly packages: RegExp; readonly files: RegExp }[] = [
-  { packages: /^onnxruntime-node$/, files: /^onnx\/session\.ts$/ },
+  { packages: /^onnxruntime-node$/, files: /^onnx\/runtime\/session\.ts$/ },
   {
     packages:
       /^(libp2p|@libp2p\/.*|@chainsafe\/.*|@multiformats\/.*|it-.*|uint8arrays|uint8arraylist|datastore-core)(\/.*)?$/,
     files: /^gossip\/libp2p\/[a-z0-9-]+\.ts$/
   },
-  { packages: /^@bufbuild\/protobuf(\/.*)?$/, files: /^(onnx\/(read|write|onnx_pb)|codec\/wire\/[a-z_-]+)\.ts$/ },
+  {
+    packages: /^@bufbuild\/protobuf(\/.*)?$/,
+    files: /^(onnx\/(file\/(read|write)|graph\/onnx_pb)|codec\/wire\/[a-z_-]+)\.ts$/
+  },
   { packages: /^@huggingface\/tokenizers$/, files: /^data\/text\/tokenizer\.ts$/ },
   { packages: /^@huggingface\/hub$/, files: /^hub\/client\.ts$/ },
   { packages: /^@huggingface\/jinja$/, files: /^data\/text\/chat-template\.ts$/ },

@@ -1,4 +1,4 @@
-import type { Graph } from '../../src/onnx/graph.js'
+import type { Graph } from '../../src/onnx/graph/graph.js'
 import { type Builder, positions, sequenceLength, tokenInputs } from './builder.js'
 
 /** As in Hugging Face's BertConfig. */

@@ -1,5 +1,5 @@
-import { floatConstant, intConstant } from '../../src/onnx/constant.js'
-import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../../src/onnx/graph.js'
+import { floatConstant, intConstant } from '../../src/onnx/graph/constant.js'
+import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../../src/onnx/graph/graph.js'
 import { type Shape, shapeSize } from '../../src/tensor/schema.js'
 
 /** File beside the model that its weights lie in. */

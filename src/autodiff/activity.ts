@@ -1,4 +1,4 @@
-import type { ElementType, Node } from '../onnx/graph.js'
+import type { ElementType, Node } from '../onnx/graph/graph.js'
 import { RULES, ruleKey } from './rules.js'
 
 const FLOATING: ReadonlySet<ElementType> = new Set<ElementType>(['float32', 'float64', 'float16'])

@@ -1,5 +1,5 @@
 import { PeertuneError } from '../base/errors.js'
-import type { Graph, Node } from '../onnx/graph.js'
+import type { Graph, Node } from '../onnx/graph/graph.js'
 import { activeValues, ancestorsOf, hasNoRule } from './activity.js'
 import { createEmitter } from './emit.js'
 import { createOps, type Ops } from './ops.js'

@@ -1,8 +1,8 @@
 import { PeertuneError } from '../base/errors.js'
-import { createConstantPool, floatConstant, intConstant } from '../onnx/constant.js'
-import { plainNode } from '../onnx/plain-node.js'
-import { pruneGraph } from '../onnx/rewrite.js'
-import type { Attribute, ElementType, Graph, Initializer, Node, ValueInfo } from '../onnx/graph.js'
+import { createConstantPool, floatConstant, intConstant } from '../onnx/graph/constant.js'
+import { plainNode } from '../onnx/graph/plain-node.js'
+import { pruneGraph } from '../onnx/graph/rewrite.js'
+import type { Attribute, ElementType, Graph, Initializer, Node, ValueInfo } from '../onnx/graph/graph.js'
 import type { Shape } from '../tensor/schema.js'
 
 /** Type and static shape of an output about to be emitted. */

@@ -1,4 +1,4 @@
-import type { Graph, Node } from '../onnx/graph.js'
+import type { Graph, Node } from '../onnx/graph/graph.js'
 import { shapeSize } from '../tensor/schema.js'
 import { ancestorsOf } from './activity.js'
 import { createEmitter } from './emit.js'
@@ -24,7 +24,7 @@ export function flattenGradients(graph: Graph, gradients: readonly string[]): Gr
 }
 
 /**
- * The runtime walks up from the last node without readers (see onnx/live-bytes.ts), so what no gradient needs goes to the
+ * The runtime walks up from the last node without readers (see onnx/graph/live-bytes.ts), so what no gradient needs goes to the
  * end: the loss is then computed first, and the reverse pass may write over the logits and probabilities that it has read.
  */
 function firstOthers(graph: Graph): Graph {

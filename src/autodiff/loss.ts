@@ -1,6 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import { IGNORED_LABEL } from '../data/batches/batch.js'
-import type { Graph, ValueInfo } from '../onnx/graph.js'
+import type { Graph, ValueInfo } from '../onnx/graph/graph.js'
 import { shapeSize, type Shape } from '../tensor/schema.js'
 import { createEmitter, type Emitter } from './emit.js'
 import { createOps, type Ops } from './ops.js'

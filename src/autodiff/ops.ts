@@ -1,5 +1,5 @@
-import { dataTypeOf } from '../onnx/element-type.js'
-import type { Attribute, ElementType } from '../onnx/graph.js'
+import { dataTypeOf } from '../onnx/graph/element-type.js'
+import type { Attribute, ElementType } from '../onnx/graph/graph.js'
 import { shapeSize, type Shape } from '../tensor/schema.js'
 import type { Emitter, TensorType } from './emit.js'
 import { broadcastShape, equalShapes, range } from './shape.js'

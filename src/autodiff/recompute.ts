@@ -1,8 +1,8 @@
-import { intConstant } from '../onnx/constant.js'
-import type { Graph, Initializer, Node, ValueInfo } from '../onnx/graph.js'
-import { bytesOf, peakLiveBytes } from '../onnx/live-bytes.js'
-import { plainNode } from '../onnx/plain-node.js'
-import { pruneGraph } from '../onnx/rewrite.js'
+import { intConstant } from '../onnx/graph/constant.js'
+import type { Graph, Initializer, Node, ValueInfo } from '../onnx/graph/graph.js'
+import { bytesOf, peakLiveBytes } from '../onnx/graph/live-bytes.js'
+import { plainNode } from '../onnx/graph/plain-node.js'
+import { pruneGraph } from '../onnx/graph/rewrite.js'
 import type { Shape } from '../tensor/schema.js'
 
 export interface RecomputeOptions {

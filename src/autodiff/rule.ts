@@ -1,6 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
-import { intValues } from '../onnx/constant.js'
-import type { Node } from '../onnx/graph.js'
+import { intValues } from '../onnx/graph/constant.js'
+import type { Node } from '../onnx/graph/graph.js'
 import type { Ops } from './ops.js'
 
 /**

@@ -1,4 +1,4 @@
-import type { Node } from '../onnx/graph.js'
+import type { Node } from '../onnx/graph/graph.js'
 import type { RuleTable } from './rule.js'
 import { activation } from './rules/activation.js'
 import { convolution } from './rules/convolution.js'

@@ -1,7 +1,7 @@
-import { bytesOfElements } from '../onnx/element-type.js'
-import { productFlops } from '../onnx/flops.js'
-import type { Graph, Node, ValueInfo } from '../onnx/graph.js'
-import { pruneGraph } from '../onnx/rewrite.js'
+import { bytesOfElements } from '../onnx/graph/element-type.js'
+import { productFlops } from '../onnx/graph/flops.js'
+import type { Graph, Node, ValueInfo } from '../onnx/graph/graph.js'
+import { pruneGraph } from '../onnx/graph/rewrite.js'
 import { type Shape, shapeSize } from '../tensor/schema.js'
 
 /** A forward graph in two: below, what no parameter reaches and an example always comes out of alike. */

@@ -1,5 +1,5 @@
 import { PeertuneError } from '../base/errors.js'
-import type { Graph, ValueInfo } from '../onnx/graph.js'
+import type { Graph, ValueInfo } from '../onnx/graph/graph.js'
 import { createEmitter } from './emit.js'
 import { EVALUATION_OUTPUTS, LABELS, LOSS, logitsOf, type Objective } from './loss.js'
 import { createOps, type Ops } from './ops.js'

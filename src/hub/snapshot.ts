@@ -28,7 +28,7 @@ export interface SnapshotOptions {
   readonly cacheDir: string
   /** Undefined: offline, from the cache alone. */
   readonly client: HubClient | undefined
-  /** Locations of the weights that a model file names, relative to its folder; see onnx/read.ts. */
+  /** Locations of the weights that a model file names, relative to its folder; see onnx/file/read.ts. */
   weightFiles(path: string): Promise<readonly string[]>
   /** Called as bytes come in. */
   readonly progress?: ((progress: DownloadProgress) => void) | undefined

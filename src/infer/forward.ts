@@ -1,7 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
 import type { BatchTensor } from '../data/batches/batch.js'
-import type { Graph } from '../onnx/graph.js'
-import { createSession, type ExecutionDevice, type Session, type SessionTensor } from '../onnx/session.js'
+import type { Graph } from '../onnx/graph/graph.js'
+import { createSession, type ExecutionDevice, type Session, type SessionTensor } from '../onnx/runtime/session.js'
 import { type ParameterSchema, viewOf } from '../tensor/schema.js'
 import type { Shape } from '../tensor/schema.js'
 

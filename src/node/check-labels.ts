@@ -1,7 +1,7 @@
 import { logitsOf } from '../autodiff/loss.js'
 import { PeertuneError } from '../base/errors.js'
 import { outputsOf, type TaskSpec } from '../base/federation.js'
-import type { Dim, Graph } from '../onnx/graph.js'
+import type { Dim, Graph } from '../onnx/graph/graph.js'
 
 /**
  * The task's labels must be the classes that the model tells apart: [.., classes], and for a language model one row of

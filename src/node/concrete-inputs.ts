@@ -1,6 +1,6 @@
 import { LABELS } from '../autodiff/loss.js'
 import { predictsTokens, type TaskSpec } from '../base/federation.js'
-import type { Graph } from '../onnx/graph.js'
+import type { Graph } from '../onnx/graph/graph.js'
 import type { Shape } from '../tensor/schema.js'
 import type { BatchShapes } from '../train/step/program.js'
 

@@ -2,8 +2,8 @@ import { access, constants, statfs, writeFile, rm } from 'node:fs/promises'
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { type Clock, systemClock } from '../base/clock.js'
-import { chooseDevice, type DeviceChoice } from '../onnx/device.js'
-import { type ExecutionDevice, runtimeFacts } from '../onnx/session.js'
+import { chooseDevice, type DeviceChoice } from '../onnx/runtime/device.js'
+import { type ExecutionDevice, runtimeFacts } from '../onnx/runtime/session.js'
 import { type ProbeResult, probeOnce } from './probe-child.js'
 
 export interface Check {

@@ -1,13 +1,13 @@
 import type { TaskSpec } from '../base/federation.js'
 import { type PeftPlan, type PeftSpec, specsOf } from '../base/peft-spec.js'
 import { hubOrigin } from '../hub/reference.js'
-import { canonicalise } from '../onnx/canonicalise.js'
-import type { TaskType } from '../peft/adapter-config.js'
-import { writeAdapter } from '../peft/adapter-format.js'
-import { attentionLayers } from '../peft/attention.js'
-import { asOneLora } from '../peft/dual.js'
-import { type AdapterPart, partOf, type PlannedTensors } from '../peft/private.js'
-import { TOKENS } from '../peft/virtual-tokens.js'
+import { canonicalise } from '../onnx/canonical/canonicalise.js'
+import type { TaskType } from '../peft/files/adapter-config.js'
+import { writeAdapter } from '../peft/files/adapter-format.js'
+import { attentionLayers } from '../peft/rewrite/attention.js'
+import { asOneLora } from '../peft/methods/dual.js'
+import { type AdapterPart, partOf, type PlannedTensors } from '../peft/method/private.js'
+import { TOKENS } from '../peft/rewrite/virtual-tokens.js'
 import { type ParameterSchema, viewOf } from '../tensor/schema.js'
 import { type AdaptedModel, type LoadOptions, loadAdaptedModel } from './program.js'
 
@@ -25,7 +25,7 @@ export interface TrainedAdapter {
 const NEED_MODEL: ReadonlySet<PeftSpec['method']> = new Set(['ffa-lora', 'lora-xs', 'ravan', 'prompt', 'prefix'])
 
 /**
- * Writes a folder for Hugging Face PEFT; see peft/adapter-format.ts for the methods it does not have. The base model is
+ * Writes a folder for Hugging Face PEFT; see peft/files/adapter-format.ts for the methods it does not have. The base model is
  * read only for methods that need it. True for what PEFT loads.
  */
 export async function exportAdapter(

@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { refuseNonFinite, type StoredWeight } from '../onnx/check-weights.js'
+import { refuseNonFinite, type StoredWeight } from '../onnx/file/check-weights.js'
 import { onceOnMachine } from './once-on-machine.js'
 
 export interface CheckedModel {

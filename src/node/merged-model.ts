@@ -1,11 +1,11 @@
 import { writeFile } from 'node:fs/promises'
 import { PeertuneError } from '../base/errors.js'
-import { floatConstant } from '../onnx/constant.js'
-import type { Graph, Initializer, ValueInfo } from '../onnx/graph.js'
-import { MAX_MODEL_FILE_BYTES } from '../onnx/read.js'
-import { readBytes } from '../onnx/weights.js'
-import { writeModel } from '../onnx/write.js'
-import type { MergedWeight } from '../peft/merge-target.js'
+import { floatConstant } from '../onnx/graph/constant.js'
+import type { Graph, Initializer, ValueInfo } from '../onnx/graph/graph.js'
+import { MAX_MODEL_FILE_BYTES } from '../onnx/file/read.js'
+import { readBytes } from '../onnx/file/weights.js'
+import { writeModel } from '../onnx/file/write.js'
+import type { MergedWeight } from '../peft/method/merge-target.js'
 import type { AdaptedModel } from './program.js'
 
 /**

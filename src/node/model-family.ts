@@ -1,4 +1,4 @@
-import type { Graph } from '../onnx/graph.js'
+import type { Graph } from '../onnx/graph/graph.js'
 
 /** Module paths that give a family away, the particular before the general. */
 const FAMILIES: readonly (readonly [string, RegExp])[] = [

@@ -4,7 +4,7 @@ import { mkdir, readFile, stat } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { dirname, join, resolve, sep } from 'node:path'
 import { PeertuneError } from '../base/errors.js'
-import { readModel } from '../onnx/read.js'
+import { readModel } from '../onnx/file/read.js'
 import { writePrivateFile } from './private-file.js'
 
 /**

@@ -1,4 +1,4 @@
-import { chooseDevice } from '../onnx/device.js'
+import { chooseDevice } from '../onnx/runtime/device.js'
 import { withFloat32Check } from '../train/step/float32-check.js'
 import { createLocalTrainer } from '../train/step/local-trainer.js'
 import type { Arithmetic, Trainer, TrainerSpec } from '../train/trainer.js'

@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { entryUrl } from '../base/entry.js'
-import type { DeviceAnswer, DeviceFailure } from '../onnx/device-probe.js'
-import { type ExecutionDevice, isDeviceInstalled } from '../onnx/session.js'
+import type { DeviceAnswer, DeviceFailure } from '../onnx/runtime/device-probe.js'
+import { type ExecutionDevice, isDeviceInstalled } from '../onnx/runtime/session.js'
 
 /** A driver that has not answered by then hangs; loading CUDA for the first time takes some seconds. */
 export const PROBE_TIMEOUT_MS = 20_000

@@ -1,10 +1,10 @@
 import { open, rename, rm, stat } from 'node:fs/promises'
 import { PeertuneError } from '../base/errors.js'
-import type { Graph, Initializer } from '../onnx/graph.js'
-import { type QuantiseBits, type QuantisedLayer, quantiseLinears } from '../onnx/quantise.js'
-import { MAX_MODEL_FILE_BYTES } from '../onnx/read.js'
-import { readWeight } from '../onnx/weights.js'
-import { writeModel } from '../onnx/write.js'
+import type { Graph, Initializer } from '../onnx/graph/graph.js'
+import { type QuantiseBits, type QuantisedLayer, quantiseLinears } from '../onnx/int8/quantise.js'
+import { MAX_MODEL_FILE_BYTES } from '../onnx/file/read.js'
+import { readWeight } from '../onnx/file/weights.js'
+import { writeModel } from '../onnx/file/write.js'
 import { type LoadOptions, loadBaseModel } from './program.js'
 
 export interface QuantiseRequest extends LoadOptions {

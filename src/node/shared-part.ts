@@ -1,6 +1,6 @@
 import type { FederationManifest } from '../base/federation.js'
 import { isPrivate, specsOf } from '../base/peft-spec.js'
-import { isPrivateName } from '../peft/private.js'
+import { isPrivateName } from '../peft/method/private.js'
 import type { ParameterSchema } from '../tensor/schema.js'
 import { type Selection, selectTensors } from '../tensor/selection.js'
 

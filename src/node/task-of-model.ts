@@ -1,6 +1,6 @@
 import { PeertuneError } from '../base/errors.js'
 import type { TaskSpec } from '../base/federation.js'
-import { readModel } from '../onnx/read.js'
+import { readModel } from '../onnx/file/read.js'
 import { configBeside } from './model-folder.js'
 
 const KINDS = [

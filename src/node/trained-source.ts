@@ -1,7 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
 import type { FederationManifest, TaskSpec } from '../base/federation.js'
 import type { PeftPlan } from '../base/peft-spec.js'
-import { type AdapterFolder, parametersFrom, readAdapterFolder } from '../peft/adapter-format.js'
+import { type AdapterFolder, parametersFrom, readAdapterFolder } from '../peft/files/adapter-format.js'
 import { type ConfigFlags, checkConfigFiles, resolveConfig } from './config.js'
 import type { NodeConfig } from './config-schema.js'
 import { checkModel, createManifest, readManifest } from './manifest.js'

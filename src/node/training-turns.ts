@@ -1,6 +1,6 @@
 import { isPrivate, type LoraSpec, type PeftPlan, type PeftSpec, specsOf } from '../base/peft-spec.js'
-import { isPrivateName, openName } from '../peft/private.js'
-import { isTarget } from '../peft/target.js'
+import { isPrivateName, openName } from '../peft/method/private.js'
+import { isTarget } from '../peft/method/target.js'
 import type { ParameterEntry, ParameterSchema } from '../tensor/schema.js'
 import type { Turn } from '../train/optimiser/local-optimiser.js'
 

@@ -2,10 +2,10 @@ import type { TaskSpec } from '../base/federation.js'
 import { PeertuneError } from '../base/errors.js'
 import { type PeftPlan, specsOf } from '../base/peft-spec.js'
 import { createSchema, viewOf } from '../tensor/schema.js'
-import { createMergeTarget } from './merge-target.js'
-import type { Adapter, BaseModel, NamedTensor, PeftMethod } from './method.js'
+import { createMergeTarget } from './method/merge-target.js'
+import type { Adapter, BaseModel, NamedTensor, PeftMethod } from './method/method.js'
 import { adaptersOf, headAdapters } from './methods.js'
-import { makeRoom, putInFront } from './virtual-tokens.js'
+import { makeRoom, putInFront } from './rewrite/virtual-tokens.js'
 
 /**
  * The method (or methods) that a federation's manifest asks for, on this base model. Every peer gets the same schema and

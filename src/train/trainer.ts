@@ -26,7 +26,7 @@ export interface TrainerSpec {
   readonly arithmetic?: Arithmetic
 }
 
-/** Numbers that products with frozen matrices are computed in. `int8`: faster, with an error; see onnx/int8-products.ts. */
+/** Numbers that products with frozen matrices are computed in. `int8`: faster, with an error; see onnx/int8/products.ts. */
 export type Arithmetic = 'float32' | 'int8'
 
 export interface TrainerDescription {

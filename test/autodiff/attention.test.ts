@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { differentiate } from '../../src/autodiff/backward.js'
 import { FLAT_GRADIENTS, flattenGradients } from '../../src/autodiff/flatten.js'
-import { createSession, type SessionTensor } from '../../src/onnx/session.js'
+import { createSession, type SessionTensor } from '../../src/onnx/runtime/session.js'
 import { expectClose, int, ints, random } from './gradient-check.js'
 import { float32, graph, node } from './graphs.js'
 import { broadcast, map, matmul, type NDArray, nd, reduce, softmax, sum, transpose } from './reference.js'

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest'
 import { differentiate, gradientName } from '../../src/autodiff/backward.js'
-import { floatConstant, intConstant } from '../../src/onnx/constant.js'
-import type { Graph } from '../../src/onnx/graph.js'
-import { printGraph } from '../../src/onnx/print.js'
-import { createSession, type SessionTensor } from '../../src/onnx/session.js'
+import { floatConstant, intConstant } from '../../src/onnx/graph/constant.js'
+import type { Graph } from '../../src/onnx/graph/graph.js'
+import { printGraph } from '../../src/onnx/graph/print.js'
+import { createSession, type SessionTensor } from '../../src/onnx/runtime/session.js'
 import { float, int, ints } from './gradient-check.js'
 import { float32, graph, int64, node } from './graphs.js'
 

@@ -1,9 +1,9 @@
 import { expect } from 'vitest'
 import { differentiate, gradientName } from '../../src/autodiff/backward.js'
 import { seededRng } from '../../src/base/rng.js'
-import { boolConstant, floatConstant, intConstant } from '../../src/onnx/constant.js'
-import type { Attribute, Graph, Initializer, ValueInfo } from '../../src/onnx/graph.js'
-import { createSession, type SessionTensor } from '../../src/onnx/session.js'
+import { boolConstant, floatConstant, intConstant } from '../../src/onnx/graph/constant.js'
+import type { Attribute, Graph, Initializer, ValueInfo } from '../../src/onnx/graph/graph.js'
+import { createSession, type SessionTensor } from '../../src/onnx/runtime/session.js'
 import { type NDArray, nd, sizeOf } from './reference.js'
 
 /** Constant inputs by their position. */

@@ -1,4 +1,4 @@
-import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../../src/onnx/graph.js'
+import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../../src/onnx/graph/graph.js'
 
 export interface GraphParts {
   readonly inputs: readonly ValueInfo[]

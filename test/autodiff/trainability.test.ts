@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { differentiate } from '../../src/autodiff/backward.js'
 import { trainability } from '../../src/autodiff/trainability.js'
-import { floatConstant, intConstant } from '../../src/onnx/constant.js'
+import { floatConstant, intConstant } from '../../src/onnx/graph/constant.js'
 import { int } from './gradient-check.js'
 import { float32, graph, node } from './graphs.js'
 

@@ -21,7 +21,7 @@ import { openLocalTrainer } from '../../src/node/open-trainer.js'
 import { loadAdaptedModel } from '../../src/node/program.js'
 import { withCommonStart } from '../../src/node/start-from.js'
 import { writeNodeRecord } from '../../src/node/trained.js'
-import { readAdapterFolder } from '../../src/peft/adapter-format.js'
+import { readAdapterFolder } from '../../src/peft/files/adapter-format.js'
 import { temporaryFolder } from '../node/folder.js'
 
 const golden = fileURLToPath(new URL('../golden/conformance', import.meta.url))

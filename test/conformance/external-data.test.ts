@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
 import { runCase } from '../../bench/conformance-case.js'
-import { readModel } from '../../src/onnx/read.js'
-import { shareWeights } from '../../src/onnx/weights.js'
+import { readModel } from '../../src/onnx/file/read.js'
+import { shareWeights } from '../../src/onnx/file/weights.js'
 import { writeWithExternalData } from './external-weights.js'
 
 const golden = fileURLToPath(new URL('../golden/conformance/bert-torchscript', import.meta.url))

@@ -1,8 +1,8 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Initializer } from '../../src/onnx/graph.js'
-import { readModel } from '../../src/onnx/read.js'
-import { writeModel } from '../../src/onnx/write.js'
+import type { Initializer } from '../../src/onnx/graph/graph.js'
+import { readModel } from '../../src/onnx/file/read.js'
+import { writeModel } from '../../src/onnx/file/write.js'
 
 /** The model at `path` as model.onnx and model.onnx.data of a folder: every float tensor of it a reference. */
 export async function writeWithExternalData(path: string, directory: string): Promise<void> {

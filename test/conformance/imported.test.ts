@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { openForward } from '../../src/node/open-forward.js'
 import { loadAdaptedModel } from '../../src/node/program.js'
-import { parametersFrom, readAdapterFolder } from '../../src/peft/adapter-format.js'
+import { parametersFrom, readAdapterFolder } from '../../src/peft/files/adapter-format.js'
 import { floatsOf, intsOf, readSafetensors } from '../../src/tensor/safetensors.js'
 import { temporaryFolder } from '../node/folder.js'
 

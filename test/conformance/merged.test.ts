@@ -8,8 +8,8 @@ import { exportAdapter } from '../../src/node/export-adapter.js'
 import { writeMergedModel } from '../../src/node/merged-model.js'
 import { openForward } from '../../src/node/open-forward.js'
 import { loadAdaptedModel } from '../../src/node/program.js'
-import { createSession, type SessionTensor } from '../../src/onnx/session.js'
-import { parametersFrom, readAdapterFolder } from '../../src/peft/adapter-format.js'
+import { createSession, type SessionTensor } from '../../src/onnx/runtime/session.js'
+import { parametersFrom, readAdapterFolder } from '../../src/peft/files/adapter-format.js'
 import { floatsOf, intsOf, readSafetensors } from '../../src/tensor/safetensors.js'
 
 const golden = fileURLToPath(new URL('../golden/conformance', import.meta.url))

@@ -8,7 +8,7 @@ import type { Forward } from '../../src/infer/forward.js'
 import { bucketOf, createNextLogits, textInputs } from '../../src/infer/text-logits.js'
 import { openForward } from '../../src/node/open-forward.js'
 import { loadAdaptedModel } from '../../src/node/program.js'
-import { parametersFrom, readAdapterFolder } from '../../src/peft/adapter-format.js'
+import { parametersFrom, readAdapterFolder } from '../../src/peft/files/adapter-format.js'
 import { floatsOf, intsOf, readSafetensors } from '../../src/tensor/safetensors.js'
 import { temporaryFolder } from '../node/folder.js'
 

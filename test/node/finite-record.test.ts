@@ -1,7 +1,7 @@
 import { open, readdir, truncate } from 'node:fs/promises'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { refuseNonFiniteOnce } from '../../src/node/finite-record.js'
-import type { Weight } from '../../src/onnx/weight.js'
+import type { Weight } from '../../src/onnx/graph/weight.js'
 import { temporaryFolder } from './folder.js'
 
 const folder = await temporaryFolder()

@@ -8,8 +8,8 @@ import { SUGGESTED_MAX_PULL } from '../../src/consensus/mixing.js'
 import { SUGGESTED_CLIP } from '../../src/consensus/radius.js'
 import { checkModel, createManifest, printManifest, readManifest } from '../../src/node/manifest.js'
 import { modelSha256 } from '../../src/node/model-hash.js'
-import type { Graph } from '../../src/onnx/graph.js'
-import { writeModel } from '../../src/onnx/write.js'
+import type { Graph } from '../../src/onnx/graph/graph.js'
+import { writeModel } from '../../src/onnx/file/write.js'
 import { temporaryFolder } from './folder.js'
 
 const folder = await temporaryFolder()

@@ -1,9 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
 import { loadTrainableModel } from '../../src/node/program.js'
-import type { Graph, Initializer, Node } from '../../src/onnx/graph.js'
-import { parseModel } from '../../src/onnx/read.js'
-import { writeModel } from '../../src/onnx/write.js'
+import type { Graph, Initializer, Node } from '../../src/onnx/graph/graph.js'
+import { parseModel } from '../../src/onnx/file/read.js'
+import { writeModel } from '../../src/onnx/file/write.js'
 import { LETTERS, MODEL } from '../e2e/daemon-folder.js'
 import { temporaryFolder } from './folder.js'
 

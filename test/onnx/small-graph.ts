@@ -1,6 +1,6 @@
-import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../../src/onnx/graph.js'
-import { createSession, type SessionTensor } from '../../src/onnx/session.js'
-import { inferTypes } from '../../src/onnx/specialise.js'
+import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../../src/onnx/graph/graph.js'
+import { createSession, type SessionTensor } from '../../src/onnx/runtime/session.js'
+import { inferTypes } from '../../src/onnx/canonical/specialise.js'
 
 export interface SmallNode {
   readonly op: string

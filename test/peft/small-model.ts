@@ -1,7 +1,7 @@
-import { canonicalise, nameModel } from '../../src/onnx/canonicalise.js'
-import { floatConstant } from '../../src/onnx/constant.js'
-import { readWeight } from '../../src/onnx/weights.js'
-import type { BaseModel } from '../../src/peft/method.js'
+import { canonicalise, nameModel } from '../../src/onnx/canonical/canonicalise.js'
+import { floatConstant } from '../../src/onnx/graph/constant.js'
+import { readWeight } from '../../src/onnx/file/weights.js'
+import type { BaseModel } from '../../src/peft/method/method.js'
 import { smallGraph, wave } from '../onnx/small-graph.js'
 
 export const values = (length: number, salt = 0): Float32Array =>

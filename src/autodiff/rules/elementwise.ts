@@ -1,4 +1,4 @@
-import { scalarValue } from '../../onnx/constant.js'
+import { scalarValue } from '../../onnx/graph/constant.js'
 import type { Ops } from '../ops.js'
 import type { RuleContext, RuleTable } from '../rule.js'
 import { shared } from '../rule.js'

@@ -1,4 +1,4 @@
-import type { Attribute, Node } from '../../onnx/graph.js'
+import type { Attribute, Node } from '../../onnx/graph/graph.js'
 import type { Shape } from '../../tensor/schema.js'
 import { intsAttribute, stringAttribute } from '../rule.js'
 import { range } from '../shape.js'

@@ -3,7 +3,7 @@ import { summaryLines } from '../../data/splits/summary.js'
 import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config.js'
 import { checkModel, readManifest } from '../../node/manifest.js'
 import { withLocalFiles } from '../../node/model-source.js'
-import { readModel } from '../../onnx/read.js'
+import { readModel } from '../../onnx/file/read.js'
 import { hubProgress } from '../hub-progress.js'
 import type { Output } from '../output.js'
 

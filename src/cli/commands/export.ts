@@ -14,7 +14,7 @@ import { ownPlan } from '../../node/own-plan.js'
 import { loadAdaptedModel } from '../../node/program.js'
 import { readPartners } from '../../node/partners.js'
 import { type NodeRecord, readTrained, readNodeRecord } from '../../node/trained.js'
-import type { AdapterPart } from '../../peft/private.js'
+import type { AdapterPart } from '../../peft/method/private.js'
 import { evaluateDataset } from '../../train/evaluate.js'
 import type { Output } from '../output.js'
 

@@ -7,7 +7,7 @@ import { type ConfigFlags, checkConfigFiles, type Environment, resolveConfig } f
 import { fisherMasks } from '../../node/fisher.js'
 import { checkModel, printManifest, readManifest } from '../../node/manifest.js'
 import { withLocalFiles } from '../../node/model-source.js'
-import { writeMasks } from '../../peft/mask-file.js'
+import { writeMasks } from '../../peft/files/mask-file.js'
 import { hubProgress } from '../hub-progress.js'
 import type { Output } from '../output.js'
 

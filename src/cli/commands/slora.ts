@@ -2,8 +2,8 @@ import { PeertuneError } from '../../base/errors.js'
 import { sha256Hex } from '../../base/bytes.js'
 import { loadBaseModel } from '../../node/program.js'
 import { secondStage } from '../../node/slora.js'
-import { readAdapterFolder, writeAdapter } from '../../peft/adapter-format.js'
-import { openMasks } from '../../peft/mask-file.js'
+import { readAdapterFolder, writeAdapter } from '../../peft/files/adapter-format.js'
+import { openMasks } from '../../peft/files/mask-file.js'
 import type { Output } from '../output.js'
 
 export interface SloraOptions {

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Batch } from '../../data/batches/batch.js'
-import type { SessionTensor } from '../../onnx/session.js'
+import type { SessionTensor } from '../../onnx/runtime/session.js'
 import type { Shape } from '../../tensor/schema.js'
 
 /** One example's part of each boundary value. */

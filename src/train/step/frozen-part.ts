@@ -1,5 +1,5 @@
 import type { Batch, BatchTensor } from '../../data/batches/batch.js'
-import type { Session, SessionTensor } from '../../onnx/session.js'
+import type { Session, SessionTensor } from '../../onnx/runtime/session.js'
 import type { Shape } from '../../tensor/schema.js'
 import { type ActivationCache, exampleKeys, joinParts, partOf } from './activation-cache.js'
 

@@ -1,4 +1,4 @@
-import type { Graph } from '../../onnx/graph.js'
+import type { Graph } from '../../onnx/graph/graph.js'
 import type { Shape } from '../../tensor/schema.js'
 
 /** `train`: loss and gradients; `evaluate`: summed loss, labels that count, right answers. */

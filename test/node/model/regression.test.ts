@@ -90,7 +90,7 @@ describe('a regression', () => {
       {
         kind: 'jsonl',
         path: await temporaryFile(rows.join('\n')),
-        tokenizer: join(GOLDEN, '../../data/golden/wordpiece'),
+        tokenizer: join(GOLDEN, '../data/golden/wordpiece'),
         sequenceLength: 20,
         seed: 's',
         heldOut: 0.2

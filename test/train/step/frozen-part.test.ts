@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import type { BatchTensor } from '../../../src/data/batches/batch.js'
-import type { Session, SessionTensor } from '../../../src/onnx/session.js'
+import type { Session, SessionTensor } from '../../../src/onnx/runtime/session.js'
 import { createActivationCache } from '../../../src/train/step/activation-cache.js'
 import { createFrozenPart } from '../../../src/train/step/frozen-part.js'
 
