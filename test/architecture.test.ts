@@ -26,9 +26,39 @@ const LAYER: Record<string, number> = {
   infer: 4,
   checkpoint: 4,
   status: 4,
-  sim: 5,
   node: 5,
-  cli: 6
+  sim: 6,
+  cli: 7
+}
+
+/**
+ * The floors inside a room, lowest first: a sub-room or file imports from the floors below its own, and sub-rooms of one
+ * floor never import each other. What lies directly in the room and is not named here is its top floor.
+ */
+const FLOORS: Readonly<Record<string, readonly (readonly string[])[]>> = {
+  autodiff: [['shape', 'emit', 'ops', 'unbroadcast', 'pieces', 'rule'], ['rules']],
+  cli: [['failure', 'flags', 'hub-progress', 'lifecycle', 'local-model', 'output', 'status-text'], ['commands']],
+  onnx: [['graph'], ['file'], ['int8'], ['runtime'], ['canonical']],
+  codec: [['codec'], ['coders', 'wire']],
+  data: [['spec'], ['formats', 'batches'], ['splits'], ['text', 'images']],
+  consensus: [
+    ['peer-id', 'weight', 'median', 'rounds', 'claimed-share'],
+    ['rules'],
+    ['exchange', 'broadcast'],
+    ['catch-up', 'partners']
+  ],
+  gossip: [
+    ['transport', 'limits', 'topics', 'channel', 'listeners', 'refusals', 'bans', 'frame-budget', 'bounded'],
+    ['discovery'],
+    ['libp2p', 'memory']
+  ],
+  peft: [['method'], ['rewrite', 'files'], ['methods']],
+  train: [
+    ['moments', 'trainer'],
+    ['optimiser', 'process', 'step']
+  ],
+  node: [['host'], ['config', 'peers'], ['model'], ['participant'], ['learner'], ['pairwise', 'broadcast', 'trained']],
+  sim: [['world', 'study'], ['attack'], ['peer', 'workload'], ['verdict']]
 }
 
 /** Rooms that must stay free of I/O, clocks and random sources of their own. */
@@ -55,8 +85,8 @@ const THIRD_PARTY: readonly { readonly packages: RegExp; readonly files: RegExp 
   { packages: /^sharp$/, files: /^data\/images\/images\.ts$/ },
   { packages: /^(hono|@hono\/node-server)(\/.*)?$/, files: /^status\/[a-z-]+\.ts$/ },
   { packages: /^prom-client$/, files: /^status\/[a-z-]+\.ts$/ },
-  { packages: /^pino$/, files: /^node\/logger\.ts$/ },
-  { packages: /^(zod|yaml)$/, files: /^(node\/(config|manifest)[a-z-]*|node\/yaml[a-z-]*|cli\/[a-z/-]+)\.ts$/ },
+  { packages: /^pino$/, files: /^node\/host\/logger\.ts$/ },
+  { packages: /^(zod|yaml)$/, files: /^(node\/config\/[a-z-]+|node\/host\/yaml-file|cli\/[a-z/-]+)\.ts$/ },
   { packages: /^commander$/, files: /^cli\/[a-z/-]+\.ts$/ }
 ]
 
@@ -91,7 +121,18 @@ const roomOf = (file: string): string | undefined => (file.includes('/') ? file.
 const targetOf = ({ from, specifier }: Import): string | undefined =>
   specifier.startsWith('.') ? relative(SRC, resolve(SRC, dirname(from), specifier)).replace(/\.js$/, '.ts') : undefined
 
+/** Above every floor that is named. */
+const TOP = 99
+const isRootFile = (file: string): boolean => file.split('/').length === 2
+/** `node/host/logger.ts` -> `host`; `node/wiring.ts` -> `wiring`. */
+const subRoomOf = (file: string): string => file.split('/')[1]!.replace(/\.ts$/, '')
+const floorOf = (room: string, name: string): number => {
+  const floor = (FLOORS[room] ?? []).findIndex((names) => names.includes(name))
+  return floor === -1 ? TOP : floor
+}
+
 const files = sourceFiles(SRC)
+const outside = [join(ROOT, 'scripts'), join(ROOT, 'bench')].flatMap(sourceFiles)
 const imports = files.flatMap(importsOf)
 
 describe('architecture', () => {
@@ -119,9 +160,33 @@ describe('architecture', () => {
     expect(breaches).toEqual([])
   })
 
-  it('has no import cycles, types included', () => {
+  it('lets a sub-room import only from the floors below it', () => {
+    const breaches = imports.flatMap((one) => {
+      const target = targetOf(one)
+      const room = roomOf(one.from)
+      if (target === undefined || room === undefined || roomOf(target) !== room || !(room in FLOORS)) return []
+      const [here, there] = [subRoomOf(one.from), subRoomOf(target)]
+      if (here === there || (isRootFile(one.from) && isRootFile(target))) return []
+      const [low, high] = [floorOf(room, there), floorOf(room, here)]
+      return low < high ? [] : [`${one.from} (floor ${high}) imports ${target} (floor ${low})`]
+    })
+    expect(breaches).toEqual([])
+  })
+
+  it('names every sub-room in FLOORS, and nothing that is not there', () => {
+    const there = new Set(files.map((file) => relative(SRC, file)).filter((file) => file.includes('/')))
+    const rooms = new Map<string, Set<string>>()
+    for (const file of there) rooms.set(roomOf(file)!, (rooms.get(roomOf(file)!) ?? new Set()).add(subRoomOf(file)))
+    const unnamed = [...there].filter((file) => !isRootFile(file) && floorOf(roomOf(file)!, subRoomOf(file)) === TOP)
+    const gone = Object.entries(FLOORS).flatMap(([room, floors]) =>
+      floors.flat().filter((name) => rooms.get(room)?.has(name) !== true)
+    )
+    expect({ unnamed, gone }).toEqual({ unnamed: [], gone: [] })
+  })
+
+  it('has no import cycles in src, scripts and bench, types included', () => {
     const edges = new Map<string, string[]>()
-    for (const one of imports) {
+    for (const one of [...imports, ...outside.flatMap(importsOf)]) {
       const target = targetOf(one)
       if (target !== undefined) edges.set(one.from, [...(edges.get(one.from) ?? []), target])
     }

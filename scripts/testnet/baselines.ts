@@ -26,7 +26,7 @@ export interface Bench {
 /** One trainer process; two of them keep two cores busy. */
 export async function openBench(scenario: Scenario): Promise<Bench> {
   const trainer = await spawnTrainer({
-    entry: entryUrl('node/trainer-main.js'),
+    entry: entryUrl('node/model/trainer-main.js'),
     spec: { ...scenario.trainer, threads: 1 },
     clock: systemClock,
     log: silentLogger

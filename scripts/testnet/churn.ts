@@ -1,4 +1,4 @@
-import { FRAME_TIMEOUT_MS } from '../../src/node/exchange-driver.js'
+import { FRAME_TIMEOUT_MS } from '../../src/node/pairwise/driver.js'
 import { readDisturbances, UNDISTURBED } from './disturbances.js'
 import type { TestnetOptions } from './options.js'
 import { describeReport, type TestnetReport } from './report.js'

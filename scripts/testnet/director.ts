@@ -1,6 +1,6 @@
 import type { Clock } from '../../src/base/clock.js'
 import { type Disturbances, halfOf } from './disturbances.js'
-import type { Seat } from './seat.js'
+import type { Seat } from './testnet-peer.js'
 
 /** What was done to the network, and when. */
 export interface TimelineEntry {

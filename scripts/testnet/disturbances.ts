@@ -1,6 +1,6 @@
 import { PeertuneError } from '../../src/base/errors.js'
-import * as f from '../../src/node/config-fields.js'
-import { readYamlFile } from '../../src/node/yaml-file.js'
+import * as f from '../../src/node/config/fields.js'
+import { readYamlFile } from '../../src/node/host/yaml-file.js'
 import { MAX_PEERS } from './options.js'
 
 /**

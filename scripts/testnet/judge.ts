@@ -1,14 +1,14 @@
 import { PeertuneError } from '../../src/base/errors.js'
-import { readTrained } from '../../src/node/trained.js'
+import { readTrained } from '../../src/node/trained/trained.js'
 import { weightedMean } from '../../src/tensor/linear.js'
 import { type Bench, openBench } from './baselines.js'
-import { comebacksOf } from './comebacks.js'
+import { comebacksOf } from './crash-recovery.js'
 import { explain, sumOf } from './explain.js'
 import type { TestnetOptions } from './options.js'
 import type { PeerReport, TestnetReport } from './report.js'
 import type { Scenario } from './scenario.js'
 import { worst } from './stalls.js'
-import type { FinishedPeer } from './testnet.js'
+import type { FinishedPeer } from './testnet-peer.js'
 
 /** Measures what the peers have, from their last checkpoints, and trains the two baselines on the two cores. */
 export async function judge(

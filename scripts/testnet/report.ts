@@ -1,4 +1,4 @@
-import type { Comeback } from './comebacks.js'
+import type { Comeback } from './crash-recovery.js'
 import type { TimelineEntry } from './director.js'
 import type { Explained } from './explain.js'
 import type { Stalls } from './stalls.js'

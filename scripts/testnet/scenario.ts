@@ -4,7 +4,7 @@ import type { FederationManifest, PeftSpec, TaskSpec } from '../../src/base/fede
 import { LETTERS } from '../../src/data/images/glyph-shapes.js'
 import { dealClasses } from '../../src/data/splits/partition.js'
 import type { DataSpec } from '../../src/data/spec.js'
-import { createManifest } from '../../src/node/manifest.js'
+import { createManifest } from '../../src/node/config/manifest.js'
 import type { TrainerSpec } from '../../src/train/trainer.js'
 import type { TestnetOptions } from './options.js'
 

@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
 import { PeertuneError } from '../../src/base/errors.js'
-import { printManifest } from '../../src/node/manifest.js'
-import { modelSha256 } from '../../src/node/model-hash.js'
-import { printYaml } from '../../src/node/yaml-file.js'
+import { printManifest } from '../../src/node/config/manifest.js'
+import { modelSha256 } from '../../src/node/config/model-hash.js'
+import { printYaml } from '../../src/node/host/yaml-file.js'
 import type { Status } from '../../src/status/snapshot.js'
 import { createDirector, type Director, type TimelineEntry } from './director.js'
 import type { Disturbances } from './disturbances.js'
@@ -14,7 +14,7 @@ import { createScreen, frame } from './live-table.js'
 import type { TestnetOptions } from './options.js'
 import type { TestnetReport } from './report.js'
 import { GLYPH_MODEL, glyphScenario, type Scenario, textScenario } from './scenario.js'
-import { type Crash, createSeat, type PeerFiles, type Seat } from './seat.js'
+import { createSeat, type FinishedPeer, type PeerFiles, type Seat } from './testnet-peer.js'
 import type { Stalls } from './stalls.js'
 
 const POLL_MS = 500
@@ -22,19 +22,6 @@ const POLL_MS = 500
 const CHECKPOINT_EVERY = 10
 /** Where peers are killed: each is to leave one. */
 const CHECKPOINT_EVERY_UNDER_FIRE = 2
-
-export interface FinishedPeer {
-  readonly index: number
-  readonly status: Status
-  readonly statusUrl: string
-  readonly dataDir: string
-  readonly crashes: readonly Crash[]
-  /** Of all lives. */
-  readonly log: string
-  readonly stalls: Stalls
-  /** By code, one record for each life. */
-  readonly refusals: readonly Readonly<Record<string, number>>[]
-}
 
 interface FinishedNetwork {
   readonly peers: readonly FinishedPeer[]

@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url'
 import { PeertuneError } from './errors.js'
 
 /**
- * The built file that a child process or worker starts from, by its path below src: `entryUrl('node/trainer-main.js')`.
+ * The built file that a child process or worker starts from, by its path below src: `entryUrl('node/model/trainer-main.js')`.
  * Children run plain JavaScript. A parent that runs from dist finds its sibling there; a parent that runs from src
  * (the test runner) is sent to dist, so tests of child processes need a build first.
  *

@@ -1,8 +1,8 @@
 import type { Update } from '../codec/wire/update.js'
 import { decodeSigned, encodeSigned } from '../codec/wire/update-frame.js'
-import type { BroadcastBase, BroadcastEntry } from '../consensus/broadcast-types.js'
-import { unitsFromBytes, unitsToBytes } from '../consensus/fixed-point.js'
-import { emptyAuthor } from '../consensus/update-chain.js'
+import type { BroadcastBase, BroadcastEntry } from '../consensus/broadcast/types.js'
+import { unitsFromBytes, unitsToBytes } from '../consensus/broadcast/fixed-point.js'
+import { emptyAuthor } from '../consensus/broadcast/update-chain.js'
 import type { LogIdentity } from './log-identity.js'
 import { encodeRecord, readRecords, wholeEntries } from './record.js'
 

@@ -1,4 +1,4 @@
-import type { BroadcastBase, BroadcastEntry } from '../consensus/broadcast-types.js'
+import type { BroadcastBase, BroadcastEntry } from '../consensus/broadcast/types.js'
 
 /** All that has been counted, on disk before anybody is told of it: a sum, and the updates behind it. */
 export interface BroadcastLog {

@@ -1,4 +1,4 @@
-import type { LogEntry } from '../consensus/exchange-log.js'
+import type { LogEntry } from '../consensus/exchange/exchange-log.js'
 
 /**
  * The exchanges made since the last checkpoint, on disk before anybody is told of them. Entries are numbered from 1 for

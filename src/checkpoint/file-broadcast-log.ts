@@ -1,7 +1,7 @@
 import { type FileHandle, open, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from '../base/log.js'
-import type { BroadcastBase, BroadcastEntry } from '../consensus/broadcast-types.js'
+import type { BroadcastBase, BroadcastEntry } from '../consensus/broadcast/types.js'
 import {
   type DecodedBroadcastLog,
   decodeBroadcastLog,

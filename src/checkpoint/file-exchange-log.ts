@@ -1,7 +1,7 @@
 import { type FileHandle, open, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Logger } from '../base/log.js'
-import type { LogEntry } from '../consensus/exchange-log.js'
+import type { LogEntry } from '../consensus/exchange/exchange-log.js'
 import type { ExchangeLog } from './exchange-log.js'
 import { createGroupCommit } from './group-commit.js'
 import { decodeSegment, encodeEntry, encodeHead, LOG_MAGIC } from './log-format.js'

@@ -1,5 +1,5 @@
 import { endianness } from 'node:os'
-import type { LogEntry } from '../consensus/exchange-log.js'
+import type { LogEntry } from '../consensus/exchange/exchange-log.js'
 import type { LogIdentity } from './log-identity.js'
 import { encodeRecord, type LogRecord, readRecords, wholeEntries } from './record.js'
 

@@ -1,4 +1,4 @@
-import type { HubObserver } from '../node/model-source.js'
+import type { HubObserver } from '../node/config/model-source.js'
 
 /** Where progress is shown: stderr, so that stdout stays what was asked for. */
 export interface ProgressStream {

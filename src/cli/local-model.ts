@@ -1,5 +1,5 @@
-import type { Environment } from '../node/config.js'
-import { openAdapterPath, openModelFile } from '../node/model-source.js'
+import type { Environment } from '../node/config/config.js'
+import { openAdapterPath, openModelFile } from '../node/config/model-source.js'
 import { hubProgress } from './hub-progress.js'
 
 /** Options with the model that a flag names as a file of this machine, downloaded where it is one of the hub. */

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import '../base/polyfill.js'
 import { Command, CommanderError } from 'commander'
-import { packageVersion } from '../node/version.js'
+import { packageVersion } from '../node/host/version.js'
 import type { ConfigOptions } from './commands/config.js'
 import type { DataOptions } from './commands/data.js'
 import type { EvalOptions } from './commands/eval.js'

@@ -5,7 +5,7 @@ import type { ModelInputs } from '../data/batches/collate.js'
 import { inTenths, type ReadProgress } from '../data/formats/progress.js'
 import { openDataset } from '../data/source.js'
 import type { Status } from '../status/snapshot.js'
-import type { NodeConfig } from './config-schema.js'
+import type { NodeConfig } from './config/schema.js'
 
 export interface NodeDataParts {
   readonly config: Pick<NodeConfig, 'data'>

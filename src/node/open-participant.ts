@@ -5,21 +5,21 @@ import type { Verdict } from '../base/verdict.js'
 import { createFileBroadcastLog } from '../checkpoint/file-broadcast-log.js'
 import { createFileExchangeLog } from '../checkpoint/file-exchange-log.js'
 import { createFileStore } from '../checkpoint/file-store.js'
-import type { PeerTable } from '../consensus/peers.js'
+import type { PeerTable } from '../consensus/partners/peers.js'
 import type { Dataset } from '../data/batches/batch.js'
 import { createSigner, verifySignature } from '../gossip/libp2p/signature.js'
 import type { PeerId } from '../gossip/transport.js'
 import type { ParameterSchema } from '../tensor/schema.js'
 import type { ChildTrainer } from '../train/process/child-trainer.js'
-import { createBroadcastParticipant } from './broadcast-participant.js'
-import { startExchangeTasks } from './exchange-tasks.js'
-import { maskOf } from './mask-of.js'
-import { ownPlan } from './own-plan.js'
-import { createParticipant } from './participant.js'
-import type { Participant } from './participant-types.js'
-import { withPartnerBook } from './partners.js'
-import { sharedPart } from './shared-part.js'
-import { withCommonStart } from './start-from.js'
+import { createBroadcastParticipant } from './broadcast/participant.js'
+import { startExchangeTasks } from './pairwise/tasks.js'
+import { maskOf } from './config/mask-of.js'
+import { ownPlan } from './config/own-plan.js'
+import { createParticipant } from './pairwise/participant.js'
+import type { Participant } from './participant/types.js'
+import { withPartnerBook } from './peers/partners.js'
+import { sharedPart } from './config/shared-part.js'
+import { withCommonStart } from './model/start-from.js'
 import type { Wiring } from './wiring.js'
 
 /** The node's data, once it is known what model they are for. */
@@ -58,7 +58,7 @@ export async function openParticipant(
       ...parts,
       store: withPartnerBook(parts.store, { dataDir: dataDir.root, table }),
       exchangeLog: createFileExchangeLog(logOf),
-      exchangeTasks: (init) => startExchangeTasks(entryUrl('node/exchange-tasks-main.js'), init)
+      exchangeTasks: (init) => startExchangeTasks(entryUrl('node/pairwise/tasks-main.js'), init)
     })
   return createBroadcastParticipant({
     ...parts,
@@ -79,7 +79,7 @@ async function saveAdapter(
   const { task } = manifest
   const peft = ownPlan(manifest, config.slots)
   // Brings the runtime along, which a node needs for nothing else: a tenth of the time of a start.
-  const { exportAdapter } = await import('./export-adapter.js')
+  const { exportAdapter } = await import('./trained/export-adapter.js')
   await exportAdapter(folder, { modelPath: config.model, task, peft, ...maskOf(config), schema, parameters })
   log.info({ folder }, 'wrote the adapter')
 }

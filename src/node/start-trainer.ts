@@ -1,8 +1,8 @@
 import { entryUrl } from '../base/entry.js'
 import { type ChildTrainer, spawnTrainer } from '../train/process/child-trainer.js'
-import type { NodeConfig } from './config-schema.js'
-import { maskOf } from './mask-of.js'
-import { ownPlan } from './own-plan.js'
+import type { NodeConfig } from './config/schema.js'
+import { maskOf } from './config/mask-of.js'
+import { ownPlan } from './config/own-plan.js'
 import type { Wiring } from './wiring.js'
 
 /** The trainer of a node, in a process of its own, once it has loaded the model. Throws what loading the model throws. */
@@ -11,7 +11,7 @@ export async function startTrainer({ config, manifest, clock, log }: Wiring): Pr
   const { task } = manifest
   const peft = ownPlan(manifest, config.slots)
   const trainer = await spawnTrainer({
-    entry: entryUrl('node/trainer-main.js'),
+    entry: entryUrl('node/model/trainer-main.js'),
     spec: { modelPath, task, peft, device, threads, arithmetic, ...maskOf(config), ...memoryBounds(memory) },
     clock,
     log,

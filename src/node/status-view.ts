@@ -5,9 +5,9 @@ import type { PeerId, TrafficCounters } from '../gossip/transport.js'
 import type { BootstrapStatus, PeerStatus, Phase, Status } from '../status/snapshot.js'
 import type { ChildTrainer } from '../train/process/child-trainer.js'
 import type { TrainerDescription } from '../train/trainer.js'
-import type { NodeConfig } from './config-schema.js'
-import type { ParticipantView } from './participant-types.js'
-import type { Offence } from './refusal-book.js'
+import type { NodeConfig } from './config/schema.js'
+import type { ParticipantView } from './participant/types.js'
+import type { Offence } from './peers/refusal-book.js'
 
 /** What a snapshot is made of, read at the moment of the question. */
 export interface StatusSources {

@@ -1,8 +1,8 @@
 import type { Clock } from '../base/clock.js'
 import type { Logger } from '../base/log.js'
 import type { Status } from '../status/snapshot.js'
-import type { Environment } from './config.js'
-import type { NodeConfig } from './config-schema.js'
+import type { Environment } from './config/config.js'
+import type { NodeConfig } from './config/schema.js'
 
 export interface NodeDeps {
   readonly log?: Logger

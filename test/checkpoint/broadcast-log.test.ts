@@ -6,8 +6,8 @@ import { silentLogger } from '../../src/base/log.js'
 import type { BroadcastLog } from '../../src/checkpoint/broadcast-log.js'
 import { createFileBroadcastLog } from '../../src/checkpoint/file-broadcast-log.js'
 import { GENESIS, type Update } from '../../src/codec/wire/update.js'
-import type { BroadcastEntry } from '../../src/consensus/broadcast-types.js'
-import { written } from '../consensus/broadcasters.js'
+import type { BroadcastEntry } from '../../src/consensus/broadcast/types.js'
+import { written } from '../consensus/broadcast/broadcasters.js'
 
 let directory: string
 let opened: BroadcastLog[]

@@ -8,7 +8,7 @@ import { silentLogger } from '../../src/base/log.js'
 import type { LogIdentity } from '../../src/checkpoint/log-identity.js'
 import { createFileExchangeLog, type FileExchangeLogOptions } from '../../src/checkpoint/file-exchange-log.js'
 import { NEWEST_FILE } from '../../src/checkpoint/file-store.js'
-import type { LogEntry } from '../../src/consensus/exchange-log.js'
+import type { LogEntry } from '../../src/consensus/exchange/exchange-log.js'
 
 const SIZE = 7
 const IDENTITY: LogIdentity = { federationHash: 'a'.repeat(64), schemaHash: 'b'.repeat(64), size: SIZE }

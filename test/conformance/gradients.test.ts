@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { runCase } from '../../bench/conformance-case.js'
+import { runCase } from '../../bench/training/conformance-case.js'
 
 const golden = fileURLToPath(new URL('../golden/conformance', import.meta.url))
 /** A larger collection of the same layout, on machines that have it. */

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
 import type { PeftSpec } from '../../src/base/federation.js'
 import type { Batch } from '../../src/data/batches/batch.js'
-import { openLocalTrainer } from '../../src/node/open-trainer.js'
+import { openLocalTrainer } from '../../src/node/model/open-trainer.js'
 import { adamw, createAdamW } from '../../src/train/optimiser/adamw.js'
 
 const modelPath = fileURLToPath(new URL('../../../shared/models/stories260k/model.onnx', import.meta.url))

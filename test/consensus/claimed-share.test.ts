@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { claimedShare, MOST_MEDIANS } from '../../src/consensus/claimed-share.js'
-import { MAX_WEIGHT } from '../../src/consensus/sides.js'
+import { MAX_WEIGHT } from '../../src/consensus/weight.js'
 
 describe('an author’s share of all examples', () => {
   it('is what all say, where nobody says much more than most', () => {

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
-import { resolveYaml } from '../../src/node/config.js'
-import { parseYaml } from '../../src/node/yaml-file.js'
+import { resolveYaml } from '../../src/node/config/config.js'
+import { parseYaml } from '../../src/node/host/yaml-file.js'
 
 const guide = await readFile(new URL('../../docs/data.md', import.meta.url), 'utf8')
 const snippets = [...guide.matchAll(/```yaml\n(.*?)```/gs)].map(([, text = '']) => text)

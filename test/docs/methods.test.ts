@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { specsOf } from '../../src/base/peft-spec.js'
-import { methodTable } from '../../src/node/method-table.js'
-import { readManifest } from '../../src/node/manifest.js'
+import { methodTable } from '../../src/node/model/method-table.js'
+import { readManifest } from '../../src/node/config/manifest.js'
 import { temporaryFolder } from '../node/folder.js'
 
 const guide = await readFile(fileURLToPath(new URL('../../docs/methods.md', import.meta.url)), 'utf8')

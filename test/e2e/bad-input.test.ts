@@ -1,6 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
-import { modelSha256 } from '../../src/node/model-hash.js'
+import { modelSha256 } from '../../src/node/config/model-hash.js'
 import { MODEL } from './daemon-folder.js'
 import { expectSentence, refusalFolder, withTakenPort } from './refused-start.js'
 

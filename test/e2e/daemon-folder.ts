@@ -7,8 +7,8 @@ import { type NodeProcess, startNode } from '../../scripts/testnet/node-process.
 import type { FederationManifest } from '../../src/base/federation.js'
 import { systemClock } from '../../src/base/clock.js'
 import { entryUrl } from '../../src/base/entry.js'
-import { printManifest } from '../../src/node/manifest.js'
-import { printYaml } from '../../src/node/yaml-file.js'
+import { printManifest } from '../../src/node/config/manifest.js'
+import { printYaml } from '../../src/node/host/yaml-file.js'
 import type { Status } from '../../src/status/snapshot.js'
 
 /** The model that ships. */

@@ -7,8 +7,8 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, expect, vi } from 'vitest'
 import { entryUrl } from '../../src/base/entry.js'
-import { printManifest } from '../../src/node/manifest.js'
-import { printYaml } from '../../src/node/yaml-file.js'
+import { printManifest } from '../../src/node/config/manifest.js'
+import { printYaml } from '../../src/node/host/yaml-file.js'
 import { MODEL } from './daemon-folder.js'
 
 const CLI = fileURLToPath(entryUrl('cli/main.js'))

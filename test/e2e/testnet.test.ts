@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import type { TestnetReport } from '../../scripts/testnet/report.js'
-import { FRAME_TIMEOUT_MS } from '../../src/node/exchange-driver.js'
+import { FRAME_TIMEOUT_MS } from '../../src/node/pairwise/driver.js'
 
 const MAIN = fileURLToPath(new URL('../../dist/scripts/testnet/main.js', import.meta.url))
 

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { describe, expect, it } from 'vitest'
-import { modelCard } from '../../src/node/model-card.js'
+import { modelCard } from '../../src/node/trained/model-card.js'
 import { temporaryFolder } from '../node/folder.js'
 
 /** A Python with huggingface_hub. */

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { runScenario } from '../../src/sim/run.js'
-import { ATTACKS, readScenario } from '../../src/sim/scenario.js'
+import { ATTACKS, readScenario } from '../../src/sim/world/scenario.js'
 
 describe('crashes', () => {
   const crashing = (exchangeLog: boolean) =>

@@ -7,9 +7,9 @@ import { parseOptions } from '../../scripts/testnet/options.js'
 import { glyphScenario } from '../../scripts/testnet/scenario.js'
 import { createFederation } from '../../src/cli/commands/federation.js'
 import { createOutput } from '../../src/cli/output.js'
-import { SUGGESTED_CLIP } from '../../src/consensus/radius.js'
-import { readManifest } from '../../src/node/manifest.js'
-import { modelSha256 } from '../../src/node/model-hash.js'
+import { SUGGESTED_CLIP } from '../../src/consensus/rules/radius.js'
+import { readManifest } from '../../src/node/config/manifest.js'
+import { modelSha256 } from '../../src/node/config/model-hash.js'
 
 const MODEL = fileURLToPath(new URL('../../models/glyphs/model.onnx', import.meta.url))
 

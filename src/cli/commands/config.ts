@@ -1,5 +1,11 @@
-import { type ConfigFlags, type Environment, printConfig, resolveConfig, resolveYaml } from '../../node/config.js'
-import { parseYaml } from '../../node/yaml-file.js'
+import {
+  type ConfigFlags,
+  type Environment,
+  printConfig,
+  resolveConfig,
+  resolveYaml
+} from '../../node/config/config.js'
+import { parseYaml } from '../../node/host/yaml-file.js'
 import type { Output } from '../output.js'
 
 export interface ConfigOptions extends ConfigFlags {

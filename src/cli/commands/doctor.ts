@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
-import { type Environment, defaultDataDir } from '../../node/config.js'
-import { type DeviceReport, type DoctorReport, examine } from '../../node/doctor.js'
+import { type Environment, defaultDataDir } from '../../node/config/config.js'
+import { type DeviceReport, type DoctorReport, examine } from '../../node/trained/doctor.js'
 import { EXIT_FAILURE, EXIT_OK } from '../failure.js'
 import type { Output } from '../output.js'
 

@@ -1,7 +1,7 @@
 import { federationHash } from '../../base/federation.js'
-import { MAX_EDGES } from '../../consensus/edges.js'
-import { createManifest, printManifest, readManifest } from '../../node/manifest.js'
-import { modelSha256 } from '../../node/model-hash.js'
+import { MAX_EDGES } from '../../consensus/exchange/edges.js'
+import { createManifest, printManifest, readManifest } from '../../node/config/manifest.js'
+import { modelSha256 } from '../../node/config/model-hash.js'
 import { wholeFlag } from '../flags.js'
 import type { Output } from '../output.js'
 

@@ -1,7 +1,7 @@
 import { resolve } from 'node:path'
-import { type Environment, defaultDataDir } from '../../node/config.js'
-import { dataDirPaths, openDataDir } from '../../node/data-dir.js'
-import { type Identity, loadIdentity, readIdentity } from '../../node/identity.js'
+import { type Environment, defaultDataDir } from '../../node/config/config.js'
+import { dataDirPaths, openDataDir } from '../../node/host/data-dir.js'
+import { type Identity, loadIdentity, readIdentity } from '../../node/host/identity.js'
 import type { Output } from '../output.js'
 
 export interface IdentityOptions {

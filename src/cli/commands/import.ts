@@ -1,7 +1,7 @@
 import { sha256Hex } from '../../base/bytes.js'
-import { createManifest, printManifest } from '../../node/manifest.js'
-import { modelSha256 } from '../../node/model-hash.js'
-import { loadAdaptedModel } from '../../node/program.js'
+import { createManifest, printManifest } from '../../node/config/manifest.js'
+import { modelSha256 } from '../../node/config/model-hash.js'
+import { loadAdaptedModel } from '../../node/model/program.js'
 import { parametersFrom, readAdapterFolder } from '../../peft/files/adapter-format.js'
 import type { Output } from '../output.js'
 

@@ -1,4 +1,4 @@
-import { type InspectReport, inspectModel, type MethodCount } from '../../node/inspect.js'
+import { type InspectReport, inspectModel, type MethodCount } from '../../node/model/inspect.js'
 import { PeertuneError } from '../../base/errors.js'
 import type { Output } from '../output.js'
 

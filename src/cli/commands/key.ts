@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises'
 import { PeertuneError } from '../../base/errors.js'
 import { createNetworkKey } from '../../gossip/libp2p/identity.js'
-import { writePrivateFile } from '../../node/private-file.js'
+import { writePrivateFile } from '../../node/host/private-file.js'
 import type { Output } from '../output.js'
 
 /** Makes the key of a private network: into `file` for its owner alone, or on stdout. Never over another file. */

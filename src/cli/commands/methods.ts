@@ -1,4 +1,4 @@
-import { type MethodRow, methodTable } from '../../node/method-table.js'
+import { type MethodRow, methodTable } from '../../node/model/method-table.js'
 import type { Output } from '../output.js'
 
 export interface MethodsOptions {

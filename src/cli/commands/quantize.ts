@@ -1,5 +1,5 @@
 import { PeertuneError } from '../../base/errors.js'
-import { quantiseModel } from '../../node/quantise-model.js'
+import { quantiseModel } from '../../node/model/quantise-model.js'
 import type { Output } from '../output.js'
 
 export interface QuantizeOptions {

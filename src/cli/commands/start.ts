@@ -1,6 +1,6 @@
-import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config.js'
-import { readRunFile } from '../../node/data-dir.js'
-import { createLogger } from '../../node/logger.js'
+import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config/config.js'
+import { readRunFile } from '../../node/host/data-dir.js'
+import { createLogger } from '../../node/host/logger.js'
 import { processHost, runNode } from '../lifecycle.js'
 import type { Output } from '../output.js'
 

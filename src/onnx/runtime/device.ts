@@ -19,7 +19,7 @@ export type Probe = (device: ExecutionDevice) => Promise<DeviceAnswer | DeviceFa
 
 export interface ChooseOptions {
   readonly platform?: NodeJS.Platform
-  /** Runs a small graph on a device; see device-probe.ts, and node/probe-child.ts for the process around it. */
+  /** Runs a small graph on a device; see device-probe.ts, and node/model/probe-child.ts for the process around it. */
   readonly probe: Probe
 }
 

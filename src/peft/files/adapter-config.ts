@@ -2,7 +2,7 @@ import { PeertuneError } from '../../base/errors.js'
 import type { Ia3Spec, LoraSpec, PeftSpec } from '../../base/peft-spec.js'
 import type { Shape } from '../../tensor/schema.js'
 import { parameterName, PEFT_TYPES } from './adapter-keys.js'
-import { PROMPT } from '../methods/prompt.js'
+import { PROMPT } from './adapter-keys.js'
 
 export type AdapterConfig = Readonly<Record<string, unknown>>
 

@@ -1,5 +1,7 @@
 import type { PeftSpec } from '../../base/peft-spec.js'
-import { PROMPT } from '../methods/prompt.js'
+
+/** PEFT's name of the trained tensor, in prompt as in prefix tuning. */
+export const PROMPT = 'prompt_embeddings'
 
 /** What Hugging Face PEFT puts in front of module paths in its files; prompt methods wrap the model once less. */
 const PREFIX = 'base_model.model.'

@@ -4,7 +4,7 @@ import type { Graph, Node } from '../../onnx/graph/graph.js'
 import { type RewriteContext, rewriteGraph } from '../../onnx/graph/rewrite.js'
 import { attentionLayers, type HeadAxis, type HeadTensor } from '../rewrite/attention.js'
 import type { Adapter } from '../method/method.js'
-import { PROMPT } from './prompt.js'
+import { PROMPT } from '../files/adapter-keys.js'
 import { int, withTensors } from '../rewrite/rewrite-linear.js'
 import type { LinearModule } from '../method/target.js'
 

@@ -1,3 +1,4 @@
+import { PROMPT } from '../files/adapter-keys.js'
 import { PeertuneError } from '../../base/errors.js'
 import { seededRng } from '../../base/rng.js'
 import { rewriteGraph } from '../../onnx/graph/rewrite.js'
@@ -11,9 +12,6 @@ export interface PromptOptions {
   readonly base: BaseModel
   readonly seed: string
 }
-
-/** PEFT's name of the trained tensor, in prompt as in prefix tuning. */
-export const PROMPT = 'prompt_embeddings'
 
 /**
  * Prompt tuning (Lester et al. 2021, https://arxiv.org/abs/2104.08691): trained embeddings in front of those of the

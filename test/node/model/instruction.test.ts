@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { Message } from '../../../src/data/text/chat-template.js'
 import { openDataset } from '../../../src/data/source.js'
-import { openLocalTrainer } from '../../../src/node/open-trainer.js'
+import { openLocalTrainer } from '../../../src/node/model/open-trainer.js'
 import { evaluateDataset } from '../../../src/train/evaluate.js'
 import { temporaryFolder } from '../../data/fixtures.js'
 

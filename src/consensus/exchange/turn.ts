@@ -1,0 +1,151 @@
+import type { Verdict } from '../../base/verdict.js'
+import { ignore } from '../../base/verdict.js'
+import type { ExchangeId, ExchangeMessage, RefusalCode } from '../../codec/wire/messages.js'
+import { type Edge, type EdgeStep, keepEdge, mostEdges } from './edges.js'
+import type {
+  ExchangeConfig,
+  ExchangeEffect,
+  ExchangeOutcome,
+  ExchangeState,
+  ExchangeVerdictCode,
+  LinkId,
+  LocalView,
+  Session,
+  Step,
+  Terms
+} from './types.js'
+import type { ExchangeRole, InDoubt } from './journal.js'
+import type { PeerId } from '../peer-id.js'
+import { doubtAbout } from './journal.js'
+import { noteDistance } from '../rules/radius.js'
+import { noteState } from '../rules/robust-rule.js'
+import type { MixScene } from './encoded-side.js'
+import { ask, type Working } from './tasks.js'
+import { hasRadius, ownTerms, paceOf } from './step-agreement.js'
+
+/** What every handler needs to know about the event at hand. */
+export interface Turn {
+  readonly config: ExchangeConfig
+  readonly view: LocalView
+  readonly link: LinkId
+  readonly peer: PeerId
+}
+
+export const roleOf = (session: Session): ExchangeRole =>
+  session.stage === 'asked' || session.stage === 'accepted' ? 'responder' : 'initiator'
+
+export const send = ({ link }: Turn, message: ExchangeMessage, payload?: Uint8Array): ExchangeEffect =>
+  payload === undefined ? { type: 'send', link, message } : { type: 'send', link, message, payload }
+
+export const penalise = ({ peer }: Turn, verdict: Verdict<ExchangeVerdictCode>): ExchangeEffect => ({
+  type: 'penalise',
+  peer,
+  verdict
+})
+
+export const finished = (session: Session, outcome: ExchangeOutcome): ExchangeEffect => ({
+  type: 'finished',
+  link: session.link,
+  peer: session.peer,
+  role: roleOf(session),
+  outcome
+})
+
+/** Runs `next` on the state a step left, and lines the effects up. */
+export function* andThen([state, effects]: Step, next: (state: ExchangeState) => Working<Step>): Working<Step> {
+  const [after, more] = yield* next(state)
+  return [after, [...effects, ...more]]
+}
+
+export const withEffects = ([state, effects]: Step, ...more: readonly ExchangeEffect[]): Step => [
+  state,
+  [...effects, ...more]
+]
+
+/** What a committed exchange leaves behind besides its increment: the edge moves with it and never without. */
+export function withExchange(
+  { config, view }: Pick<Turn, 'config' | 'view'>,
+  state: ExchangeState,
+  { peer, leaves = {}, observed }: Pick<InDoubt, 'peer' | 'leaves' | 'observed'>
+): ExchangeState {
+  const { edge, seen, outer } = leaves
+  const pace = paceOf(config, view)
+  return {
+    ...state,
+    edges: keepEdge(state.edges, peer, edge, mostEdges(config)),
+    distances: observed === undefined ? state.distances : noteDistance(state.distances, peer, observed, pace),
+    recent:
+      seen === undefined ? state.recent : noteState(config, state.recent, peer, { vector: seen, atStep: pace.step }),
+    ...(outer === undefined ? {} : { outer })
+  }
+}
+
+/** What we announce in HELLO or ACCEPT. */
+export function* termsNow({ config, view }: Turn, state: ExchangeState): Working<Terms> {
+  const travelled = hasRadius(config) ? yield* ask({ task: 'travelled', parameters: view.parameters }) : 0
+  return ownTerms(config, state, view, travelled)
+}
+
+/** What of the state and the moment an exchange's arithmetic depends on. */
+export const sceneOf = ({ config, view, peer }: Turn, { recent, losses, outer }: ExchangeState): MixScene => ({
+  peer,
+  recent,
+  step: paceOf(config, view).step,
+  ...(losses === undefined ? {} : { losses }),
+  ...(outer === undefined ? {} : { outer })
+})
+
+/** The edge as it will be once the exchange is committed; absent for codecs without memory. */
+export function* edgeNow(
+  { config }: Turn,
+  edge: Edge | undefined,
+  { slots, ...step }: EdgeStep & { readonly slots: number | undefined }
+): Working<Edge | undefined> {
+  return config.codec.edge === undefined ? undefined : yield* ask({ task: 'edge', slots, edge, step })
+}
+
+/** The active session, if this message belongs to it. */
+export function sessionOf(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): Session | undefined {
+  const { active } = state
+  return active?.link === turn.link && active.peer === turn.peer && active.exchangeId === exchangeId
+    ? active
+    : undefined
+}
+
+/** Ends the active session if it lives on `link`; after COMMIT that means doubt, whatever `outcome` says. */
+export function endSession(state: ExchangeState, link: LinkId, outcome: ExchangeOutcome): Step {
+  const session = state.active
+  if (session?.link !== link) return [state, []]
+  const inDoubt = session.stage === 'committing' && doubtAbout(state.journal, session.peer, session.exchangeId)
+  return [{ ...state, active: undefined }, [finished(session, inDoubt ? { kind: 'in-doubt' } : outcome)]]
+}
+
+/** We say no, or no longer, to the exchange on this link. */
+export function refuse(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, code: RefusalCode): Step {
+  const ended = endSession(state, turn.link, { kind: 'failed', code: `exchange/${code}` })
+  return withEffects(ended, send(turn, { type: 'refuse', exchangeId, code }), { type: 'close', link: turn.link })
+}
+
+/** What a partner is told about its side. Of what is wrong with ours alone it hears nothing that it could look for at home. */
+function toldOf(code: ExchangeVerdictCode | undefined): RefusalCode {
+  if (code === 'codec/bad-checksum') return 'bad-checksum'
+  if (code === 'codec/not-finite') return 'not-finite'
+  return code === 'exchange/own-step-too-far' ? 'unspecified' : 'bad-payload'
+}
+
+/** Refuses a side that cannot be used, for what `verdict` says of its sender. */
+export function refuseSide(
+  turn: Turn,
+  state: ExchangeState,
+  exchangeId: ExchangeId,
+  verdict: Verdict<ExchangeVerdictCode>
+) {
+  const told = toldOf(verdict.verdict === 'accept' ? undefined : verdict.code)
+  return withEffects(refuse(turn, state, exchangeId, told), penalise(turn, verdict))
+}
+
+/** A message that has no place here: dropped, and nothing changes. A repeated ACK or RESOLUTION ends here. */
+export const unexpected = (turn: Turn, state: ExchangeState, message: ExchangeMessage): Step => [
+  state,
+  [penalise(turn, ignore('exchange/unexpected-message', message.type))]
+]

@@ -1,0 +1,115 @@
+import { reject, type Verdict } from '../../base/verdict.js'
+import type { Head } from '../../codec/wire/update.js'
+import {
+  createSyncSession,
+  MAX_SYNC_MESSAGES,
+  type SessionStep,
+  type SyncSession,
+  tooManyMessages
+} from '../../consensus/broadcast/session.js'
+import type { BroadcastVerdictCode } from '../../consensus/broadcast/types.js'
+import { SYNC_PROTOCOL } from '../../gossip/topics.js'
+import type { Channel, PeerId } from '../../gossip/transport.js'
+import { readSync, writeSync } from './channel.js'
+import { perform } from './effects.js'
+import { type BroadcastRun, judge, remember, safe } from './run.js'
+import { openChannel } from '../peers/open-channel.js'
+
+/** Milliseconds for one frame; also for opening a channel. */
+export const SYNC_FRAME_TIMEOUT_MS = 30_000
+
+/** Conversations under way at once, either way. */
+export const MAX_SYNCS_AT_ONCE = 32
+
+/** Opens a conversation and leads it to its end; with `confirm`, also for the hash at these heads. */
+export async function talkWith(
+  run: BroadcastRun,
+  peer: PeerId,
+  confirm: readonly Head[] | undefined
+): Promise<readonly SessionStep[]> {
+  const { transport, clock } = run.parts
+  const channel = await openChannel(transport, clock, {
+    peer,
+    protocol: SYNC_PROTOCOL,
+    timeoutMs: SYNC_FRAME_TIMEOUT_MS
+  })
+  if (typeof channel === 'string') return []
+  const session = sessionOf(run, peer, confirm)
+  const steps = await converse(run, channel, session, session.begin())
+  await channel.close().catch(() => undefined)
+  return steps
+}
+
+/** The other end of one. */
+export async function answer(run: BroadcastRun, channel: Channel): Promise<void> {
+  const { peer } = channel
+  if (run.stopped || run.channels.size >= MAX_SYNCS_AT_ONCE || !run.passes(peer)) return channel.close()
+  await converse(run, channel, sessionOf(run, peer), [])
+}
+
+const sessionOf = (
+  { parts: { config, broadcaster, verify } }: BroadcastRun,
+  peer: PeerId,
+  confirm?: readonly Head[]
+): SyncSession =>
+  createSyncSession({ config, broadcaster, verify, peer, ...(confirm === undefined ? {} : { confirm }) })
+
+/** Both ends of a conversation: reads until both have said all. Rejects for our own bugs only. */
+async function converse(
+  run: BroadcastRun,
+  channel: Channel,
+  session: SyncSession,
+  first: SessionStep['replies']
+): Promise<readonly SessionStep[]> {
+  const { peer } = channel
+  const steps: SessionStep[] = []
+  const onBytes = (count: number): Verdict<BroadcastVerdictCode> | undefined => {
+    run.sums.received += count
+    return run.byteBudget(peer, count) ? undefined : reject('broadcast/over-byte-budget')
+  }
+  run.channels.add(channel)
+  try {
+    if (!(await send(run, channel, first))) return steps
+    for (let messages = 0; ; messages++) {
+      const incoming = await readSync(channel, { session, timeoutMs: SYNC_FRAME_TIMEOUT_MS, onBytes })
+      if (incoming.kind === 'end') return steps
+      if (incoming.kind === 'unreadable') return giveUp(run, channel, incoming.verdict, steps)
+      if (messages >= MAX_SYNC_MESSAGES) return giveUp(run, channel, tooManyMessages(), steps)
+      const step = run.parts.withLive(() => session.take(incoming.message))
+      steps.push(step)
+      perform(run, step.effects)
+      if (step.heads !== undefined) remember(run, peer, step.heads)
+      if (step.verdict !== undefined) return giveUp(run, channel, step.verdict, steps)
+      if (step.over) run.parts.onContact()
+      if (!(await send(run, channel, step.replies)) || step.over) return steps
+    }
+  } finally {
+    run.channels.delete(channel)
+  }
+}
+
+function giveUp(
+  run: BroadcastRun,
+  channel: Channel,
+  verdict: Verdict<BroadcastVerdictCode>,
+  steps: readonly SessionStep[]
+): readonly SessionStep[] {
+  channel.abort(new Error(verdict.verdict === 'accept' ? 'unreadable' : verdict.code))
+  judge(run, channel.peer, verdict)
+  return steps
+}
+
+/** False where the link has broken. What we say we have is on disk before we say it. */
+async function send(run: BroadcastRun, channel: Channel, messages: SessionStep['replies']): Promise<boolean> {
+  if (messages.length === 0) return true
+  await safe(run)
+  try {
+    for (const message of messages)
+      await writeSync(channel, message, (count) => {
+        run.sums.sent += count
+      })
+    return true
+  } catch {
+    return false
+  }
+}

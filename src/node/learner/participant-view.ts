@@ -1,0 +1,17 @@
+import type { Keeper } from './checkpointer.js'
+import type { Learner } from './learner.js'
+import type { ParticipantView } from '../participant/types.js'
+
+/** What a participant says of itself, whichever way it meets the others. */
+export const ownView = (
+  { progress }: Learner,
+  keeper: Keeper,
+  evaluation: ParticipantView['evaluation']
+): Pick<ParticipantView, 'rounds' | 'loss' | 'stepsPerSecond' | 'evaluation' | 'saved' | 'bytesBefore'> => ({
+  rounds: progress.rounds(),
+  loss: progress.loss(),
+  stepsPerSecond: progress.stepsPerSecond(),
+  evaluation,
+  saved: keeper.saved(),
+  bytesBefore: keeper.bytesBefore()
+})

@@ -1,0 +1,96 @@
+import type { Head, Update, UpdateHash } from '../../codec/wire/update.js'
+import { headsOf, sameHeads } from '../../consensus/broadcast/sync.js'
+import { type AuthorState, type BroadcastEntry, MAX_WAITING } from '../../consensus/broadcast/types.js'
+import type { Broadcaster } from '../../consensus/broadcast/broadcaster.js'
+import { contributionOf, type StepRule } from '../../consensus/broadcast/fixed-point.js'
+import type { ViolationCode } from './ledger.js'
+
+/** Sees every update that leaves an honest author, and in the end whether all of them count everywhere. */
+export interface BroadcastLedger {
+  /** The author has told somebody. */
+  left(update: Update): void
+  /** An honest peer has recorded it, whoever wrote it: sums whose bodies are gone are added up again from these. */
+  recorded(entry: BroadcastEntry): void
+  /** After every event: nothing grows beyond its bound. */
+  check(name: string, broadcaster: Broadcaster): void
+  /** Once everybody has told everybody. */
+  close(replicas: readonly { readonly name: string; readonly broadcaster: Broadcaster }[]): void
+  /** Updates of honest authors that have left. */
+  told(): number
+}
+
+type Report = (code: ViolationCode, detail: string) => void
+
+export function createBroadcastLedger(report: Report, rule: StepRule): BroadcastLedger {
+  /** By author: hashes by number, from 1. */
+  const rows = new Map<string, Map<number, string>>()
+  const bodies = new Map<UpdateHash, Update>()
+  let told = 0
+  return {
+    recorded(entry) {
+      for (const update of entry.kind === 'update' ? [entry.update] : entry.pair) bodies.set(update.hash, update)
+    },
+    left({ author, sequence, hash }) {
+      const row = rows.get(author) ?? new Map<number, string>()
+      rows.set(author, row)
+      const before = row.get(sequence)
+      if (before === undefined) told++
+      else if (before !== hash) report('number-used-twice', `${author} ${sequence}`)
+      row.set(sequence, hash)
+    },
+    check(name, broadcaster) {
+      for (const [author, { waiting }] of broadcaster.state().authors)
+        if (waiting.size > MAX_WAITING) report('bound-exceeded', `${name}: ${waiting.size} of ${author} wait`)
+    },
+    close(replicas) {
+      const [first] = replicas
+      if (first === undefined) return
+      const heads = headsOf(first.broadcaster.state())
+      for (const { name, broadcaster } of replicas) {
+        if (!sameHeads(headsOf(broadcaster.state()), heads))
+          report('replicas-differ', `${name} has counted other updates`)
+        if (broadcaster.hash() !== first.broadcaster.hash()) report('replicas-differ', `${name} has other bits`)
+        if (!isSumOfItsUpdates(broadcaster, rule, bodies))
+          report('replicas-differ', `${name} is not the sum of what it counts`)
+      }
+      for (const [author, row] of rows) checkRow(author, row, heads, report)
+    },
+    told: () => told
+  }
+}
+
+function checkRow(author: string, row: ReadonlyMap<number, string>, heads: readonly Head[], report: Report): void {
+  const head = heads.find((one) => one.author === author)
+  const last = Math.max(...row.keys())
+  if (head?.stop !== undefined) report('number-used-twice', `${author} was caught at ${head.stop.sequence}`)
+  else if ((head?.sequence ?? 0) < last)
+    report('update-lost', `${author} ${last}, counted up to ${head?.sequence ?? 0}`)
+}
+
+type Bodies = ReadonlyMap<UpdateHash, Update>
+
+/** The updates in the sum, whose bodies the peer no longer has: from the last of them back to the first. */
+function folded({ base, baseHash }: AuthorState, bodies: Bodies): readonly Update[] {
+  const chain: Update[] = []
+  for (let hash = baseHash; chain.length < base; hash = chain.at(-1)!.previous) {
+    const update = bodies.get(hash)
+    if (update === undefined) break
+    chain.push(update)
+  }
+  return chain
+}
+
+/** In integers of any size, in one order: another way to the same number. */
+function isSumOfItsUpdates(broadcaster: Broadcaster, rule: StepRule, bodies: Bodies): boolean {
+  const { state, units } = broadcaster.saved()
+  const sum = Array.from(units, () => 0n)
+  for (const author of state.authors.values())
+    for (const update of [...folded(author, bodies), ...author.held]) {
+      const step = contributionOf(rule, update)
+      if (!step.ok) return false
+      step.value.indices.forEach((index, k) => {
+        sum[index] = sum[index]! + BigInt(step.value.units[k]!)
+      })
+    }
+  return sum.every((value, i) => value === BigInt(units[i]!))
+}
