@@ -7,7 +7,7 @@ import type { Scenario } from './scenario.js'
 import type { FinishedPeer } from './testnet-peer.js'
 
 /** A peer that was killed, and what it went on from. */
-export interface Comeback {
+export interface CrashRecovery {
   readonly peer: number
   /** What it left on the disk, its exchange log included. */
   readonly step: number
@@ -23,11 +23,11 @@ interface Resumed {
 }
 
 /** Compares, for each crash that left a checkpoint, what was on the disk with what the next life said it went on with. */
-export async function comebacksOf(
+export async function crashRecoveriesOf(
   { manifest }: Pick<Scenario, 'manifest'>,
   schema: ParameterSchema,
   { index, crashes, log }: Pick<FinishedPeer, 'index' | 'crashes' | 'log'>
-): Promise<readonly Comeback[]> {
+): Promise<readonly CrashRecovery[]> {
   const left = await Promise.all(crashes.map(({ dataDir }) => leftIn(dataDir, manifest, schema)))
   const resumed = await resumedIn(log)
   return crashes.flatMap(({ nextPid }, life) => {

@@ -1,6 +1,6 @@
 import type { Clock } from '../../src/base/clock.js'
 import { type Disturbances, halfOf } from './disturbances.js'
-import type { Seat } from './testnet-peer.js'
+import type { TestnetPeer } from './testnet-peer.js'
 
 /** What was done to the network, and when. */
 export interface TimelineEntry {
@@ -25,12 +25,12 @@ interface Cue {
 }
 
 export interface DirectorInit {
-  readonly seats: readonly Seat[]
+  readonly peers: readonly TestnetPeer[]
   readonly disturbances: Disturbances
   readonly clock: Clock
 }
 
-export function createDirector({ seats, disturbances, clock }: DirectorInit): Director {
+export function createDirector({ peers, disturbances, clock }: DirectorInit): Director {
   const startedAt = clock.now()
   const timeline: TimelineEntry[] = []
   const running = new Set<Promise<void>>()
@@ -38,24 +38,24 @@ export function createDirector({ seats, disturbances, clock }: DirectorInit): Di
   let split = false
   const note = (kind: TimelineEntry['kind'], what: string) =>
     timeline.push({ kind, seconds: (clock.now() - startedAt) / 1000, what })
-  const meetingPoint = () => seats[0]?.addresses().slice(0, 1) ?? []
-  const seatsOf = (peers: readonly number[]) => seats.filter(({ index }) => peers.includes(index))
+  const meetingPoint = () => peers[0]?.addresses().slice(0, 1) ?? []
+  const chosen = (indices: readonly number[]) => peers.filter(({ index }) => indices.includes(index))
 
-  async function start(seat: Seat): Promise<void> {
-    await seat.start(meetingPoint())
-    await seat.poll()
-    note('started', `peer ${seat.index} started`)
-    if (split) await divide(seats, true)
+  async function start(peer: TestnetPeer): Promise<void> {
+    await peer.start(meetingPoint())
+    await peer.poll()
+    note('started', `peer ${peer.index} started`)
+    if (split) await divide(peers, true)
   }
-  async function crash(seat: Seat, downSeconds: number): Promise<void> {
-    note('killed', `peer ${seat.index} killed with SIGKILL at step ${seat.lastStatus()?.steps.done}`)
-    await seat.crash()
+  async function crash(peer: TestnetPeer, downSeconds: number): Promise<void> {
+    note('killed', `peer ${peer.index} killed with SIGKILL at step ${peer.lastStatus()?.steps.done}`)
+    await peer.crash()
     await clock.sleep(1000 * downSeconds)
-    await start(seat)
+    await start(peer)
   }
   async function setSplit(now: boolean): Promise<void> {
     split = now
-    await divide(seats, now)
+    await divide(peers, now)
     note(now ? 'split' : 'healed', now ? 'the network is split in two halves' : 'the halves may meet again')
   }
   /** In the background: a peer needs seconds to start, and the others are to be watched meanwhile. */
@@ -70,14 +70,14 @@ export function createDirector({ seats, disturbances, clock }: DirectorInit): Di
   const { late, kill, split: halves } = disturbances
   const cues: Cue[] = []
   const cue = (at: number, action: Cue['action']): void => void cues.push({ at, action })
-  const each = (peers: readonly number[], work: (seat: Seat) => Promise<void>) => async () => {
-    for (const seat of seatsOf(peers)) inBackground(work(seat))
+  const each = (indices: readonly number[], work: (peer: TestnetPeer) => Promise<void>) => async () => {
+    for (const peer of chosen(indices)) inBackground(work(peer))
   }
   if (late !== undefined) cue(late.at, each(late.peers, start))
   if (kill !== undefined)
     cue(
       kill.at,
-      each(kill.peers, (seat) => crash(seat, kill.downSeconds))
+      each(kill.peers, (peer) => crash(peer, kill.downSeconds))
     )
   if (halves !== undefined) {
     cue(halves.from, () => setSplit(true))
@@ -98,12 +98,12 @@ export function createDirector({ seats, disturbances, clock }: DirectorInit): Di
 }
 
 /** Has every peer deny the other half, or nobody. */
-async function divide(seats: readonly Seat[], split: boolean): Promise<void> {
+async function divide(peers: readonly TestnetPeer[], split: boolean): Promise<void> {
   await Promise.all(
-    seats.map((seat) => {
-      const others = seats.filter(({ index }) => halfOf(index, seats.length) !== halfOf(seat.index, seats.length))
+    peers.map((peer) => {
+      const others = peers.filter(({ index }) => halfOf(index, peers.length) !== halfOf(peer.index, peers.length))
       const ids = others.map((other) => other.lastStatus()?.peerId).filter((peer) => peer !== undefined)
-      return seat.deny(split ? ids : [])
+      return peer.deny(split ? ids : [])
     })
   )
 }

@@ -2,7 +2,7 @@ import { PeertuneError } from '../../src/base/errors.js'
 import { readTrained } from '../../src/node/trained/trained.js'
 import { weightedMean } from '../../src/tensor/linear.js'
 import { type Bench, openBench } from './baselines.js'
-import { comebacksOf } from './crash-recovery.js'
+import { crashRecoveriesOf } from './crash-recovery.js'
 import { explain, sumOf } from './explain.js'
 import type { TestnetOptions } from './options.js'
 import type { PeerReport, TestnetReport } from './report.js'
@@ -32,7 +32,7 @@ export async function judge(
       peers,
       ...both,
       bytesRatio: sent / plain,
-      comebacks: (await Promise.all(finished.map((peer) => comebacksOf(scenario, lone.schema, peer)))).flat(),
+      comebacks: (await Promise.all(finished.map((peer) => crashRecoveriesOf(scenario, lone.schema, peer)))).flat(),
       stalls: worst(finished.map(({ stalls }) => stalls)),
       refusals: explain(finished.flatMap(({ refusals }) => refusals))
     }

@@ -1,4 +1,4 @@
-import type { Comeback } from './crash-recovery.js'
+import type { CrashRecovery } from './crash-recovery.js'
 import type { TimelineEntry } from './director.js'
 import type { Explained } from './explain.js'
 import type { Stalls } from './stalls.js'
@@ -36,7 +36,7 @@ export interface TestnetReport {
   /** Every refused or failed exchange by code, with what it means. */
   readonly refusals: readonly Explained[]
   /** For each time a peer was killed: what it went on from. */
-  readonly comebacks: readonly Comeback[]
+  readonly comebacks: readonly CrashRecovery[]
   /** What was done to the network; empty where nothing was. */
   readonly timeline: readonly TimelineEntry[]
   /** Against a run in which nothing went wrong; absent where there was none. */

@@ -28,7 +28,7 @@ export interface Crash {
 }
 
 /** One peer of the testnet through all its lives. */
-export interface Seat {
+export interface TestnetPeer {
   readonly index: number
   readonly files: PeerFiles
   /** Starts the peer, or starts it again with what the last life has left on the disk. */
@@ -52,7 +52,7 @@ export interface Seat {
   /** The last answer of any life. */
   lastStatus(): Status | undefined
   /** Looks whether the peer stands still. */
-  watch(others: readonly Seat[], nowMs: number): void
+  watch(others: readonly TestnetPeer[], nowMs: number): void
   stalls(): Stalls
   /** Refusals and failures by code, of all lives together. */
   refusals(): readonly Readonly<Record<string, number>>[]
@@ -75,7 +75,7 @@ export interface FinishedPeer {
 }
 
 /** `localSteps`: between two exchanges of the federation. */
-export function createSeat(index: number, files: PeerFiles, localSteps: number): Seat {
+export function createTestnetPeer(index: number, files: PeerFiles, localSteps: number): TestnetPeer {
   const stalls = createStallWatch(localSteps)
   /** Last words of the lives before this one. */
   const past: Status[] = []

@@ -14,7 +14,7 @@ import { createScreen, frame } from './live-table.js'
 import type { TestnetOptions } from './options.js'
 import type { TestnetReport } from './report.js'
 import { GLYPH_MODEL, glyphScenario, type Scenario, textScenario } from './scenario.js'
-import { createSeat, type FinishedPeer, type PeerFiles, type Seat } from './testnet-peer.js'
+import { createTestnetPeer, type FinishedPeer, type PeerFiles, type TestnetPeer } from './testnet-peer.js'
 import type { Stalls } from './stalls.js'
 
 const POLL_MS = 500
@@ -24,7 +24,7 @@ const CHECKPOINT_EVERY = 10
 const CHECKPOINT_EVERY_UNDER_FIRE = 2
 
 interface FinishedNetwork {
-  readonly peers: readonly FinishedPeer[]
+  readonly finished: readonly FinishedPeer[]
   readonly timeline: readonly TimelineEntry[]
 }
 
@@ -42,9 +42,9 @@ export async function runTestnet(
     const every = disturbances.kill === undefined ? CHECKPOINT_EVERY : CHECKPOINT_EVERY_UNDER_FIRE
     const files = await writeConfigs(folder, scenario, options, every)
     const { localSteps } = scenario.manifest.mixing
-    const seats = files.map((one, index) => createSeat(index, one, localSteps))
-    const { peers, timeline } = await runNetwork(seats, disturbances, options, signal)
-    const verdicts = await judge(scenario, peers, options, signal)
+    const peers = files.map((one, index) => createTestnetPeer(index, one, localSteps))
+    const { finished, timeline } = await runNetwork(peers, disturbances, options, signal)
+    const verdicts = await judge(scenario, finished, options, signal)
     return { ...verdicts, timeline, seconds: (systemClock.now() - startedAt) / 1000 }
   } finally {
     if (options.keep === undefined) await rm(folder, { recursive: true, force: true })
@@ -96,38 +96,38 @@ async function writeConfigs(
 
 /** Starts every node, watches until all are done, and stops them; whatever happens, no process is left behind. */
 async function runNetwork(
-  seats: readonly Seat[],
+  peers: readonly TestnetPeer[],
   disturbances: Disturbances,
   options: TestnetOptions,
   signal: AbortSignal
 ): Promise<FinishedNetwork> {
-  const founders = seats.filter(({ index }) => !disturbances.late?.peers.includes(index))
+  const founders = peers.filter(({ index }) => !disturbances.late?.peers.includes(index))
   try {
-    const director = createDirector({ seats, disturbances, clock: systemClock })
+    const director = createDirector({ peers, disturbances, clock: systemClock })
     await founders[0]?.start([])
     const meetingPoint = founders[0]?.addresses().slice(0, 1) ?? []
-    await Promise.all(founders.slice(1).map((seat) => seat.start(meetingPoint)))
-    await watch(seats, founders, director, options, signal)
-    await Promise.all(seats.map((seat) => seat.stop()))
-    return { peers: seats.map(finishedPeer), timeline: director.timeline() }
+    await Promise.all(founders.slice(1).map((peer) => peer.start(meetingPoint)))
+    await watch(peers, founders, director, options, signal)
+    await Promise.all(peers.map((peer) => peer.stop()))
+    return { finished: peers.map(finishedPeer), timeline: director.timeline() }
   } finally {
-    for (const seat of seats) seat.kill()
+    for (const peer of peers) peer.kill()
   }
 }
 
-function finishedPeer(seat: Seat): FinishedPeer {
-  const status = seat.lastStatus()
-  if (status === undefined) throw new PeertuneError('testnet/node-died', `node ${seat.index} never said anything`)
-  const { index, files } = seat
+function finishedPeer(peer: TestnetPeer): FinishedPeer {
+  const status = peer.lastStatus()
+  if (status === undefined) throw new PeertuneError('testnet/node-died', `node ${peer.index} never said anything`)
+  const { index, files } = peer
   const { dataDir, log } = files
-  const left = { dataDir, log, crashes: seat.crashes() }
-  return { index, status, ...left, statusUrl: seat.statusUrl(), stalls: seat.stalls(), refusals: seat.refusals() }
+  const left = { dataDir, log, crashes: peer.crashes() }
+  return { index, status, ...left, statusUrl: peer.statusUrl(), stalls: peer.stalls(), refusals: peer.refusals() }
 }
 
 /** Polls every status page, draws the table and disturbs by plan, until all peers are done. */
 async function watch(
-  seats: readonly Seat[],
-  founders: readonly Seat[],
+  peers: readonly TestnetPeer[],
+  founders: readonly TestnetPeer[],
   director: Director,
   options: TestnetOptions,
   signal: AbortSignal
@@ -139,29 +139,29 @@ async function watch(
     const seconds = (systemClock.now() - startedAt) / 1000
     if (seconds * 1000 > options.timeoutMs)
       throw new PeertuneError('testnet/timeout', `not finished after ${seconds} s`)
-    await Promise.all(seats.map((seat) => seat.poll()))
-    for (const seat of seats) seat.watch(seats, systemClock.now())
+    await Promise.all(peers.map((peer) => peer.poll()))
+    for (const peer of peers) peer.watch(peers, systemClock.now())
     screen.show(
       frame(
-        seats.map((seat) => seat.status()),
+        peers.map((peer) => peer.status()),
         seconds
       )
     )
     await director.direct(shareOfSteps(founders))
     if (await director.finished()) {
-      const dead = seats.find((seat) => !seat.alive())
+      const dead = peers.find((peer) => !peer.alive())
       if (dead) throw new PeertuneError('testnet/node-died', `node ${dead.index} ended early: ${await dead.exited()}`)
-      if (seats.every((seat) => seat.status()?.phase === 'done')) return screen.done()
+      if (peers.every((peer) => peer.status()?.phase === 'done')) return screen.done()
     }
     await systemClock.sleep(POLL_MS)
   }
 }
 
 /** How far the slowest of the peers that started first has come: the very first trains while the others still start. */
-const shareOfSteps = (founders: readonly Seat[]): number =>
+const shareOfSteps = (founders: readonly TestnetPeer[]): number =>
   Math.min(
-    ...founders.map((seat) => {
-      const steps = seat.lastStatus()?.steps
+    ...founders.map((peer) => {
+      const steps = peer.lastStatus()?.steps
       return steps === undefined ? 0 : steps.done / steps.total
     })
   )

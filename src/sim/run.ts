@@ -5,7 +5,7 @@ import { metropolisHastings, predictedExchanges, spectralGap } from './study/mix
 import { complete, createOverlay, type Overlay } from '../consensus/partners/overlay.js'
 import type { RoundsConfig } from '../consensus/rounds.js'
 import { driftOf, keepsMean } from './verdict/drift.js'
-import { joinsAt, planFates } from './peer/churn.js'
+import { joinsAt, planChurn } from './peer/churn.js'
 import { MAX_LINKS, nameOf } from './peer/exchanger.js'
 import type { Violation } from './world/ledger.js'
 import { meanOf, measure, type Measurement, sizeOf } from './verdict/measure.js'
@@ -76,7 +76,7 @@ export async function runScenario(scenario: Scenario, options: RunOptions = {}):
   const { distance: startDistance } = first
   const size = sizeOf(honest)
   const measurements: Measurement[] = [first]
-  planFates(world, peers)
+  planChurn(world, peers)
   let enough = false
   for (let atMs = scenario.measureMs; atMs <= scenario.durationMs && !enough; atMs += scenario.measureMs) {
     await clock.runUntil(atMs)

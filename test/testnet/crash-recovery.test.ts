@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { comebacksOf } from '../../scripts/testnet/crash-recovery.js'
+import { crashRecoveriesOf } from '../../scripts/testnet/crash-recovery.js'
 import { type FederationManifest, federationHash } from '../../src/base/federation.js'
 import { silentLogger } from '../../src/base/log.js'
 import { createFileStore } from '../../src/checkpoint/file-store.js'
@@ -60,7 +60,8 @@ const save = (directory: string, { step, exchanges, parameters }: Left): Promise
 
 const comeback = ({ step, exchanges }: Left, kept: boolean) => ({ peer: 4, step, exchanges, kept })
 
-const judged = async (...given: Parameters<typeof peer>) => comebacksOf({ manifest }, SCHEMA, await peer(...given))
+const judged = async (...given: Parameters<typeof peer>) =>
+  crashRecoveriesOf({ manifest }, SCHEMA, await peer(...given))
 
 describe('a peer that was killed twice', () => {
   it('came back twice where each life went on with what the one before had left', async () => {

@@ -1,7 +1,7 @@
 import { isPeertuneError, PeertuneError } from '../../base/errors.js'
 import { fieldName } from '../../node/config/config.js'
 import type { Origin } from '../../node/config/fields.js'
-import { openRehearsal, type Rehearsal } from '../../sim/workload/trained-simulation.js'
+import { openTrainedSimulation, type TrainedSimulation } from '../../sim/workload/trained-simulation.js'
 import { readYamlFile, type YamlFile } from '../../node/host/yaml-file.js'
 import type { Measurement } from '../../sim/verdict/measure.js'
 import { plot } from '../../sim/verdict/plot.js'
@@ -32,11 +32,14 @@ export async function simulate(file: string, options: SimulateOptions, out: Outp
 }
 
 /** Absent where the workload is a problem of its own. */
-async function trainingOf({ training: section, peers }: Scenario, yaml: YamlFile): Promise<Rehearsal | undefined> {
+async function trainingOf(
+  { training: section, peers }: Scenario,
+  yaml: YamlFile
+): Promise<TrainedSimulation | undefined> {
   if (section === undefined) return undefined
   const origin: Origin = (path) =>
     `${yaml.file}:${yaml.line(['training', ...path])}: ${fieldName(['training', ...path])}`
-  return openRehearsal({ section, file: yaml.file, origin, peers })
+  return openTrainedSimulation({ section, file: yaml.file, origin, peers })
 }
 
 /** Throws `config/bad-scenario` with the line of the mistake. */

@@ -17,7 +17,8 @@ import { doubtAbout, emptyJournal, leaveDoubt } from './journal.js'
 import { noDistances } from '../rules/radius.js'
 import { accept, onCommit, onHello, onResolve } from './responder.js'
 import type { Turn } from './turn.js'
-import { andThen, endSession, finished, penalise, sessionOf, unexpected, withEffects, withExchange } from './turn.js'
+import { andThen, endSession, finished, penalise, sessionOf, unexpected, withEffects } from './turn.js'
+import { withExchange } from './pair-memory.js'
 import { runHere, type Working } from './tasks.js'
 
 /**

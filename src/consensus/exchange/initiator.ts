@@ -5,18 +5,8 @@ import type { ExchangeEffect, ExchangeState, Session, Step } from './types.js'
 import type { InDoubt } from './journal.js'
 import { doubtWith, enterDoubt, leaving } from './journal.js'
 import type { Turn } from './turn.js'
-import {
-  edgeNow,
-  penalise,
-  refuse,
-  refuseSide,
-  send,
-  sceneOf,
-  sessionOf,
-  termsNow,
-  unexpected,
-  withEffects
-} from './turn.js'
+import { penalise, refuse, refuseSide, send, sessionOf, unexpected, withEffects } from './turn.js'
+import { edgeNow, sceneOf, termsNow } from './pair-memory.js'
 import { fittingEdge, nextExchangeId, slotsField } from './encoded-side.js'
 import { isSaneWeight } from '../weight.js'
 import { ask, type Working } from './tasks.js'

@@ -6,21 +6,18 @@ import { doubtWith, fateOf, leaving, noteAccepted, noteCommitted, wasAccepted } 
 import type { Turn } from './turn.js'
 import {
   andThen,
-  edgeNow,
   endSession,
   finished,
   penalise,
   refuse,
   refuseSide,
   roleOf,
-  sceneOf,
   send,
   sessionOf,
-  termsNow,
   unexpected,
-  withEffects,
-  withExchange
+  withEffects
 } from './turn.js'
+import { edgeNow, sceneOf, termsNow, withExchange } from './pair-memory.js'
 import { fittingEdge, helloRefusal, slotsField } from './encoded-side.js'
 import { ask, type Working } from './tasks.js'
 import { termsOf } from './step-agreement.js'

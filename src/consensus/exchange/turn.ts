@@ -62,48 +62,6 @@ export const withEffects = ([state, effects]: Step, ...more: readonly ExchangeEf
   [...effects, ...more]
 ]
 
-/** What a committed exchange leaves behind besides its increment: the edge moves with it and never without. */
-export function withExchange(
-  { config, view }: Pick<Turn, 'config' | 'view'>,
-  state: ExchangeState,
-  { peer, leaves = {}, observed }: Pick<InDoubt, 'peer' | 'leaves' | 'observed'>
-): ExchangeState {
-  const { edge, seen, outer } = leaves
-  const pace = paceOf(config, view)
-  return {
-    ...state,
-    edges: keepEdge(state.edges, peer, edge, mostEdges(config)),
-    distances: observed === undefined ? state.distances : noteDistance(state.distances, peer, observed, pace),
-    recent:
-      seen === undefined ? state.recent : noteState(config, state.recent, peer, { vector: seen, atStep: pace.step }),
-    ...(outer === undefined ? {} : { outer })
-  }
-}
-
-/** What we announce in HELLO or ACCEPT. */
-export function* termsNow({ config, view }: Turn, state: ExchangeState): Working<Terms> {
-  const travelled = hasRadius(config) ? yield* ask({ task: 'travelled', parameters: view.parameters }) : 0
-  return ownTerms(config, state, view, travelled)
-}
-
-/** What of the state and the moment an exchange's arithmetic depends on. */
-export const sceneOf = ({ config, view, peer }: Turn, { recent, losses, outer }: ExchangeState): MixScene => ({
-  peer,
-  recent,
-  step: paceOf(config, view).step,
-  ...(losses === undefined ? {} : { losses }),
-  ...(outer === undefined ? {} : { outer })
-})
-
-/** The edge as it will be once the exchange is committed; absent for codecs without memory. */
-export function* edgeNow(
-  { config }: Turn,
-  edge: Edge | undefined,
-  { slots, ...step }: EdgeStep & { readonly slots: number | undefined }
-): Working<Edge | undefined> {
-  return config.codec.edge === undefined ? undefined : yield* ask({ task: 'edge', slots, edge, step })
-}
-
 /** The active session, if this message belongs to it. */
 export function sessionOf(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): Session | undefined {
   const { active } = state

@@ -1,7 +1,7 @@
 import type { Clock } from '../../base/clock.js'
 import type { Logger } from '../../base/log.js'
 import type { Rng } from '../../base/rng.js'
-import { createNap, type Nap } from './interruptible-sleep.js'
+import { createInterruptibleSleep, type InterruptibleSleep } from './interruptible-sleep.js'
 import type { ConnectFailureCode, ConnectOutcome, PeerId } from '../transport.js'
 
 export type BootstrapState =
@@ -52,7 +52,7 @@ export interface Bootstrap {
 
 interface Entry {
   readonly address: string
-  readonly nap: Nap
+  readonly pause: InterruptibleSleep
   state: BootstrapState
   attempts: number
   peer: PeerId | undefined
@@ -69,7 +69,7 @@ interface Entry {
 export function createBootstrap(options: BootstrapOptions): Bootstrap {
   const entries: Entry[] = options.addresses.map((address) => ({
     address,
-    nap: createNap(options.clock),
+    pause: createInterruptibleSleep(options.clock),
     state: 'dialling',
     attempts: 0,
     peer: undefined,
@@ -86,7 +86,7 @@ export function createBootstrap(options: BootstrapOptions): Bootstrap {
       for (const entry of entries) {
         if (entry.state === 'waiting' && !alone) continue
         if (alone) entry.attempts = 0
-        entry.nap.wake()
+        entry.pause.wake()
       }
     },
     diagnosis: () => entries.map(diagnose)
@@ -106,7 +106,7 @@ async function keep(entry: Entry, options: BootstrapOptions, signal: AbortSignal
   while (!signal.aborted) {
     if (entry.peer !== undefined && connected().includes(entry.peer)) {
       entry.state = 'connected'
-      await entry.nap.sleep(maxDelayMs, signal)
+      await entry.pause.sleep(maxDelayMs, signal)
       continue
     }
     if (entry.peer !== undefined) {
@@ -152,7 +152,7 @@ async function wait(entry: Entry, options: BootstrapOptions, signal: AbortSignal
   const ms = delayMs(entry.attempts, options)
   entry.state = 'waiting'
   entry.nextAttemptAt = options.clock.now() + ms
-  await entry.nap.sleep(ms, signal)
+  await entry.pause.sleep(ms, signal)
   entry.nextAttemptAt = undefined
 }
 

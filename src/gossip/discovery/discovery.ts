@@ -2,7 +2,7 @@ import type { Clock } from '../../base/clock.js'
 import type { Logger } from '../../base/log.js'
 import type { Rng } from '../../base/rng.js'
 import { MAX_PARALLEL_DIALS, MAX_WALK_CANDIDATES } from '../limits.js'
-import { createNap } from './interruptible-sleep.js'
+import { createInterruptibleSleep } from './interruptible-sleep.js'
 import type { PeerId } from '../transport.js'
 
 export interface Candidate {
@@ -40,7 +40,7 @@ export interface Discovery {
 /** Finds peers beyond the bootstrap address: remembered ones, then those the DHT names, until there are enough. */
 export function createDiscovery(options: DiscoveryOptions): Discovery {
   const { clock, rng, minIntervalMs = 500, maxIntervalMs = 30_000 } = options
-  const nap = createNap(clock)
+  const pause = createInterruptibleSleep(clock)
   const rested = createRest(clock, maxIntervalMs)
   let intervalMs = minIntervalMs
 
@@ -70,12 +70,12 @@ export function createDiscovery(options: DiscoveryOptions): Discovery {
       while (!signal.aborted) {
         const progress = await round(signal)
         intervalMs = progress ? minIntervalMs : Math.min(maxIntervalMs, intervalMs * 1.5)
-        await nap.sleep(intervalMs * (0.5 + rng.uniform() / 2), signal)
+        await pause.sleep(intervalMs * (0.5 + rng.uniform() / 2), signal)
       }
     },
     changed: () => {
       // Only forgets the growth: a hundred arrivals must not start a hundred walks.
-      if (intervalMs > 4 * minIntervalMs) nap.wake()
+      if (intervalMs > 4 * minIntervalMs) pause.wake()
       intervalMs = minIntervalMs
     }
   }

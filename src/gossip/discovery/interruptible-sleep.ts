@@ -1,12 +1,12 @@
 import type { Clock } from '../../base/clock.js'
 
 /** A sleep that can be cut short: by `wake` (it resolves) or by the signal (it resolves too; look at the signal). */
-export interface Nap {
+export interface InterruptibleSleep {
   sleep(ms: number, signal: AbortSignal): Promise<void>
   wake(): void
 }
 
-export function createNap(clock: Clock): Nap {
+export function createInterruptibleSleep(clock: Clock): InterruptibleSleep {
   let alarm: AbortController | undefined
   return {
     sleep: async (ms, signal) => {

@@ -7,7 +7,7 @@ import type { PeerId } from '../../gossip/transport.js'
 import { type BroadcastDriver, createBroadcastDriver } from './driver.js'
 import type { BroadcastParticipantParts } from './parts.js'
 import { broadcastConfig, keptOf, recoverBroadcaster } from './recovery.js'
-import { createKeeper, type Keeper } from '../learner/checkpointer.js'
+import { createCheckpointer, type Checkpointer } from '../learner/checkpointer.js'
 import type { Learner } from '../learner/learner.js'
 import { type Membership, surroundingsOf } from '../peers/membership.js'
 import { createOwnMembership } from '../learner/own-membership.js'
@@ -21,7 +21,7 @@ export interface BroadcastLife {
   readonly withLive: WithLive
   readonly driver: BroadcastDriver
   readonly membership: Membership
-  readonly keeper: Keeper
+  readonly checkpointer: Checkpointer
   readonly failure: AbortController
   /** Conversations that came to nothing. */
   failures: number
@@ -62,9 +62,12 @@ export async function createBroadcastLife(
     ...(maxHeldBytes === undefined ? {} : { maxHeldBytes })
   })
   const keptWithIt = () => keptOf(broadcaster, learner, transport.self)
-  const keeper = compacting(createKeeper({ participant: parts, learner, before: saved, keptWithIt }), driver)
+  const checkpointer = compacting(
+    createCheckpointer({ participant: parts, learner, before: saved, keptWithIt }),
+    driver
+  )
   const state = { failures: 0, evaluation: undefined }
-  return { parts, learner, broadcaster, withLive, driver, membership, keeper, failure, ...state }
+  return { parts, learner, broadcaster, withLive, driver, membership, checkpointer, failure, ...state }
 }
 
 /** Where everything is shared the two are one vector. */
@@ -87,10 +90,10 @@ function aroundBy(membership: Membership, clock: Clock): (peer: PeerId) => boole
 }
 
 /** After every checkpoint is a good time to add old updates up. */
-const compacting = (keeper: Keeper, driver: BroadcastDriver): Keeper => ({
-  ...keeper,
+const compacting = (checkpointer: Checkpointer, driver: BroadcastDriver): Checkpointer => ({
+  ...checkpointer,
   async save() {
-    await keeper.save()
+    await checkpointer.save()
     await driver.compact()
   }
 })
@@ -110,5 +113,5 @@ export function waitsFor({ parts, learner, membership, broadcaster }: BroadcastL
   return isFull(broadcaster, parts.maxHeldBytes) ? 'room' : undefined
 }
 
-export const nap = ({ parts }: BroadcastLife, ms: number, stop: AbortSignal): Promise<void> =>
+export const pause = ({ parts }: BroadcastLife, ms: number, stop: AbortSignal): Promise<void> =>
   parts.clock.sleep(ms, stop).catch(() => undefined)

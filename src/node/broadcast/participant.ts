@@ -1,4 +1,4 @@
-import { type BroadcastLife, createBroadcastLife, nap, talk, waitsFor } from './life.js'
+import { type BroadcastLife, createBroadcastLife, pause, talk, waitsFor } from './life.js'
 import type { BroadcastParticipantParts } from './parts.js'
 import { settle } from './settling.js'
 import { train } from './training.js'
@@ -19,10 +19,10 @@ export async function createBroadcastParticipant(parts: BroadcastParticipantPart
 }
 
 function viewOf(life: BroadcastLife): ParticipantView {
-  const { parts, learner, keeper, driver, membership, evaluation, failures } = life
+  const { parts, learner, checkpointer, driver, membership, evaluation, failures } = life
   const waiting = waitsFor(life)
   return {
-    ...ownView(learner, keeper, evaluation),
+    ...ownView(learner, checkpointer, evaluation),
     failures: failures === 0 ? {} : { 'broadcast/no-conversation': failures },
     broadcast: driver.stats(),
     ...(waiting === undefined ? {} : { waitsFor: waiting }),
@@ -36,7 +36,7 @@ function viewOf(life: BroadcastLife): ParticipantView {
 }
 
 async function live(life: BroadcastLife, signal: AbortSignal): Promise<void> {
-  const { parts, learner, driver, membership, keeper, failure } = life
+  const { parts, learner, driver, membership, checkpointer, failure } = life
   const stop = AbortSignal.any([signal, failure.signal])
   driver.start()
   const announcing = membership.run(stop)
@@ -50,7 +50,7 @@ async function live(life: BroadcastLife, signal: AbortSignal): Promise<void> {
     unwatch()
     await driver.stop()
     await Promise.all([announcing, syncing])
-    await keeper.save()
+    await checkpointer.save()
     await parts.broadcastLog?.close()
   }
   if (failure.signal.aborted) throw failure.signal.reason
@@ -62,7 +62,7 @@ async function keepInSync(life: BroadcastLife, stop: AbortSignal): Promise<void>
   while (!stop.aborted) {
     const members = membership.members()
     if (members.length > 0) await talk(life, members[learner.rng.integer(members.length)]!)
-    await nap(life, members.length === 0 ? 10 * IDLE_MS : SYNC_INTERVAL_MS, stop)
+    await pause(life, members.length === 0 ? 10 * IDLE_MS : SYNC_INTERVAL_MS, stop)
   }
 }
 
@@ -76,8 +76,8 @@ async function stay(life: BroadcastLife, stop: AbortSignal): Promise<void> {
     if (replicaHash !== concluded && agreed) {
       if (concluded === undefined) await membership.announce()
       concluded = replicaHash
-      life.evaluation = await conclude(parts, learner, life.keeper.save)
+      life.evaluation = await conclude(parts, learner, life.checkpointer.save)
     }
-    await nap(life, 40 * IDLE_MS, stop)
+    await pause(life, 40 * IDLE_MS, stop)
   }
 }

@@ -1,5 +1,5 @@
 import { SETTLE_PATIENCE_MS, waited } from '../../consensus/rounds.js'
-import { type BroadcastLife, nap, talk } from './life.js'
+import { type BroadcastLife, pause, talk } from './life.js'
 import { IDLE_MS } from '../learner/loop.js'
 import { surroundingsOf } from '../peers/membership.js'
 
@@ -16,6 +16,6 @@ export async function settle(life: BroadcastLife, stop: AbortSignal): Promise<vo
       if (members.every((peer) => driver.agreesWith(peer))) progress.setRounds({ ...progress.rounds(), phase: 'done' })
     }
     progress.setRounds(waited(progress.rounds(), around, onlyTime))
-    if (progress.rounds().phase === 'settling') await nap(life, 20 * IDLE_MS, stop)
+    if (progress.rounds().phase === 'settling') await pause(life, 20 * IDLE_MS, stop)
   }
 }

@@ -1,6 +1,6 @@
 import { claimedShare } from '../../consensus/claimed-share.js'
 import { present } from '../../consensus/partners/peers.js'
-import { type BroadcastLife, nap, talk, waitsFor } from './life.js'
+import { type BroadcastLife, pause, talk, waitsFor } from './life.js'
 import { IDLE_MS } from '../learner/loop.js'
 
 /**
@@ -11,7 +11,7 @@ export const GREETING_MS = 15_000
 
 /** Local steps; every `localSteps` of them, and after the last, what was learned is told. Far from the others, or with no room for more, it waits. */
 export async function train(life: BroadcastLife, stop: AbortSignal): Promise<void> {
-  const { learner, keeper, failure } = life
+  const { learner, checkpointer, failure } = life
   const { progress, optimiser, roundsConfig } = learner
   let greeted = false
   while (!stop.aborted && progress.rounds().phase === 'training') {
@@ -29,7 +29,7 @@ export async function train(life: BroadcastLife, stop: AbortSignal): Promise<voi
     if (step >= roundsConfig.totalSteps) tellTheRest(life)
     // Told before the phase changes: who hears of it may ask for our last update at once.
     progress.stepped(loss)
-    if (keeper.isDue()) keeper.save().catch((error) => failure.abort(error))
+    if (checkpointer.isDue()) checkpointer.save().catch((error) => failure.abort(error))
   }
 }
 
@@ -39,7 +39,7 @@ async function seekContact(life: BroadcastLife, stop: AbortSignal): Promise<void
   const members = membership.members()
   if (members.length > 0) await talk(life, members[learner.rng.integer(members.length)]!)
   if (waitsFor(life) === 'room') await driver.compact()
-  if (waitsFor(life) !== undefined) await nap(life, 20 * IDLE_MS, stop)
+  if (waitsFor(life) !== undefined) await pause(life, 20 * IDLE_MS, stop)
 }
 
 /** Waits until those who are there have said who they are, and one of them what it has of us. */
@@ -54,7 +54,7 @@ async function greet(life: BroadcastLife, stop: AbortSignal): Promise<void> {
       for (const peer of members) if (driver.heads(peer) === undefined) await talk(life, peer)
       if (members.some((peer) => driver.heads(peer) !== undefined)) return
     }
-    await nap(life, 4 * IDLE_MS, stop)
+    await pause(life, 4 * IDLE_MS, stop)
   }
 }
 

@@ -5,7 +5,7 @@ import type { ParticipantParts, ParticipantView } from '../participant/types.js'
 import type { SavedJournal } from './recovery.js'
 
 /** Writes checkpoints; what it knows of the last one is for the status. */
-export interface Keeper {
+export interface Checkpointer {
   save(): Promise<void>
   /** Saves when enough exchanges have been made since the last time. Called between two steps only. */
   isDue(): boolean
@@ -20,7 +20,7 @@ export interface KeptWithIt {
   readonly inDoubt: NodeState['inDoubt']
 }
 
-export interface KeeperParts {
+export interface CheckpointerParts {
   readonly participant: Pick<
     ParticipantParts,
     'config' | 'federation' | 'trainer' | 'transport' | 'clock' | 'store' | 'log'
@@ -46,7 +46,7 @@ export async function lastSaved({
   return saved
 }
 
-export function createKeeper(parts: KeeperParts): Keeper {
+export function createCheckpointer(parts: CheckpointerParts): Checkpointer {
   const { participant, learner, before } = parts
   let saved: ParticipantView['saved'] = before && { step: before.step, atMs: before.savedAtMs }
   let exchanges = before?.exchanges ?? 0
@@ -65,7 +65,7 @@ export function createKeeper(parts: KeeperParts): Keeper {
 }
 
 /** All of one tick: parameters, journal and counters belong together. */
-function captureState({ participant, learner, before, keptWithIt }: KeeperParts): NodeState {
+function captureState({ participant, learner, before, keptWithIt }: CheckpointerParts): NodeState {
   const { federation, trainer, transport, clock } = participant
   const { parameters, optimiser, progress, rng } = learner
   const { step, exchanges, phase, lastExchangeStep, settled } = progress.rounds()

@@ -1,17 +1,17 @@
-import type { Keeper } from './checkpointer.js'
+import type { Checkpointer } from './checkpointer.js'
 import type { Learner } from './learner.js'
 import type { ParticipantView } from '../participant/types.js'
 
 /** What a participant says of itself, whichever way it meets the others. */
 export const ownView = (
   { progress }: Learner,
-  keeper: Keeper,
+  checkpointer: Checkpointer,
   evaluation: ParticipantView['evaluation']
 ): Pick<ParticipantView, 'rounds' | 'loss' | 'stepsPerSecond' | 'evaluation' | 'saved' | 'bytesBefore'> => ({
   rounds: progress.rounds(),
   loss: progress.loss(),
   stepsPerSecond: progress.stepsPerSecond(),
   evaluation,
-  saved: keeper.saved(),
-  bytesBefore: keeper.bytesBefore()
+  saved: checkpointer.saved(),
+  bytesBefore: checkpointer.bytesBefore()
 })

@@ -1,6 +1,6 @@
 import type { NodeState } from '../../checkpoint/state.js'
 import { isIsolated } from '../../consensus/rounds.js'
-import { createKeeper, type Keeper, lastSaved } from '../learner/checkpointer.js'
+import { createCheckpointer, type Checkpointer, lastSaved } from '../learner/checkpointer.js'
 import { conclude, createLearner, type Learner } from '../learner/learner.js'
 import { type LoopParts, runLoop } from '../learner/loop.js'
 import { surroundingsOf } from '../peers/membership.js'
@@ -15,7 +15,7 @@ interface Life {
   readonly parts: ParticipantParts
   readonly learner: Learner
   readonly others: Neighbourhood
-  readonly keeper: Keeper
+  readonly checkpointer: Checkpointer
   evaluation: ParticipantView['evaluation']
 }
 
@@ -34,8 +34,8 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
     parts.log.info({ step, exchanges, sha256: parametersSha256(learner.parameters), pid: process.pid }, RESUMED)
   }
   const others = createNeighbourhood(parts, learner, { journal, savedAtMs: saved?.savedAtMs })
-  const keeper = createExchangeKeeper(parts, learner, others, saved)
-  const life: Life = { parts, learner, others, keeper, evaluation: undefined }
+  const checkpointer = createExchangeKeeper(parts, learner, others, saved)
+  const life: Life = { parts, learner, others, checkpointer, evaluation: undefined }
   return { run: (signal) => live(life, signal), view: () => viewOf(life) }
 }
 
@@ -45,11 +45,11 @@ function createExchangeKeeper(
   learner: Learner,
   { driver }: Neighbourhood,
   before: NodeState | undefined
-): Keeper {
+): Checkpointer {
   const { exchangeLog } = parts
   /** What the checkpoint before the last contains of the log; should the last be damaged, the rest is needed. */
   let loggedBefore = journalOf(before).logged ?? 0
-  return createKeeper({
+  return createCheckpointer({
     participant: parts,
     learner,
     before,
@@ -70,8 +70,8 @@ const waits = ({ parts, learner, others }: Life): boolean =>
 
 const viewOf = (life: Life): ParticipantView => viewWith(life, waits(life))
 
-const viewWith = ({ learner, others, keeper, evaluation }: Life, waiting: boolean): ParticipantView => ({
-  ...ownView(learner, keeper, evaluation),
+const viewWith = ({ learner, others, checkpointer, evaluation }: Life, waiting: boolean): ParticipantView => ({
+  ...ownView(learner, checkpointer, evaluation),
   ...(waiting && { waitsFor: 'exchange' as const }),
   failures: others.mixer.failures(),
   driver: others.driver,
@@ -102,7 +102,7 @@ async function live(life: Life, signal: AbortSignal): Promise<void> {
     await announcing
     const { step, exchanges } = progress.rounds()
     // A model that failed in its first step has left nothing to go on from.
-    if (!failure.signal.aborted || step + exchanges > 0) await life.keeper.save()
+    if (!failure.signal.aborted || step + exchanges > 0) await life.checkpointer.save()
     await life.parts.exchangeLog?.close()
   }
   if (failure.signal.aborted) throw failure.signal.reason
@@ -110,7 +110,7 @@ async function live(life: Life, signal: AbortSignal): Promise<void> {
 
 /** What the loop moves; `fail` hears of what went wrong beside it. */
 function loopOf(life: Life, fail: (error: unknown) => void): LoopParts {
-  const { parts, learner, others, keeper } = life
+  const { parts, learner, others, checkpointer } = life
   const { progress, optimiser, roundsConfig: config } = learner
   const { membership, driver, mixer, catchUp } = others
   let unsaved = false
@@ -134,14 +134,14 @@ function loopOf(life: Life, fail: (error: unknown) => void): LoopParts {
       inDoubt: driver.inDoubt().length > 0
     }),
     maybeSave: () => {
-      if (!unsaved && !keeper.isDue()) return
+      if (!unsaved && !checkpointer.isDue()) return
       unsaved = false
-      keeper.save().catch(fail)
+      checkpointer.save().catch(fail)
     }
   }
 }
 
 async function finish(life: Life): Promise<void> {
   await life.others.membership.announce()
-  life.evaluation = await conclude(life.parts, life.learner, life.keeper.save)
+  life.evaluation = await conclude(life.parts, life.learner, life.checkpointer.save)
 }

@@ -8,7 +8,7 @@ import { lowerOperators } from './lower.js'
 import { wrapperPrefix } from '../graph/module-path.js'
 import { correctModules } from '../graph/module-scopes.js'
 import { dequantisedUses, lowerMatMulNBits, nameDequantised } from '../int8/quantised.js'
-import { clearRemnants } from './dead-shape-ops.js'
+import { clearDeadShapeOps } from './dead-shape-ops.js'
 import { renameValues } from '../graph/rename.js'
 import { tidyReshapes } from '../graph/reshapes.js'
 import { foldConstantsAndAliases } from './simplify.js'
@@ -57,6 +57,6 @@ export async function canonicalise(
   const folded = await specialise(graph, inputs, names)
   const lowered = lowerOperators(folded)
   const spelled = lowered === folded ? folded : await inferTypes(lowered, names)
-  const typed = await inferTypes(canonicalLinears(fusePatterns(clearRemnants(spelled))), names)
+  const typed = await inferTypes(canonicalLinears(fusePatterns(clearDeadShapeOps(spelled))), names)
   return renameValues(tidyReshapes(hoistScales(typed)), names)
 }

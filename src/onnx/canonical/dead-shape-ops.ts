@@ -2,7 +2,7 @@ import type { Graph, Node } from '../graph/graph.js'
 import { type RewriteContext, rewriteGraph } from '../graph/rewrite.js'
 
 /** Clears what emptied caches and lifted opsets leave behind once shapes are known. */
-export const clearRemnants = (graph: Graph): Graph =>
+export const clearDeadShapeOps = (graph: Graph): Graph =>
   rewriteGraph(graph, (node, context) => {
     if (node.domain !== '') return false
     if (node.op === 'Concat') return withoutEmptyParts(node, context)

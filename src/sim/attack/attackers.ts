@@ -4,7 +4,7 @@ import { payloadHeader } from '../../codec/wire/payload.js'
 import { encodeExchangeMessage } from '../../codec/wire/wire.js'
 import { type Attack as AttackFormula, equivocation, signFlip } from './attacks.js'
 import { MAX_WEIGHT } from '../../consensus/weight.js'
-import { type Insight, knowingLie } from './omniscient-attacks.js'
+import { type Insight, omniscientAttack } from './omniscient-attacks.js'
 import type { Frame, PeerIndex } from '../world/network.js'
 import type { Attack, Scenario } from '../world/scenario.js'
 
@@ -105,14 +105,14 @@ export function createTamper({ attack, scenario, peer, insight }: LiarParts): Ta
       // Honest about what wrong labels have taught it.
       return HONEST
     case 'gaussian':
-      return { ...HONEST, claims: claiming(knowingLie(attack, insight)) }
+      return { ...HONEST, claims: claiming(omniscientAttack(attack, insight)) }
     case 'ipm':
     case 'alie':
     case 'dissensus':
     case 'mimic':
     case 'gradient-assembly':
       // What it claims comes from others: it has no use for what it agreed to add.
-      return { ...HONEST, claims: claiming(knowingLie(attack, insight)), applies: false }
+      return { ...HONEST, claims: claiming(omniscientAttack(attack, insight)), applies: false }
     case 'sybil':
       return { ...HONEST, claims: claiming(signFlip()), applies: false, renames: true }
     case 'heavy':

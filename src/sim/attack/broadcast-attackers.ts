@@ -4,7 +4,7 @@ import { encodeUpdateBody, readUpdate } from '../../codec/wire/update-frame.js'
 import { MAX_WEIGHT } from '../../consensus/weight.js'
 import { garbage, type LiarParts } from './attackers.js'
 import { simSign } from '../world/broadcast-signature.js'
-import { knowingLie } from './omniscient-attacks.js'
+import { omniscientAttack } from './omniscient-attacks.js'
 import type { PeerIndex } from '../world/network.js'
 
 /** How a dishonest author differs: what it makes of an update before it tells somebody of it. */
@@ -57,7 +57,7 @@ export function createBroadcastTamper({ attack, scenario, peer, insight }: LiarP
     case 'mimic':
     case 'gaussian':
     case 'gradient-assembly': {
-      const lie = knowingLie(attack, insight)
+      const lie = omniscientAttack(attack, insight)
       const { liars } = insight
       // Everybody is told the same, so the victim is what everybody has: the replica, from which all have gone.
       const learned = (live: Float32Array, replica: Float32Array) =>

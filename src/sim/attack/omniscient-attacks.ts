@@ -23,10 +23,10 @@ export interface Insight {
   parametersOf(peer: number): Float32Array
 }
 
-export type KnowingAttack = 'ipm' | 'alie' | 'dissensus' | 'mimic' | 'gaussian' | 'gradient-assembly'
+export type OmniscientAttack = 'ipm' | 'alie' | 'dissensus' | 'mimic' | 'gaussian' | 'gradient-assembly'
 
 /** The formula by name, with the strength of its paper. Throws `config/bad-scenario` where there are no factors to assemble. */
-export function knowingLie(attack: KnowingAttack, { schema }: Pick<Insight, 'schema'>): AttackFormula {
+export function omniscientAttack(attack: OmniscientAttack, { schema }: Pick<Insight, 'schema'>): AttackFormula {
   switch (attack) {
     case 'ipm':
       return innerProduct()

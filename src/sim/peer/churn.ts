@@ -20,7 +20,7 @@ export function joinsAt({ peers, attackers, joiners }: Scenario, peer: PeerIndex
 export const isMortal = ({ peer, absences }: Scenario): boolean => peer.crashesPerMinute > 0 || absences.length > 0
 
 /** Begins, absences and crashes of all peers. */
-export function planFates(world: World, peers: readonly SimPeer[]): void {
+export function planChurn(world: World, peers: readonly SimPeer[]): void {
   const { clock, scenario } = world
   const late = peers.filter(({ index }) => joinsAt(scenario, index) > 0)
   for (const peer of peers) if (!late.includes(peer)) peer.start()

@@ -25,7 +25,7 @@ const schema = f.section({
 })
 
 /** A federation's model and data as its peers' configurations have them, for one process. */
-export interface Rehearsal {
+export interface TrainedSimulation {
   readonly trainer: Trainer
   /** By peer. */
   readonly datasets: readonly Dataset[]
@@ -35,7 +35,7 @@ export interface Rehearsal {
   close(): Promise<void>
 }
 
-export interface RehearsalOptions {
+export interface TrainedSimulationOptions {
   /** `{ configs: [...] }`: files of participants of one federation, relative to `file`. */
   readonly section: unknown
   /** The file the section stands in. */
@@ -49,7 +49,12 @@ export interface RehearsalOptions {
  * glyphs of its own and speakers are dealt anew to all. Batch size and optimiser are the first configuration's. Throws
  * what reading configurations, models and data throws, and `config/bad-scenario` where they do not fit together.
  */
-export async function openRehearsal({ section, file, origin, peers }: RehearsalOptions): Promise<Rehearsal> {
+export async function openTrainedSimulation({
+  section,
+  file,
+  origin,
+  peers
+}: TrainedSimulationOptions): Promise<TrainedSimulation> {
   const { configs } = f.checkFields(schema, section, origin)
   const read = await Promise.all(configs.map((config) => readConfig(resolve(dirname(file), config))))
   const [first] = read

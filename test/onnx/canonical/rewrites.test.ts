@@ -5,7 +5,7 @@ import type { Graph } from '../../../src/onnx/graph/graph.js'
 import { hoistScales } from '../../../src/onnx/canonical/hoist-scale.js'
 import { canonicalLinears } from '../../../src/onnx/canonical/linear.js'
 import { printGraph } from '../../../src/onnx/graph/print.js'
-import { clearRemnants } from '../../../src/onnx/canonical/dead-shape-ops.js'
+import { clearDeadShapeOps } from '../../../src/onnx/canonical/dead-shape-ops.js'
 import { tidyReshapes } from '../../../src/onnx/graph/reshapes.js'
 import {
   evaluate,
@@ -292,7 +292,7 @@ describe('what older opsets and emptied caches leave behind', () => {
         ],
         output: 'y'
       },
-      clearRemnants
+      clearDeadShapeOps
     )
     expect(ops).toEqual([op])
     expect(difference).toBe(0)
@@ -310,7 +310,7 @@ describe('what older opsets and emptied caches leave behind', () => {
         ],
         output: 'y'
       },
-      clearRemnants
+      clearDeadShapeOps
     )
     expect(ops).toEqual(['Flatten', 'Softmax', 'Reshape'])
   })
@@ -322,11 +322,14 @@ describe('what older opsets and emptied caches leave behind', () => {
       { op: 'Relu', in: ['c'], out: ['y'] }
     ]
     const inputs = { x: [2, 3, 5], z: [2, 1, 5] }
-    const alone = await compare({ inputs, constants: [none], nodes: nodes(['none', 'x']), output: 'y' }, clearRemnants)
+    const alone = await compare(
+      { inputs, constants: [none], nodes: nodes(['none', 'x']), output: 'y' },
+      clearDeadShapeOps
+    )
     expect([alone.ops, alone.difference]).toEqual([['Relu'], 0])
     const two = await compare(
       { inputs, constants: [none], nodes: nodes(['x', 'none', 'z']), output: 'y' },
-      clearRemnants
+      clearDeadShapeOps
     )
     expect([two.ops, two.difference]).toEqual([['Concat', 'Relu'], 0])
   })

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
-import { openRehearsal } from '../../../src/sim/workload/trained-simulation.js'
+import { openTrainedSimulation } from '../../../src/sim/workload/trained-simulation.js'
 import { readYamlFile } from '../../../src/node/host/yaml-file.js'
 import { runScenario } from '../../../src/sim/run.js'
 import { readScenario, type Scenario } from '../../../src/sim/world/scenario.js'
@@ -11,7 +11,7 @@ const path = (name: string) => fileURLToPath(new URL(`../../../${name}`, import.
 const folder = await temporaryFolder()
 
 const open = (section: unknown, peers = 2, file = path('examples/scenarios/letters.yaml')) =>
-  openRehearsal({ section, file, origin: (field) => ['training', ...field].join('.'), peers })
+  openTrainedSimulation({ section, file, origin: (field) => ['training', ...field].join('.'), peers })
 
 describe('a rehearsal', () => {
   it('of the letters that ship teaches three peers more than chance after a few steps', async () => {
