@@ -36,7 +36,7 @@ export const balanceRadius = (
 
 /**
  * BALANCE (Fang et al. 2024, https://arxiv.org/abs/2406.10416, equation 3): accept what is within `balanceRadius`. In an
- * exchange the two sides announce that radius and take the smaller (terms.ts), so that both accept or neither.
+ * exchange the two sides announce that radius and take the smaller (exchange/step-agreement.ts), so that both accept or neither.
  */
 export const balanceTest =
   (options: BalanceOptions = {}): AcceptanceTest =>

@@ -5,7 +5,7 @@ import type { TextSpec } from '../spec.js'
 import type { TextReply } from './off-thread.js'
 import { packTextFile } from './text.js'
 
-/** Entry file of a thread that reads one text; see text-off-thread.ts for the other side. */
+/** Entry file of a thread that reads one text; see off-thread.ts for the other side. */
 
 const reply = await packTextFile(workerData as TextSpec).then(
   (text): TextReply => ({ text }),

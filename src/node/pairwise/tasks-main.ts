@@ -7,7 +7,7 @@ import { type ExchangeTask, perform, type TaskResults } from '../../consensus/ex
 import { shareable, taskConfig, type TaskReply, type TaskRequest, wholeBuffers } from './tasks.js'
 import type { ExchangeTasksInit } from '../participant/exchange-types.js'
 
-/** Entry file of the exchange thread; see exchange-tasks.ts for the other side. */
+/** Entry file of the exchange thread; see tasks.ts for the other side. */
 
 interface Parcel {
   readonly result: TaskResults[keyof TaskResults]

@@ -4,7 +4,7 @@ import type { Graph, Initializer, Node } from '../graph/graph.js'
 import { byteConstant, type CodedRows, codeRows, FINER, held, MIDDLE } from './rows.js'
 import { type RewriteContext, rewriteGraph } from '../graph/rewrite.js'
 
-/** A frozen matrix in 8 bits, as two constants; see int8-weight.ts. */
+/** A frozen matrix in 8 bits, as two constants; see weight.ts. */
 export interface Int8Weight {
   readonly codes: Initializer
   readonly scales: Initializer
