@@ -67,10 +67,13 @@ const IO_MODULES = /^node:(fs|net|http|https|dgram|child_process|worker_threads|
 
 /** Which files may import which third-party package. Anything not named here is refused. */
 const THIRD_PARTY: readonly { readonly packages: RegExp; readonly files: RegExp }[] = [
+  {
+    packages: /^uint8arrays(\/.*)?$/,
+    files: /^(gossip\/libp2p\/[a-z0-9-]+|codec\/wire\/fields|consensus\/broadcast\/session)\.ts$/
+  },
   { packages: /^onnxruntime-node$/, files: /^onnx\/runtime\/session\.ts$/ },
   {
-    packages:
-      /^(libp2p|@libp2p\/.*|@chainsafe\/.*|@multiformats\/.*|it-.*|uint8arrays|uint8arraylist|datastore-core)(\/.*)?$/,
+    packages: /^(libp2p|@libp2p\/.*|@chainsafe\/.*|@multiformats\/.*|it-.*|uint8arraylist|datastore-core)(\/.*)?$/,
     files: /^gossip\/libp2p\/[a-z0-9-]+\.ts$/
   },
   {

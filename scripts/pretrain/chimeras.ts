@@ -25,7 +25,7 @@ export const labelOfDigit = (digit: number): number => labelOf(digit, digit, 0)
 const labelOf = (upper: number, lower: number, pose: number): number => pose * PAIRS + lower * DIGITS.length + upper
 
 /** Strays further than the glyphs that a federation sees. */
-export const CHIMERA_STYLE: GlyphStyle = {
+const CHIMERA_STYLE: GlyphStyle = {
   ...DEFAULT_GLYPH_STYLE,
   scale: [0.65, 1.15],
   slant: 0.5,

@@ -5,9 +5,9 @@ import { describeReport, type TestnetReport } from './report.js'
 import { runTestnet } from './testnet.js'
 
 /** Nats, or share of the examples: what all that goes wrong may cost the merged adapter. */
-export const MAX_LOST = 0.03
+const MAX_LOST = 0.03
 /** Nobody may stand still for longer than one exchange that gets no answer. */
-export const MAX_STALL_MS = FRAME_TIMEOUT_MS
+const MAX_STALL_MS = FRAME_TIMEOUT_MS
 
 /** The network as `options` describe it; with a scenario, beside the same network left in peace. */
 export async function runScenario(options: TestnetOptions, signal: AbortSignal): Promise<TestnetReport> {

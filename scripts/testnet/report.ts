@@ -53,9 +53,9 @@ export interface UndisturbedRun {
   readonly lost: number
 }
 
-export const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
 
-export const isBetter = (metric: TestnetReport['metric'], a: number, b: number): boolean =>
+const isBetter = (metric: TestnetReport['metric'], a: number, b: number): boolean =>
   metric === 'accuracy' ? a > b : a < b
 
 /** Every peer finished and mixing was worth it: the mean mixed peer beats the mean lone peer. */
@@ -67,7 +67,7 @@ export function mixingWon(report: TestnetReport): boolean {
 
 const kilobytes = (bytes: number): string => `${(bytes / 1000).toFixed(0)} kB`
 
-export function formatMetric(metric: TestnetReport['metric'], value: number | null): string {
+function formatMetric(metric: TestnetReport['metric'], value: number | null): string {
   if (value === null) return '-'
   return metric === 'accuracy' ? `${(100 * value).toFixed(1)} %` : `${value.toFixed(3)} nats`
 }

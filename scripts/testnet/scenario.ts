@@ -71,7 +71,7 @@ function assemble(
 }
 
 /** The letters of each peer, dealt in turn from a seeded order; few peers hold more, so that none is left over. */
-export const dealLetters = (peers: number, seed: string): readonly (readonly string[])[] =>
+const dealLetters = (peers: number, seed: string): readonly (readonly string[])[] =>
   dealClasses(CLASSES.length, peers, Math.max(LETTERS_PER_PEER, Math.ceil(CLASSES.length / peers)), seed).map((hand) =>
     hand.map((letter) => CLASSES[letter] ?? '').sort()
   )

@@ -6,7 +6,6 @@ import { PeertuneError } from '../../src/base/errors.js'
 import { printManifest } from '../../src/node/config/manifest.js'
 import { modelSha256 } from '../../src/node/config/model-hash.js'
 import { printYaml } from '../../src/node/host/yaml-file.js'
-import type { Status } from '../../src/status/snapshot.js'
 import { createDirector, type Director, type TimelineEntry } from './director.js'
 import type { Disturbances } from './disturbances.js'
 import { judge } from './judge.js'
@@ -15,7 +14,6 @@ import type { TestnetOptions } from './options.js'
 import type { TestnetReport } from './report.js'
 import { GLYPH_MODEL, glyphScenario, type Scenario, textScenario } from './scenario.js'
 import { createTestnetPeer, type FinishedPeer, type PeerFiles, type TestnetPeer } from './testnet-peer.js'
-import type { Stalls } from './stalls.js'
 
 const POLL_MS = 500
 /** Exchanges between two checkpoints: the last one is written on shutdown anyway. */

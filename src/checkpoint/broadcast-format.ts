@@ -14,7 +14,7 @@ import { encodeRecord, readRecords, wholeEntries } from './record.js'
  * Head: JSON of what it belongs to and of the authors of the sum | the sum, float64[size], or nothing where there is
  * none. Behind it: a signed update | nothing, or two signed updates of one author with one number.
  */
-export const BROADCAST_MAGIC = Buffer.from('PTBLOG1\n', 'latin1')
+const BROADCAST_MAGIC = Buffer.from('PTBLOG1\n', 'latin1')
 
 interface Head extends LogIdentity {
   readonly authors: readonly { readonly author: string; readonly base: number; readonly baseHash: string }[]

@@ -12,12 +12,12 @@ import type { CheckpointIdentity, NodeState } from './state.js'
  *   float32[size] each: parameters, m, v, and one section for each id in `inDoubt`
  *   32 bytes SHA-256 of everything before
  */
-export const CHECKPOINT_VERSION = 1
+const CHECKPOINT_VERSION = 1
 
 /** 2 GiB, what Node reads into one buffer: parameters and moments of 178 million float32. */
 export const MAX_CHECKPOINT_BYTES = 2 ** 31 - 1
 /** 64 MiB: the journal remembers some thousand exchanges of below 1 KB each. */
-export const MAX_MANIFEST_BYTES = 2 ** 26
+const MAX_MANIFEST_BYTES = 2 ** 26
 /** What is hashed and written before others get their turn: about 3 ms. */
 export const SLICE_BYTES = 2 ** 20
 

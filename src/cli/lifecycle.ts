@@ -14,7 +14,7 @@ export interface Host {
 export type StopSignal = 'SIGINT' | 'SIGTERM'
 
 /** 128 + the signal's number, as shells count. */
-export const SIGNAL_EXIT_CODE: Readonly<Record<StopSignal, number>> = { SIGINT: 130, SIGTERM: 143 }
+const SIGNAL_EXIT_CODE: Readonly<Record<StopSignal, number>> = { SIGINT: 130, SIGTERM: 143 }
 
 /** Milliseconds a node gets to write its checkpoint and leave; service managers kill after 10 s or more. */
 export const STOP_TIMEOUT_MS = 9_000

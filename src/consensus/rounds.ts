@@ -16,8 +16,6 @@ export interface RoundsConfig {
   readonly settlePatienceMs?: number
   /** As `settleWaitMs` while no other peer is known at all. */
   readonly aloneWaitMs?: number
-  /** Milliseconds a done peer goes on answering others that still train or settle. */
-  readonly lingerMs?: number
 }
 
 /** Ten minutes: a partner with a tenth of our speed still finds us settling after a run of an hour. */
@@ -26,8 +24,6 @@ export const SETTLE_WAIT_MS = 600_000
 export const SETTLE_PATIENCE_MS = 300_000
 /** Half a minute: time for a bootstrap address to be redialled a few times. */
 export const ALONE_WAIT_MS = 30_000
-/** As long as a peer that became done first may have to wait for the last to settle. */
-export const LINGER_MS = SETTLE_WAIT_MS
 
 /** Plain JSON, part of the checkpoint. Times are kept out of it: after a restart waiting starts anew. */
 export interface RoundsState {
@@ -126,12 +122,3 @@ export function nextMove(
 /** May a partner in `partnerPhase` be called now? A settling peer would only hold up one that still trains. */
 export const suits = (phase: Phase, partnerPhase: Phase | undefined): boolean =>
   phase === 'training' ? partnerPhase !== 'done' : partnerPhase !== undefined && partnerPhase !== 'training'
-
-/** A done peer stays to answer those that still need partners, for at most `lingerMs`. */
-export function mayLeave(
-  state: RoundsState,
-  { doneForMs, others }: { readonly doneForMs: number; readonly others: readonly Phase[] },
-  { lingerMs = LINGER_MS }: RoundsConfig
-): boolean {
-  return state.phase === 'done' && (doneForMs >= lingerMs || others.every((phase) => phase === 'done'))
-}

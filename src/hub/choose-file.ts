@@ -1,7 +1,7 @@
 import { PeertuneError } from '../base/errors.js'
 
 /** Where exporters put a model, the first that is there. */
-export const USUAL_FILES = ['model.onnx', 'onnx/model.onnx'] as const
+const USUAL_FILES = ['model.onnx', 'onnx/model.onnx'] as const
 
 /** Names of files that an error repeats. */
 const NAMED_FILES = 8

@@ -85,7 +85,7 @@ const FORBIDDEN = 403
 const NOT_FOUND = 404
 
 /** What went wrong between us and the hub, with what to do about it. */
-export function hubError(what: string, hubUrl: string, cause: unknown): PeertuneError {
+function hubError(what: string, hubUrl: string, cause: unknown): PeertuneError {
   if (cause instanceof PeertuneError) return cause
   const status = cause instanceof HubApiError ? cause.statusCode : undefined
   if (status === NOT_FOUND) return notFound(what, hubUrl, cause)

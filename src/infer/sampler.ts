@@ -10,8 +10,6 @@ export interface SamplingOptions {
   readonly topP: number
 }
 
-export const GREEDY: SamplingOptions = { temperature: 0, topK: 0, topP: 1 }
-
 /** The largest logit, the first of equals, as torch.argmax. */
 export function likeliest(logits: Float32Array): number {
   let best = 0

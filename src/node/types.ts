@@ -2,7 +2,6 @@ import type { Clock } from '../base/clock.js'
 import type { Logger } from '../base/log.js'
 import type { Status } from '../status/snapshot.js'
 import type { Environment } from './config/config.js'
-import type { NodeConfig } from './config/schema.js'
 
 export interface NodeDeps {
   readonly log?: Logger
@@ -24,5 +23,3 @@ export interface PeertuneNode {
   /** Settles when the node has stopped, for whatever reason; rejects with what ended it if that was a failure. */
   readonly done: Promise<void>
 }
-
-export type CreateNode = (config: NodeConfig, deps?: NodeDeps) => Promise<PeertuneNode>

@@ -51,17 +51,6 @@ export function dot(a: Float32Array, b: Float32Array): number {
 /** Euclidean norm. */
 export const norm2 = (x: Float32Array): number => Math.sqrt(dot(x, x))
 
-/** Largest absolute value; 0 for an empty vector, NaN if any element is NaN. */
-export function normInf(x: Float32Array): number {
-  let largest = 0
-  for (let i = 0; i < x.length; i++) {
-    const magnitude = Math.abs(x[i]!)
-    if (!(magnitude <= largest)) largest = magnitude
-    if (Number.isNaN(magnitude)) return Number.NaN
-  }
-  return largest
-}
-
 /** Euclidean distance ||a - b||. Throws `tensor/length-mismatch`. */
 export function distance2(a: Float32Array, b: Float32Array): number {
   requireSameLength('distance2', a, b)

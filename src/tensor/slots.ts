@@ -15,7 +15,7 @@ const SLOT_AXES: readonly (readonly [RegExp, (shape: Shape) => readonly number[]
 ]
 
 /** The axes of a tensor that count slots; none for other tensors. */
-export const slotAxes = ({ name, shape }: Pick<ParameterEntry, 'name' | 'shape'>): readonly number[] =>
+const slotAxes = ({ name, shape }: Pick<ParameterEntry, 'name' | 'shape'>): readonly number[] =>
   SLOT_AXES.find(([pattern]) => pattern.test(name))?.[1](shape) ?? []
 
 /** How many slots the tensors have; undefined where there are none, or not as many everywhere. */

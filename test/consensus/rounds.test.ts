@@ -4,8 +4,6 @@ import {
   ALONE_WAIT_MS,
   exchangeMade,
   initialRounds,
-  LINGER_MS,
-  mayLeave,
   nextMove,
   SETTLE_PATIENCE_MS,
   SETTLE_WAIT_MS,
@@ -97,14 +95,6 @@ describe('done', () => {
       resolve: true
     })
     expect(exchangeMade(done, 'settling', config)).toMatchObject({ phase: 'done', exchanges: 1 })
-  })
-
-  it('leaves when the others are done, or after its time', () => {
-    const others = ['done', 'settling'] as const
-    expect(mayLeave(done, { doneForMs: 0, others }, config)).toBe(false)
-    expect(mayLeave(done, { doneForMs: LINGER_MS, others }, config)).toBe(true)
-    expect(mayLeave(done, { doneForMs: 0, others: ['done', 'done'] }, config)).toBe(true)
-    expect(mayLeave(settling, { doneForMs: LINGER_MS, others: [] }, config)).toBe(false)
   })
 })
 

@@ -1,12 +1,13 @@
 import { systemClock } from '../../src/base/clock.js'
 import { silentLogger } from '../../src/base/log.js'
 import { seededRng } from '../../src/base/rng.js'
-import { createIdentity, createLibp2pTransport, type Libp2pTransportOptions } from '../../src/gossip/libp2p/libp2p.js'
+import { createLibp2pTransport, type Libp2pTransportOptions } from '../../src/gossip/libp2p/libp2p.js'
+import { createIdentity } from '../../src/gossip/libp2p/identity.js'
 import { createMemoryNetwork } from '../../src/gossip/memory/memory.js'
 import type { ConnectOutcome, Transport } from '../../src/gossip/transport.js'
 import { announceTopic } from '../../src/gossip/topics.js'
 
-export const FEDERATION = 'a3'.repeat(32)
+const FEDERATION = 'a3'.repeat(32)
 export const TOPIC = announceTopic(FEDERATION)
 
 export interface NodeOptions {

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { seededRng } from '../../src/base/rng.js'
-import { createSampler, GREEDY, likeliest, probabilities } from '../../src/infer/sampler.js'
+import { createSampler, likeliest, probabilities } from '../../src/infer/sampler.js'
 
 const logits = Float32Array.of(2, -1, 0.5, 3.25, 1.5, -0.25, 2.75, 0)
 
@@ -38,7 +38,7 @@ describe('probabilities', () => {
 
 describe('a sampler', () => {
   it('takes the likeliest at temperature 0, the first of equals', () => {
-    const choose = createSampler(GREEDY, seededRng('unused'))
+    const choose = createSampler({ temperature: 0, topK: 0, topP: 1 }, seededRng('unused'))
     expect(choose(logits)).toBe(3)
     expect(choose(Float32Array.of(1, 4, 4))).toBe(1)
   })

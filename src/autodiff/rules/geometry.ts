@@ -38,7 +38,7 @@ const reach = ({ kernel, strides, dilations }: Omit<Geometry, 'pads'>, steps: Sh
   )
 
 /** Elements of the input that some window covers, per axis. */
-export const coveredExtents = (geometry: Geometry, steps: Shape): number[] =>
+const coveredExtents = (geometry: Geometry, steps: Shape): number[] =>
   reach(geometry, steps).map((extent, axis) => {
     const { pads } = geometry
     return extent - (pads[axis] ?? 0) - (pads[axis + steps.length] ?? 0)

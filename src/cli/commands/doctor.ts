@@ -19,7 +19,7 @@ export async function doctor(options: DoctorCommandOptions, env: Environment, ou
 }
 
 /** A report as lines for a terminal. */
-export function doctorText({ checks, devices, auto }: DoctorReport): string[] {
+function doctorText({ checks, devices, auto }: DoctorReport): string[] {
   return [
     ...checks.map(({ name, state, sentence }) => `${state.padEnd(5)} ${name.padEnd(10)} ${sentence}`),
     '',

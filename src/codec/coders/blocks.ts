@@ -75,38 +75,39 @@ export function quantise(
   scales: DataView,
   codes: Int8Array
 ): void {
-  for (let block = 0, start = 0; start < vector.length; block++, start += BLOCK) {
+  for (let index = 0, start = 0; start < vector.length; index++, start += BLOCK) {
     const end = Math.min(start + BLOCK, vector.length)
     const magnitude = blockMagnitude(vector, start, end)
     requireInRange(name, magnitude, HALF_MAX * levels)
     const bits = toHalfRoundedUp(magnitude / levels)
-    scales.setUint16(SCALE_BYTES * block, bits, true)
+    scales.setUint16(SCALE_BYTES * index, bits, true)
     if (bits === 0) continue
     const scale = fromHalf(bits)
-    if (rounding === 'nearest') roundNearest(vector, start, end, scale, codes)
-    else roundStochastic(vector, start, end, scale, levels, rng, codes)
+    const block = { vector, start, end, scale }
+    if (rounding === 'nearest') roundNearest(block, codes)
+    else roundStochastic(block, rng, codes)
   }
 }
 
-function roundNearest(vector: Float32Array, start: number, end: number, scale: number, codes: Int8Array): void {
+/** vector[start, end), whose codes are multiples of `scale`. */
+interface ScaledBlock {
+  readonly vector: Float32Array
+  readonly start: number
+  readonly end: number
+  readonly scale: number
+}
+
+function roundNearest({ vector, start, end, scale }: ScaledBlock, codes: Int8Array): void {
   for (let i = start; i < end; i++) codes[i] = Math.floor(vector[i]! / scale + 0.5)
 }
 
-function roundStochastic(
-  vector: Float32Array,
-  start: number,
-  end: number,
-  scale: number,
-  levels: number,
-  rng: Rng,
-  codes: Int8Array
-): void {
+/**
+ * No code leaves -levels..levels: the scale is at least magnitude / levels, both of few enough bits for their quotient not to
+ * round beyond, and a draw is below 1.
+ */
+function roundStochastic({ vector, start, end, scale }: ScaledBlock, rng: Rng, codes: Int8Array): void {
   rng.fill(words.length === end - start ? words : words.subarray(0, end - start))
-  for (let i = start; i < end; i++) {
-    const level = Math.floor(vector[i]! / scale + words[i - start]! / 0x1_0000_0000)
-    // The quotient of the largest element may round to a hair above `levels`.
-    codes[i] = Math.max(-levels, Math.min(levels, level))
-  }
+  for (let i = start; i < end; i++) codes[i] = Math.floor(vector[i]! / scale + words[i - start]! / 0x1_0000_0000)
 }
 
 /** Reads the scales of all blocks, float32[blocks], or says what is wrong with one. */

@@ -7,7 +7,7 @@ import type { CodecVerdictCode } from '../codec.js'
  * its b low bits. For k indices out of n at random the gaps are geometric and this is within 3 % of the entropy
  * n H(k/n), for any share up to one half. Bits fill bytes from the lowest.
  */
-export const MAX_RICE_PARAMETER = 31
+const MAX_RICE_PARAMETER = 31
 
 /** Bits of `indices` gaps that sum to at most `range`, at most: the unary parts cannot sum to more than range >> b. */
 const mostBits = (indices: number, range: number, parameter: number): number =>

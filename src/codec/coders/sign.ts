@@ -1,5 +1,5 @@
 import { decoded, refused, reject } from '../../base/verdict.js'
-import { fromHalf, HALF_MAX, toHalf } from '../../tensor/half.js'
+import { HALF_MAX, toHalf } from '../../tensor/half.js'
 import { BLOCK, blocksOf, readScales, requireFinite, requireInRange, SCALE_BYTES, wrongLength } from './blocks.js'
 import type { VectorCodec } from '../codec.js'
 
@@ -52,6 +52,3 @@ export const signCodec: VectorCodec = {
     return decoded(vector)
   }
 }
-
-/** The least magnitude a scale can carry: below half of it a block is coded as zeros. */
-export const SIGN_MIN_SCALE = fromHalf(1)

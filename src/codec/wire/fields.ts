@@ -1,5 +1,7 @@
 import { fromBinary, type Message } from '@bufbuild/protobuf'
 import type { GenMessage } from '@bufbuild/protobuf/codegenv2'
+import { fromString } from 'uint8arrays/from-string'
+import { toString as textOf } from 'uint8arrays/to-string'
 import { PeertuneError } from '../../base/errors.js'
 import type { Decoded } from '../../base/verdict.js'
 import { decoded, refused, reject } from '../../base/verdict.js'
@@ -22,7 +24,7 @@ export function requireField<T>(value: T | undefined, field: string): T {
 
 export function hexField(bytes: Uint8Array, length: number, field: string): string {
   if (bytes.length !== length) throw new Unreadable(`${field}: expected ${length} bytes, got ${bytes.length}`)
-  return Buffer.from(bytes).toString('hex')
+  return textOf(bytes, 'hex')
 }
 
 export function finiteField(value: number, field: string): number {
@@ -61,7 +63,7 @@ export function requireFits(bytes: Uint8Array, maxBytes: number): Uint8Array {
   return bytes
 }
 
-export const fromHex = (hex: string): Uint8Array<ArrayBuffer> => Uint8Array.from(Buffer.from(hex, 'hex'))
+export const fromHex = (hex: string): Uint8Array<ArrayBuffer> => Uint8Array.from(fromString(hex, 'hex'))
 
 /** Reads a frame of at most `maxBytes` and of our version. Never throws for what a peer sent. */
 export const readingFrame = <Frame extends Message & { readonly version: number }, T>(

@@ -21,7 +21,7 @@ import { peerIdField } from './update-frame.js'
 export const MAX_SYNC_FRAME_BYTES = 128 * 1024
 
 /** Heads, and wants, in one frame. */
-export const MAX_HEADS = 256
+const MAX_HEADS = 256
 
 /** What is said on a sync stream; raw bytes follow those with a size. */
 export type SyncHeader =

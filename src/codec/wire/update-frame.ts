@@ -1,7 +1,6 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf'
 import { sha256Hex } from '../../base/bytes.js'
 import type { Decoded } from '../../base/verdict.js'
-import { refused, reject } from '../../base/verdict.js'
 import type { CodecVerdictCode } from '../codec.js'
 import { SignedUpdateSchema, UpdateBodySchema, UpdateFrameSchema } from './peertune_pb.js'
 import type { SignedUpdate, Update, UpdateFields, UpdateNotice } from './update.js'
@@ -30,7 +29,7 @@ export const SIGNATURE_BYTES = 64
 export const UPDATE_OVERHEAD_BYTES = 512
 
 /** Characters of a base58 peer id: an Ed25519 one has 52. */
-export const MAX_PEER_ID_LENGTH = 64
+const MAX_PEER_ID_LENGTH = 64
 const PEER_ID = /^[A-Za-z0-9-]+$/
 
 /** The bytes that an author signs. */
@@ -135,7 +134,3 @@ export const decodeUpdateFrame = (bytes: Uint8Array): Decoded<UpdateFrame, Codec
       }
     }
   })
-
-/** The verdict on a length before anything of it is read or allocated. */
-export const tooLarge = (got: number, most: number): Decoded<never, CodecVerdictCode> =>
-  refused(reject('codec/too-large', `an update of ${got} bytes, at most ${most}`))

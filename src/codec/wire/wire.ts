@@ -34,8 +34,6 @@ import {
   WIRE_VERSION
 } from './fields.js'
 
-export { WIRE_VERSION } from './fields.js'
-
 /** Bytes of one exchange message without its payload; the longest (hello) takes about 130. Room for later fields. */
 export const MAX_MESSAGE_BYTES = 4096
 
@@ -46,7 +44,7 @@ export const MAX_ANNOUNCEMENT_BYTES = 64 * 1024
 export const MAX_LABEL_LENGTH = 64
 
 /** Characters of a codec name in a hello. */
-export const MAX_CODEC_NAME_LENGTH = 32
+const MAX_CODEC_NAME_LENGTH = 32
 
 const EXCHANGE_ID_BYTES = 16
 

@@ -37,7 +37,7 @@ export const mostUpdateBytes = ({ rule }: Pick<BroadcastConfig, 'rule'>): number
  * What an update is worth whoever gave it and whenever: a function of it and the manifest, so that all peers judge alike.
  * The signature is not looked at. The contribution is what it will add.
  */
-export function examine(config: BroadcastConfig, update: Update): Decoded<Contribution, BroadcastVerdictCode> {
+function examine(config: BroadcastConfig, update: Update): Decoded<Contribution, BroadcastVerdictCode> {
   const { federation, schema, sequence, samples, totalSamples, author, previous } = update
   if (federation !== config.federation) return refused(reject('broadcast/other-federation'))
   if (schema !== config.schemaHash) return refused(reject('broadcast/other-schema'))

@@ -13,7 +13,7 @@ import type { Update } from '../../codec/wire/update.js'
  * at most MAX_AUTHORS * MAX_SEQUENCE updates, so that a sum stays below 2^8 * 2^15 * 2^30 = 2^53, where every integer
  * still has its own float64.
  */
-export const GRID_BITS = 30
+const GRID_BITS = 30
 const GRID = 2 ** -GRID_BITS
 export const MAX_UNITS = 2 ** 30
 

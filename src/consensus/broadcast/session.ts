@@ -1,3 +1,4 @@
+import { concat } from 'uint8arrays/concat'
 import type { Decoded, Verdict } from '../../base/verdict.js'
 import { decoded, ignore, refused, reject } from '../../base/verdict.js'
 import type { Head, Update } from '../../codec/wire/update.js'
@@ -140,7 +141,7 @@ const evidenceMessage = ([first, second]: readonly [Update, Update]): SyncMessag
   const [one, other] = [encodeSigned(first), encodeSigned(second)]
   return {
     header: { type: 'evidence', firstBytes: one.length, secondBytes: other.length },
-    payload: Buffer.concat([one, other])
+    payload: concat([one, other])
   }
 }
 
@@ -177,7 +178,7 @@ const slices = (bytes: Uint8Array, cuts: readonly number[]): readonly Uint8Array
   [0, ...cuts].map((at, i) => bytes.subarray(at, cuts[i] ?? bytes.length))
 
 /** Decodes and checks who signed; second-hand updates are as good as first-hand ones. */
-export function verified(
+function verified(
   config: BroadcastConfig,
   bytes: Uint8Array,
   verify: VerifyBody
@@ -203,7 +204,7 @@ export function published(
 }
 
 /** Do they have updates only in their sum that we lack, or have they stopped an author where we have only the sum? */
-export const needsSum = (state: BroadcastState, heads: readonly Head[]): boolean =>
+const needsSum = (state: BroadcastState, heads: readonly Head[]): boolean =>
   heads.some(({ author, base, stop }) => {
     const own = authorOf(state, author)
     return base > headOf(own) || (stop !== undefined && stop.sequence <= own.base)

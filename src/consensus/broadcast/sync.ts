@@ -5,7 +5,7 @@ import type { PeerId } from '../peer-id.js'
 import { headHashOf, headOf, heldAt, wantsOf } from './update-chain.js'
 
 /** Updates looked for by content in one digest: every author with two rows leads to one or two. */
-export const MAX_WANTS = 256
+const MAX_WANTS = 256
 
 /** The version vector: by author, how far we have counted and where an author was caught. */
 export const headsOf = ({ authors }: BroadcastState): readonly Head[] =>

@@ -7,12 +7,12 @@ export const CATCH_UP_SOURCES = 5
 /** States below which the middle of them says nothing: between two there is no majority. */
 export const CATCH_UP_QUORUM = 3
 /** Multiples of `localSteps` without an exchange, and milliseconds, after which others have gone on without us. */
-export const AWAY_ROUNDS = 5
+const AWAY_ROUNDS = 5
 export const AWAY_AT_LEAST_MS = 60_000
 /** Milliseconds without an exchange after which they have, too, however slow we are: ten minutes. */
 export const AWAY_MS = 600_000
 /** Rounds that others must be ahead of one that has made no exchange before: a common start is no lag. */
-export const NEWCOMER_ROUNDS = 2
+const NEWCOMER_ROUNDS = 2
 /** Milliseconds a newcomer that is behind waits for a quorum before it goes by the one or two peers it has found. */
 export const GATHER_MS = 10_000
 /** Milliseconds between two looks at others' states: they are asked for reading, not for keeping up with everybody. */

@@ -1,7 +1,6 @@
 import type { Verdict } from '../../base/verdict.js'
 import { ignore } from '../../base/verdict.js'
 import type { ExchangeId, ExchangeMessage, RefusalCode } from '../../codec/wire/messages.js'
-import { type Edge, type EdgeStep, keepEdge, mostEdges } from './edges.js'
 import type {
   ExchangeConfig,
   ExchangeEffect,
@@ -11,17 +10,12 @@ import type {
   LinkId,
   LocalView,
   Session,
-  Step,
-  Terms
+  Step
 } from './types.js'
-import type { ExchangeRole, InDoubt } from './journal.js'
+import type { ExchangeRole } from './journal.js'
 import type { PeerId } from '../peer-id.js'
 import { doubtAbout } from './journal.js'
-import { noteDistance } from '../rules/radius.js'
-import { noteState } from '../rules/robust-rule.js'
-import type { MixScene } from './encoded-side.js'
-import { ask, type Working } from './tasks.js'
-import { hasRadius, ownTerms, paceOf } from './step-agreement.js'
+import type { Working } from './tasks.js'
 
 /** What every handler needs to know about the event at hand. */
 export interface Turn {

@@ -84,23 +84,6 @@ export function noteExchange(table: PeerTable, peer: PeerId, phase: Phase, { now
   return { exchanged, records: new Map(table.records).set(peer, { ...known, phase }) }
 }
 
-/** Local steps since something of that peer last reached us. */
-export interface Staleness {
-  /** Since its last announcement. */
-  readonly heardSteps: number | undefined
-  /** Since its parameters last entered ours. */
-  readonly exchangedSteps: number | undefined
-}
-
-export function staleness(table: PeerTable, peer: PeerId, step: number): Staleness {
-  const heard = table.records.get(peer)?.heardAtStep
-  const exchanged = table.exchanged.get(peer)?.atStep
-  return {
-    heardSteps: heard === undefined ? undefined : step - heard,
-    exchangedSteps: exchanged === undefined ? undefined : step - exchanged
-  }
-}
-
 export const phaseOf = (table: PeerTable, peer: PeerId): Phase | undefined => table.records.get(peer)?.phase
 
 /** Peers heard of within SILENT_MS. */

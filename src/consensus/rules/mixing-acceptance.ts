@@ -28,26 +28,15 @@ export interface BalanceOptions {
   readonly decay?: number
 }
 
-/** strictness * exp(-decay * progress) times our own way. */
+/**
+ * strictness * exp(-decay * progress) times our own way: BALANCE (Fang et al. 2024, https://arxiv.org/abs/2406.10416, equation
+ * 3) accepts what is within it. In an exchange the two sides announce that radius and take the smaller
+ * (exchange/step-agreement.ts), so that both accept or neither.
+ */
 export const balanceRadius = (
   { strictness = 0.3, decay = 1 }: BalanceOptions,
   { travelled, progress }: Pick<OwnPlace, 'travelled' | 'progress'>
 ): number => strictness * Math.exp(-decay * progress) * travelled
-
-/**
- * BALANCE (Fang et al. 2024, https://arxiv.org/abs/2406.10416, equation 3): accept what is within `balanceRadius`. In an
- * exchange the two sides announce that radius and take the smaller (exchange/step-agreement.ts), so that both accept or neither.
- */
-export const balanceTest =
-  (options: BalanceOptions = {}): AcceptanceTest =>
-  (own, { distance }) =>
-    distance <= balanceRadius(options, own)
-
-/** Who can say what a model loses on local data; asynchronous, since it takes a forward pass in the trainer. */
-export interface LossProbe {
-  /** Mean loss in nats on one local batch, the same for every vector asked about between two local steps. */
-  loss(parameters: Float32Array): Promise<number>
-}
 
 /** The second half of UBAR: only what does no worse on our own data than we do. A candidate without a loss is refused. */
 export const lossTest: AcceptanceTest = (own, { loss }) =>

@@ -54,25 +54,6 @@ export const coordinateMedian: NeighbourhoodRule = (vectors, b) => {
   })
 }
 
-/** Weiszfeld steps, and the distance below which a vector no longer gains weight, as in the RFA paper. */
-const WEISZFELD_STEPS = 8
-const WEISZFELD_SMOOTHING = 1e-6
-
-/**
- * Geometric median by smoothed Weiszfeld steps (Pillutla, Kakade & Harchaoui 2019,
- * https://arxiv.org/abs/1912.13445, algorithm 2): approximate. Begins at the
- * coordinate-wise median, so that a few steps are enough however far away a liar is.
- */
-export const geometricMedian: NeighbourhoodRule = (vectors, b, measure = euclidean) => {
-  requireMajority('geometric median', vectors, b)
-  let centre = coordinateMedian(vectors, b)
-  for (let step = 0; step < WEISZFELD_STEPS; step++) {
-    const weights = vectors.map((vector) => 1 / Math.max(WEISZFELD_SMOOTHING, measure(vector, centre).distance))
-    centre = Float32Array.from(weightedMean(vectors, weights))
-  }
-  return centre
-}
-
 /**
  * The vector nearest to its n - b nearest, itself included: one that a majority stands around, by `measure` (Krum, Blanchard
  * et al. 2017, https://arxiv.org/abs/1703.02757, section 4, with distances in the place of their squares).
@@ -134,12 +115,3 @@ export function nearestNeighbourMixing(
 /** NNM, then the trimmed mean: the pair its paper recommends. */
 export const nnmTrimmedMean: NeighbourhoodRule = (vectors, b, measure) =>
   trimmedMean(nearestNeighbourMixing(vectors, b, measure), b)
-
-/**
- * Nearest-neighbour averaging around the own vector, which is the first: the mean of the n - b nearest to it (Farhadkhani et
- * al. 2023, https://arxiv.org/abs/2306.03401).
- */
-export const nearestNeighbourAverage: NeighbourhoodRule = (vectors, b, measure = euclidean) => {
-  requireMajority('nearest-neighbour averaging', vectors, b)
-  return meanOf(nearest(vectors, vectors[0]!, vectors.length - b, measure))
-}

@@ -7,22 +7,22 @@ export const MAX_DISTANCES = 32
 const STRANGER_PLACES = 8
 
 /** Exchanges from which on a name has a vote: one that is new every time never gets it. */
-export const VOTING_MEETINGS = 2
+const VOTING_MEETINGS = 2
 
 /** Times what the median partner is ready to follow it that the odd one out is ready to follow anybody. */
-export const MOST_RADII = 2
+const MOST_RADII = 2
 
 /**
  * Names with a vote below which our own way from the start bounds what everybody says. Of the first three names that are met
  * twice two lie in 15 % of cases where four of fifteen others do, of the first five three in 8 %.
  */
-export const MIN_VOTERS = 5
+const MIN_VOTERS = 5
 
 /** Names with a vote of which most make a majority. */
 const MIN_MAJORITY = 3
 
 /** Multiples of `localSteps` without an exchange from which on what was measured before is out of date. */
-export const PAUSE_ROUNDS = 2
+const PAUSE_ROUNDS = 2
 
 /**
  * The `mixing.clip` that new federations get: honest peers are followed most of the way, which costs a few more exchanges.
@@ -156,7 +156,7 @@ export function isOddOneOut(distances: Distances): boolean {
 }
 
 /** Radii beyond which a partner moves us less the farther away it is. */
-export const DISTRUST_RADII = 1.5
+const DISTRUST_RADII = 1.5
 
 /**
  * The share of a difference that is followed: all of it within the radius; beyond it so much that we move as if the partner

@@ -8,9 +8,9 @@ import type { PeerId } from '../peer-id.js'
 /** States of partners kept beside our own, at most: nine vectors make a neighbourhood in which three may lie. */
 export const MAX_RECENT_STATES = 8
 /** Bytes of them together, 256 MiB: eight at 8 million parameters, one at 64 million. At least one is kept. */
-export const MAX_RECENT_BYTES = 256 * 1024 * 1024
+const MAX_RECENT_BYTES = 256 * 1024 * 1024
 /** Multiples of `localSteps` after which a state is too old to stand for its peer. */
-export const RECENT_ROUNDS = 20
+const RECENT_ROUNDS = 20
 
 /** A partner's state as both ends took it at the last exchange. */
 export interface RecentState {

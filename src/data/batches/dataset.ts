@@ -57,7 +57,7 @@ const taken = (examples: Examples, from: number, to: number): Example[] =>
   Array.from({ length: to - from }, (_, i) => examples.at(from + i)!)
 
 /** Indices of the training examples in the order of `epoch`: a Fisher-Yates shuffle, 4 bytes an example. */
-export function epochOrder(size: number, seed: string, epoch: number): Uint32Array {
+function epochOrder(size: number, seed: string, epoch: number): Uint32Array {
   const rng = seededRng('epoch', seed, epoch)
   const order = Uint32Array.from({ length: size }, (_, i) => i)
   for (let i = size - 1; i > 0; i--) {

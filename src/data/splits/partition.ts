@@ -25,7 +25,7 @@ export type PartitionScheme =
 /** Draws of Dirichlet proportions before giving up on `minimum`. */
 const MAX_DRAWS = 1000
 /** Peers of one split: the table of who holds what has a row for each. */
-export const MAX_PEERS = 100_000
+const MAX_PEERS = 100_000
 
 /**
  * Deals example indices to `peers`; every index goes to exactly one peer (by-class: to one holder of its class, or to
@@ -161,22 +161,6 @@ function normal(rng: Rng): number {
     const s = x * x + y * y
     if (s > 0 && s < 1) return x * Math.sqrt((-2 * Math.log(s)) / s)
   }
-}
-
-/** A small table for people: one line a peer, how many examples of each class. */
-export function describePartition(
-  shares: readonly (readonly number[])[],
-  labels: ArrayLike<number>,
-  names: readonly string[]
-): string {
-  const width = Math.max(5, ...names.map((name) => name.length + 1))
-  const line = (cells: readonly (string | number)[]) => cells.map((cell) => String(cell).padStart(width)).join('')
-  const rows = shares.map((share, peer) => {
-    const counts = names.map(() => 0)
-    for (const index of share) counts[labels[index]!]! += 1
-    return line([peer, ...counts.map((count) => (count === 0 ? '.' : count)), share.length])
-  })
-  return [line(['peer', ...names, 'all']), ...rows].join('\n')
 }
 
 function deal(indices: readonly number[], peers: number): number[][] {

@@ -13,7 +13,7 @@ const MAX_TURNS = 4096
 const ROLES: Readonly<Record<string, string>> = { human: 'user', gpt: 'assistant' }
 
 /** The conversation of a row: a list of turns, or a prompt and its completion. */
-export function messagesOf(row: Row, { messages = 'messages', prompt, completion }: ColumnNames): readonly Message[] {
+function messagesOf(row: Row, { messages = 'messages', prompt, completion }: ColumnNames): readonly Message[] {
   if (prompt !== undefined && completion !== undefined)
     return [
       { role: 'user', content: textOf(row, prompt) },

@@ -5,7 +5,7 @@ export interface Speaker {
 }
 
 /** Speakers kept of a play unless told otherwise: the rest say too little to hold some of it out. */
-export const DEFAULT_SPEAKERS = 32
+const DEFAULT_SPEAKERS = 32
 
 /**
  * The speakers of a play in plain text, the one with the most to say first (ties: who speaks first).

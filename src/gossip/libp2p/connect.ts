@@ -9,7 +9,7 @@ const EXAMPLE = '/ip4/192.0.2.7/tcp/4001/p2p/12D3KooW…'
 
 type Refusal = Extract<ConnectOutcome, { ok: false }>
 
-export const refusal = (address: string, code: ConnectFailureCode, detail: string): Refusal => ({
+const refusal = (address: string, code: ConnectFailureCode, detail: string): Refusal => ({
   ok: false,
   code,
   address,

@@ -2,6 +2,8 @@ import { generateKeyPairFromSeed, privateKeyFromProtobuf, privateKeyToProtobuf }
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { generateKey } from '@libp2p/pnet'
 import type { PrivateKey } from '@libp2p/interface'
+import { fromString } from 'uint8arrays/from-string'
+import { toString as textOf } from 'uint8arrays/to-string'
 import { randomBytes } from 'node:crypto'
 import { PeertuneError } from '../../base/errors.js'
 import type { PeerId } from '../transport.js'
@@ -42,7 +44,7 @@ export const peerIdOf = (identity: Uint8Array): PeerId => peerIdFromPrivateKey(p
 export function createNetworkKey(): string {
   const key = new Uint8Array(NETWORK_KEY_BYTES)
   generateKey(key)
-  return new TextDecoder().decode(key)
+  return textOf(key)
 }
 
 /** Checks the text of a network key. Throws `config/bad-network-key`. */
@@ -55,7 +57,7 @@ export function parseNetworkKey(text: string): Uint8Array {
       hint: 'Use the file one member of the network made, byte for byte'
     })
   }
-  return new TextEncoder().encode([format, encoding, digits].join('\n'))
+  return fromString([format, encoding, digits].join('\n'))
 }
 
 const isKey = (digits: string): boolean => /^[0-9a-f]{64}$/i.test(digits)

@@ -32,8 +32,6 @@ import { createListeners } from '../listeners.js'
 import { alreadyRegistered, announcementTooLarge, topicNotAllowed } from '../refusals.js'
 import type { PeerId, Transport } from '../transport.js'
 
-export { createIdentity, createNetworkKey, peerIdOf } from './identity.js'
-
 export interface Libp2pLimits {
   readonly maxConnections?: number
   readonly maxInboundConnectionsPerSecond?: number

@@ -243,7 +243,7 @@ function fail(end: LiveEnd, code: GossipErrorCode, detail: string, cause?: unkno
 }
 
 /** Bytes of a frame with its unsigned varint length in front, as the libp2p transport frames it. */
-export function wireBytes(frame: Uint8Array): number {
+function wireBytes(frame: Uint8Array): number {
   let prefix = 1
   for (let rest = frame.length; rest >= 128; rest = Math.floor(rest / 128)) prefix++
   return prefix + frame.length

@@ -16,7 +16,7 @@ import { type BroadcastRun, judge, remember, safe } from './run.js'
 import { openChannel } from '../peers/open-channel.js'
 
 /** Milliseconds for one frame; also for opening a channel. */
-export const SYNC_FRAME_TIMEOUT_MS = 30_000
+const SYNC_FRAME_TIMEOUT_MS = 30_000
 
 /** Conversations under way at once, either way. */
 export const MAX_SYNCS_AT_ONCE = 32

@@ -9,7 +9,7 @@ import type { Participant, ParticipantView } from '../participant/types.js'
 import { ownView } from '../learner/participant-view.js'
 
 /** Milliseconds between two conversations without a reason: what got lost on the way is found by then. */
-export const SYNC_INTERVAL_MS = 5_000
+const SYNC_INTERVAL_MS = 5_000
 
 /** A node of a federation that broadcasts: trains, tells what it learned, and counts what others tell. */
 export async function createBroadcastParticipant(parts: BroadcastParticipantParts): Promise<Participant> {

@@ -11,8 +11,8 @@ import type { Channel, PeerId, Transport } from '../../gossip/transport.js'
 import { rateLimit } from '../peers/rate-limit.js'
 
 /** Conversations one peer may begin at once, and per second after that: one for every update that went missing. */
-export const SYNCS_BURST = 20
-export const SYNCS_PER_SECOND = 2
+const SYNCS_BURST = 20
+const SYNCS_PER_SECOND = 2
 
 /** Peers whose heads and budgets are remembered. */
 const MAX_REMEMBERED_PEERS = 1024

@@ -7,7 +7,7 @@ import { IDLE_MS } from '../learner/loop.js'
  * Milliseconds that a peer waits before its first update for the others to say who they are: its weight depends on theirs,
  * and its own row may be longer than its disk knows.
  */
-export const GREETING_MS = 15_000
+const GREETING_MS = 15_000
 
 /** Local steps; every `localSteps` of them, and after the last, what was learned is told. Far from the others, or with no room for more, it waits. */
 export async function train(life: BroadcastLife, stop: AbortSignal): Promise<void> {

@@ -6,8 +6,6 @@ import type { FieldPath } from '../host/yaml-file.js'
  * The fields configuration files are made of. The message of every check is what was EXPECTED ('a whole number from 1
  * to 1024'), so that one function can write the sentence for all of them.
  */
-export type Infer<Schema extends z.ZodType> = z.output<Schema>
-
 /** A mapping in which a key nobody knows is an error. */
 export const section = <Shape extends z.ZodRawShape>(shape: Shape) =>
   z.strictObject(shape, {
@@ -165,7 +163,7 @@ export function valueAt(root: unknown, path: FieldPath): unknown {
 /** Characters of a wrong value that a sentence repeats. */
 const SHOWN_LENGTH = 60
 
-export function shown(value: unknown): string {
+function shown(value: unknown): string {
   if (value === null || value === undefined) return 'nothing'
   const written = JSON.stringify(value) ?? String(value)
   return written.length > SHOWN_LENGTH ? `${written.slice(0, SHOWN_LENGTH)}...` : written

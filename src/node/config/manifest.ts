@@ -181,7 +181,7 @@ const manifestSchema = fields
 /** Throws `config/*` errors that name file, line and field, what was expected and what was got. */
 export const readManifest = async (file: string): Promise<FederationManifest> => checkManifest(await readYamlFile(file))
 
-export function checkManifest(yaml: YamlFile): FederationManifest {
+function checkManifest(yaml: YamlFile): FederationManifest {
   const origin: f.Origin = (path) =>
     `${yaml.file}:${yaml.line(path)}: ${path.length === 0 ? 'the file' : fieldName(path)}`
   return f.checkFields(manifestSchema, yaml.value, origin)

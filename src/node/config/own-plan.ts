@@ -3,7 +3,7 @@ import type { FederationManifest } from '../../base/federation.js'
 import { isPrivate, type PeftPlan, type PeftSpec, specsOf } from '../../base/peft-spec.js'
 
 /** Rank slots of a method, or heads where it has several cores; undefined for methods that have neither. */
-export function slotsOf(spec: PeftSpec): number | undefined {
+function slotsOf(spec: PeftSpec): number | undefined {
   if (isPrivate(spec) || !('rank' in spec)) return undefined
   return spec.method === 'ravan' ? spec.heads : spec.rank
 }

@@ -8,7 +8,7 @@ import { type Selection, selectTensors } from '../../tensor/selection.js'
  * Names for patterns of `share`. FedSA-LoRA (Guo et al. 2025, https://arxiv.org/abs/2410.01463) shares A, which learns
  * what is common, and keeps B, which learns what is one's own; heads stay at home, too.
  */
-export const SHARE_PRESETS: Readonly<Record<string, readonly string[]>> = { 'fedsa-lora': ['lora_A'] }
+const SHARE_PRESETS: Readonly<Record<string, readonly string[]>> = { 'fedsa-lora': ['lora_A'] }
 
 /** What a manifest's `share` stands for: a preset's patterns, or those given. */
 export const sharePatterns = (share: string | readonly string[]): readonly string[] =>

@@ -5,9 +5,9 @@ import type { PeerId } from '../../gossip/transport.js'
 import { readTextFile } from './text-file.js'
 
 /** Bytes of a deny list: some 18,000 peer ids. */
-export const MAX_DENY_LIST_BYTES = 1_048_576
+const MAX_DENY_LIST_BYTES = 1_048_576
 /** Milliseconds between two looks at the file. */
-export const DENY_LIST_POLL_MS = 1_000
+const DENY_LIST_POLL_MS = 1_000
 
 const PEER_ID = /^[1-9A-HJ-NP-Za-km-z]{40,64}$/
 

@@ -33,7 +33,7 @@ export function createLogger({
 }
 
 /** `12:03:59.120 WARN  no peer answers  address=/ip4/... attempts=3` from pino's JSON. */
-export function readableLine(json: string): string {
+function readableLine(json: string): string {
   const { time, level, msg, ...facts } = JSON.parse(json) as { time: number; level: string; msg: string } & ErrorFacts
   const clock = new Date(time).toISOString().slice(11, 23)
   const pairs = Object.entries(facts).map(([name, value]) => `${name}=${written(value)}`)

@@ -5,7 +5,7 @@ import type { DeviceAnswer, DeviceFailure } from '../../onnx/runtime/device-prob
 import { type ExecutionDevice, isDeviceInstalled } from '../../onnx/runtime/session.js'
 
 /** A driver that has not answered by then hangs; loading CUDA for the first time takes some seconds. */
-export const PROBE_TIMEOUT_MS = 20_000
+const PROBE_TIMEOUT_MS = 20_000
 /** Bytes of a probe's answer; more is no answer. */
 const MAX_ANSWER_BYTES = 64 * 1024
 

@@ -39,10 +39,10 @@ import { createPeerBudget, type PeerBudget } from '../peers/peer-budget.js'
 export const FRAME_TIMEOUT_MS = 30_000
 
 /** Peers whose last exchange is remembered. */
-export const MAX_REMEMBERED_PARTNERS = 1024
+const MAX_REMEMBERED_PARTNERS = 1024
 
 /** Milliseconds `stop` waits for an exchange under way. */
-export const STOP_GRACE_MS = 2_000
+const STOP_GRACE_MS = 2_000
 
 /** The driver's own state around the machine's. */
 interface Running {

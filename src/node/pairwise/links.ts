@@ -11,13 +11,13 @@ import { readMessage, writeMessage } from './channel.js'
 export const MAX_MESSAGES_PER_CHANNEL = 16
 
 /** Channels at work at once; only one carries an exchange, the others settle doubts or are told that we are busy. */
-export const MAX_OPEN_CHANNELS = 64
+const MAX_OPEN_CHANNELS = 64
 
 /** Bytes per second below which a conversation is given up although every frame came in time. */
-export const SLOWEST_BYTES_PER_SECOND = 16 * 1024
+const SLOWEST_BYTES_PER_SECOND = 16 * 1024
 
 /** Milliseconds a conversation may take besides its two payloads. */
-export const CONVERSATION_MS = 60_000
+const CONVERSATION_MS = 60_000
 
 /** Done, or done when the promise resolves. */
 export type MaybeLater = Promise<void> | undefined

@@ -83,5 +83,5 @@ export function createMixer({ driver, candidates, neighbours, present, phase, cl
 const codeOf = (outcome: AttemptOutcome): string => ('code' in outcome ? outcome.code : outcome.kind)
 
 /** A peer that could not be reached has failed; the rest is `attemptResult`. */
-export const resultOf = (outcome: AttemptOutcome): AttemptResult =>
+const resultOf = (outcome: AttemptOutcome): AttemptResult =>
   outcome.kind === 'unreachable' ? 'failed' : attemptResult(outcome)

@@ -29,12 +29,12 @@ import { rateLimit } from '../peers/rate-limit.js'
 
 /** Each answer costs the coding of our parameters and their bytes: two at once and then two a minute for one peer. */
 export const STATES_BURST = 2
-export const STATES_PER_SECOND = 1 / 30
+const STATES_PER_SECOND = 1 / 30
 /** How far we are costs next to nothing: ten at once, and then one a second for one peer. */
-export const PLACES_BURST = 10
-export const PLACES_PER_SECOND = 1
+const PLACES_BURST = 10
+const PLACES_PER_SECOND = 1
 /** Answers under way at once, to whoever: a crowd that comes back together must not take the uplink from exchanges. */
-export const MAX_STATES_AT_ONCE = 4
+const MAX_STATES_AT_ONCE = 4
 /** Peers whose requests are counted. */
 const MAX_ASKERS = 1024
 /** Milliseconds for one frame. */

@@ -19,9 +19,9 @@ import { announceTopic } from '../../gossip/topics.js'
 import type { PeerId, Transport } from '../../gossip/transport.js'
 
 /** Milliseconds between the first announcements, doubled each time: the first may be lost before the mesh has formed. */
-export const FIRST_ANNOUNCE_INTERVAL_MS = 1_000
+const FIRST_ANNOUNCE_INTERVAL_MS = 1_000
 /** Milliseconds between two announcements without news; a silent peer counts as gone after a minute. */
-export const ANNOUNCE_INTERVAL_MS = 8_000
+const ANNOUNCE_INTERVAL_MS = 8_000
 
 /** What this peer says of itself; the rest of an announcement follows from it. */
 export type OwnNews = Omit<Announcement, 'federation' | 'sequence'>

@@ -7,14 +7,14 @@ import type { PeerId } from '../../gossip/transport.js'
 import { rateLimit } from './rate-limit.js'
 
 /** Each HELLO costs us the coding of our parameters: 20 at once, then 4 a second, cover a settling network. */
-export const HELLO_BURST = 20
-export const HELLOS_PER_SECOND = 4
+const HELLO_BURST = 20
+const HELLOS_PER_SECOND = 4
 
 /** RESOLVE or RESOLUTION, HELLO and COMMIT, or ACCEPT and ACK, and one to spare: what an honest peer says for an exchange. */
 export const MESSAGES_PER_EXCHANGE = 4
 
 /** Peers whose budgets are remembered. */
-export const MAX_BUDGETED_PEERS = 1024
+const MAX_BUDGETED_PEERS = 1024
 
 export interface PeerBudgetInit {
   /** Exchanges one peer may ask for at once, and per second after that. */

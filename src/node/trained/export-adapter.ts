@@ -64,7 +64,7 @@ const TASK_TYPES: Readonly<Record<TaskSpec['kind'], TaskType | undefined>> = {
   'image-classification': undefined
 }
 
-export const taskTypeOf = ({ kind }: TaskSpec): TaskType | undefined => TASK_TYPES[kind]
+const taskTypeOf = ({ kind }: TaskSpec): TaskType | undefined => TASK_TYPES[kind]
 
 /** Any short sequence tells how many heads the keys have. */
 const PROBE_LENGTH = 4

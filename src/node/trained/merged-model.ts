@@ -23,7 +23,7 @@ export async function writeMergedModel(path: string, adapted: AdaptedModel, para
 }
 
 /** The exporter's graph, of any shape of batch, with the weights of `merged` in place of its own. */
-export function mergedGraph(
+function mergedGraph(
   { model: { graph }, externalDir }: Pick<AdaptedModel, 'model' | 'externalDir'>,
   merged: ReadonlyMap<string, MergedWeight>
 ): Graph {

@@ -1,5 +1,5 @@
 import type { Node } from '../graph/graph.js'
-import { type Build, floatOf, given, int, intOf, isRead, type Lowering, unsupported } from '../graph/lowering.js'
+import { type Build, given, int, numberOf, isRead, type Lowering, unsupported } from '../graph/lowering.js'
 import { rotate, rotaryTables } from './lower-rotary.js'
 
 /** A tensor [batch, heads, length, size]. */
@@ -96,16 +96,16 @@ export const lowerOnnxAttention: Lowering = (node, build) => {
   if (cache.some(given)) throw unsupported(node, 'a key/value cache')
   if ([1, 2, 3].some((index) => isRead(node, index, build.context))) throw unsupported(node, 'further outputs')
   const shape = build.context.shapeOf(q)
-  const query = headsOf(build, q, intOf(node, 'q_num_heads', 1))
-  const key = headsOf(build, k, intOf(node, 'kv_num_heads', 1))
-  const value = headsOf(build, v, intOf(node, 'kv_num_heads', 1))
+  const query = headsOf(build, q, numberOf(node, 'q_num_heads', 1))
+  const key = headsOf(build, k, numberOf(node, 'kv_num_heads', 1))
+  const value = headsOf(build, v, numberOf(node, 'kv_num_heads', 1))
   const batch = shape[0] as number
   const out = attend(build, {
     batch,
     query,
     key,
     value,
-    scale: floatOf(node, 'scale', 1 / Math.sqrt(query.size)),
+    scale: numberOf(node, 'scale', 1 / Math.sqrt(query.size)),
     adjustments: onnxAdjustments(node, build, { mask, query, key }),
     mayBeEmpty: mask !== ''
   })
@@ -118,9 +118,9 @@ function onnxAdjustments(
   { mask, query, key }: { readonly mask: string; readonly query: Heads; readonly key: Heads }
 ): Adjustment[] {
   const adjustments: Adjustment[] = []
-  const limit = floatOf(node, 'softcap', 0)
+  const limit = numberOf(node, 'softcap', 0)
   if (limit !== 0) adjustments.push({ kind: 'cap', limit })
-  if (intOf(node, 'is_causal', 0) === 1)
+  if (numberOf(node, 'is_causal', 0) === 1)
     adjustments.push({
       kind: 'keep',
       condition: causalMask(build, query.length, key.length),
@@ -148,7 +148,7 @@ interface PaddingMask {
 function paddingMask(build: Build, { node, mask, batch, keys }: PaddingMask): Adjustment {
   const shape = build.context.shapeOf(mask)
   const type = build.context.typeOf(mask)
-  const filter = build.context.scalar(floatOf(node, 'mask_filter_value', MASK_FILTER_VALUE))
+  const filter = build.context.scalar(numberOf(node, 'mask_filter_value', MASK_FILTER_VALUE))
   const added = (keep: string, dims: readonly number[]): Adjustment => ({
     kind: 'add',
     value: build.where(build.reshape(keep, dims), build.context.scalar(0), filter)
@@ -179,7 +179,7 @@ function contribAdjustments(
   const adjustments: Adjustment[] = []
   if (given(bias)) adjustments.push({ kind: 'add', value: bias })
   if (given(mask)) adjustments.push(paddingMask(build, { node, mask, batch, keys: key.length }))
-  if (intOf(node, 'unidirectional', 0) === 1)
+  if (numberOf(node, 'unidirectional', 0) === 1)
     adjustments.push({
       kind: 'keep',
       condition: causalMask(build, query.length, key.length),
@@ -193,7 +193,7 @@ export const lowerMultiHeadAttention: Lowering = (node, build) => {
   const [, , , , mask = '', bias = '', ...cache] = node.inputs
   if (cache.some((past) => given(past) && build.context.shapeOf(past)[2] !== 0))
     throw unsupported(node, 'a key/value cache')
-  const heads = intOf(node, 'num_heads', 1)
+  const heads = numberOf(node, 'num_heads', 1)
   const batch = build.context.shapeOf(node.inputs[0] as string)[0] as number
   const [query, key, value] = multiHeadInputs(node, build, heads, batch) as [Heads, Heads, Heads]
   const out = attend(build, {
@@ -201,7 +201,7 @@ export const lowerMultiHeadAttention: Lowering = (node, build) => {
     query,
     key,
     value,
-    scale: floatOf(node, 'scale', 0) || 1 / Math.sqrt(query.size),
+    scale: numberOf(node, 'scale', 0) || 1 / Math.sqrt(query.size),
     adjustments: contribAdjustments(build, { node, mask, bias, batch, query, key })
   })
   const transposed = (x: Heads, index: number) => (isRead(node, index, build.context) ? x.value : undefined)
@@ -235,8 +235,8 @@ function multiHeadInputs(node: Node, build: Build, heads: number, batch: number)
 export const lowerContribAttention: Lowering = (node, build) => {
   const [x = '', weight = '', packedBias = '', mask = '', past = '', bias = ''] = node.inputs
   if (given(past)) throw unsupported(node, 'a key/value cache')
-  if (intOf(node, 'do_rotary', 0) === 1) throw unsupported(node, 'do_rotary')
-  const heads = intOf(node, 'num_heads', 1)
+  if (numberOf(node, 'do_rotary', 0) === 1) throw unsupported(node, 'do_rotary')
+  const heads = numberOf(node, 'num_heads', 1)
   const [batch = 0, length = 0] = build.context.shapeOf(x)
   const width = build.context.shapeOf(weight)[1] as number
   const sizes = node.attributes.qkv_hidden_sizes
@@ -256,7 +256,7 @@ export const lowerContribAttention: Lowering = (node, build) => {
     query,
     key,
     value,
-    scale: floatOf(node, 'scale', 0) || 1 / Math.sqrt(query.size),
+    scale: numberOf(node, 'scale', 0) || 1 / Math.sqrt(query.size),
     adjustments: contribAdjustments(build, { node, mask, bias, batch, query, key })
   })
   return [together(build, out, batch, query, value.size)]
@@ -272,8 +272,8 @@ export const lowerGroupQueryAttention: Lowering = (node, build) => {
   const { context } = build
   if ([pastKey, pastValue].some((past) => given(past) && context.shapeOf(past)[2] !== 0))
     throw unsupported(node, 'a key/value cache that is not empty')
-  if (more.some(given) || intOf(node, 'smooth_softmax', 0) === 1) throw unsupported(node, 'an attention sink')
-  const [heads, groups] = [intOf(node, 'num_heads', 1), intOf(node, 'kv_num_heads', 1)]
+  if (more.some(given) || numberOf(node, 'smooth_softmax', 0) === 1) throw unsupported(node, 'an attention sink')
+  const [heads, groups] = [numberOf(node, 'num_heads', 1), numberOf(node, 'kv_num_heads', 1)]
   const [batch = 0, length = 0, width = 0] = context.shapeOf(q)
   const size = given(k) ? width / heads : width / (heads + 2 * groups)
   const parts = given(k) ? [q, k, v] : build.split(q, [heads * size, groups * size, groups * size], 2)
@@ -281,21 +281,21 @@ export const lowerGroupQueryAttention: Lowering = (node, build) => {
     apart(build, part, [batch, length, index === 0 ? heads : groups, size])
   ) as [Heads, Heads, Heads]
   const turned = (x: Heads): Heads => {
-    if (intOf(node, 'do_rotary', 0) === 0) return x
+    if (numberOf(node, 'do_rotary', 0) === 0) return x
     const tables = rotaryTables(build, { cos, sin, positions, length, axes: (b, s, half) => [b, 1, s, half] })
-    const interleaved = intOf(node, 'rotary_interleaved', 0) === 1
+    const interleaved = numberOf(node, 'rotary_interleaved', 0) === 1
     const shape = [batch, x.heads, length, size] as const
     return { ...x, value: rotate(build, x.value, { ...tables, shape, interleaved }) }
   }
-  const window = intOf(node, 'local_window_size', -1)
-  const limit = floatOf(node, 'softcap', 0)
+  const window = numberOf(node, 'local_window_size', -1)
+  const limit = numberOf(node, 'softcap', 0)
   const rotated = turned(key)
   const out = attend(build, {
     batch,
     query: turned(query),
     key: rotated,
     value,
-    scale: floatOf(node, 'scale', 0) || 1 / Math.sqrt(size),
+    scale: numberOf(node, 'scale', 0) || 1 / Math.sqrt(size),
     adjustments: [
       ...(limit > 0 ? [{ kind: 'cap', limit } as const] : []),
       ...(given(bias) ? [{ kind: 'add', value: bias } as const] : []),

@@ -1,13 +1,13 @@
 import { shapeSize } from '../../tensor/schema.js'
 import { floatConstant } from '../graph/constant.js'
 import type { Node } from '../graph/graph.js'
-import { type Build, floatOf, given, int, intOf, isRead, type Lowering, unsupported } from '../graph/lowering.js'
+import { type Build, given, int, numberOf, isRead, type Lowering, unsupported } from '../graph/lowering.js'
 
 /** RMSNormalization (opset 23) is the runtime's SimplifiedLayerNormalization, which offers its statistics. */
 export const lowerRmsNormalization: Lowering = (node, build) => [
   build.node('SimplifiedLayerNormalization', node.inputs, {
-    axis: int(intOf(node, 'axis', -1)),
-    epsilon: { type: 'float', value: floatOf(node, 'epsilon', 1e-5) },
+    axis: int(numberOf(node, 'axis', -1)),
+    epsilon: { type: 'float', value: numberOf(node, 'epsilon', 1e-5) },
     stash_type: int(1)
   })
 ]
@@ -18,7 +18,7 @@ const CONTRIB_EPSILON = 1e-12
 const normAttributes = (node: Node) =>
   ({
     axis: int(-1),
-    epsilon: { type: 'float', value: floatOf(node, 'epsilon', CONTRIB_EPSILON) },
+    epsilon: { type: 'float', value: numberOf(node, 'epsilon', CONTRIB_EPSILON) },
     stash_type: int(1)
   }) as const
 
@@ -72,7 +72,7 @@ export const lowerGroupNormalization: Lowering = (node, build) => {
   const [x = '', scale = '', bias = ''] = node.inputs
   const shape = build.context.shapeOf(x)
   const [batch = 0, channels = 0, ...space] = shape
-  const groups = intOf(node, 'num_groups', 1)
+  const groups = numberOf(node, 'num_groups', 1)
   const grouped = build.reshape(x, [batch, groups, shapeSize(shape) / (batch * groups)])
   const unit = (value: number): string =>
     build.context.constant(
@@ -81,7 +81,7 @@ export const lowerGroupNormalization: Lowering = (node, build) => {
         Float32Array.from({ length: groups }, () => value)
       )
     )
-  const epsilon = { type: 'float', value: floatOf(node, 'epsilon', 1e-5) } as const
+  const epsilon = { type: 'float', value: numberOf(node, 'epsilon', 1e-5) } as const
   const normalised = build.node('InstanceNormalization', [grouped, unit(1), unit(0)], { epsilon })
   const perGroup = build.context.shapeOf(scale)[0] === groups
   const parts = perGroup ? groups : channels
@@ -93,13 +93,13 @@ export const lowerGroupNormalization: Lowering = (node, build) => {
 
 /** com.microsoft FusedMatMul = alpha a' b', where ' is an optional transpose of the last two axes. */
 export const lowerFusedMatMul: Lowering = (node, build) => {
-  if (intOf(node, 'transBatchA', 0) === 1 || intOf(node, 'transBatchB', 0) === 1) return undefined
+  if (numberOf(node, 'transBatchA', 0) === 1 || numberOf(node, 'transBatchB', 0) === 1) return undefined
   const flipped = (value: string, attribute: string): string => {
     const rank = build.context.shapeOf(value).length
-    if (intOf(node, attribute, 0) === 0 || rank < 2) return value
+    if (numberOf(node, attribute, 0) === 0 || rank < 2) return value
     const perm = Array.from({ length: rank }, (_, axis) => axis)
     return build.transpose(value, [...perm.slice(0, -2), rank - 1, rank - 2])
   }
   const [a = '', b = ''] = node.inputs
-  return [build.scale(build.matmul(flipped(a, 'transA'), flipped(b, 'transB')), floatOf(node, 'alpha', 1))]
+  return [build.scale(build.matmul(flipped(a, 'transA'), flipped(b, 'transB')), numberOf(node, 'alpha', 1))]
 }

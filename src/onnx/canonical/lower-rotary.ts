@@ -1,4 +1,4 @@
-import { type Build, given, intOf, type Lowering, unsupported } from '../graph/lowering.js'
+import { type Build, given, numberOf, type Lowering, unsupported } from '../graph/lowering.js'
 
 interface Rotation {
   readonly cos: string
@@ -92,9 +92,9 @@ export const lowerRotaryEmbedding: Lowering = (node, build) => {
   const isContrib = node.domain !== ''
   const [x = '', second = '', third = '', fourth = ''] = node.inputs
   const [cos, sin, positions] = isContrib ? [third, fourth, second] : [second, third, fourth]
-  if (intOf(node, 'is_packed_batching', 0) === 1) throw unsupported(node, 'packed batching')
+  if (numberOf(node, 'is_packed_batching', 0) === 1) throw unsupported(node, 'packed batching')
   const shape = build.context.shapeOf(x)
-  const interleaved = intOf(node, 'interleaved', 0) === 1
+  const interleaved = numberOf(node, 'interleaved', 0) === 1
   const scale = Number(node.attributes.scale?.value ?? 1)
   if (shape.length === 4) {
     const tables = rotaryTables(build, {
@@ -108,7 +108,7 @@ export const lowerRotaryEmbedding: Lowering = (node, build) => {
   }
   const [batch = 0, length = 0, width = 0] = shape
   const tables = rotaryTables(build, { cos, sin, positions, length, axes: (b, s, half) => [b, s, 1, half] })
-  const heads = intOf(node, 'num_heads', 0) || width / tables.rotated
+  const heads = numberOf(node, 'num_heads', 0) || width / tables.rotated
   const apart = [batch, length, heads, width / heads] as const
   const turned = rotate(build, build.reshape(x, apart), { ...tables, shape: apart, interleaved })
   return [build.scale(build.reshape(turned, shape), scale)]

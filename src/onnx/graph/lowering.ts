@@ -65,10 +65,8 @@ export function createBuild(context: RewriteContext): Build {
   }
 }
 
-export const intOf = (node: Node, name: string, fallback: number): number =>
+export const numberOf = (node: Node, name: string, fallback: number): number =>
   Number(node.attributes[name]?.value ?? fallback)
-
-export const floatOf = intOf
 
 /** An input that is there. */
 export const given = (value: string | undefined): value is string => value !== undefined && value !== ''

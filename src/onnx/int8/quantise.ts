@@ -27,7 +27,7 @@ export interface QuantisedLayer {
 }
 
 /** Heads decide between classes by small differences, and are a small part of most models. */
-export const KEPT_MODULES: readonly string[] = ['lm_head', 'classifier', 'score']
+const KEPT_MODULES: readonly string[] = ['lm_head', 'classifier', 'score']
 
 /**
  * Weight-only quantisation of linear layers to com.microsoft MatMulNBits: codes uint8[out, blocks, blockSize * bits / 8]

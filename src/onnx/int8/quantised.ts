@@ -1,6 +1,6 @@
 import { PeertuneError } from '../../base/errors.js'
 import type { Graph, Initializer, Node } from '../graph/graph.js'
-import { intOf, unsupported } from '../graph/lowering.js'
+import { numberOf, unsupported } from '../graph/lowering.js'
 import { sameTensor } from '../graph/same-tensor.js'
 import type { NamedWeights, Weight } from '../graph/weight.js'
 
@@ -31,8 +31,8 @@ interface Blocks {
 function spellOut(node: Node, initializers: Map<string, Initializer>): Node[] {
   const [x = '', packed = '', scales = '', zeros = '', order = '', bias = ''] = node.inputs
   const [y = ''] = node.outputs
-  const bits = intOf(node, 'bits', 4)
-  const [rows, columns, size] = [intOf(node, 'N', 0), intOf(node, 'K', 0), intOf(node, 'block_size', 32)]
+  const bits = numberOf(node, 'bits', 4)
+  const [rows, columns, size] = [numberOf(node, 'N', 0), numberOf(node, 'K', 0), numberOf(node, 'block_size', 32)]
   if (bits !== 4 && bits !== 8) throw unsupported(node, `${bits} bits`)
   if (order !== '') throw unsupported(node, 'reordered groups')
   const blocks: Blocks = { bits, rows, perRow: Math.ceil(columns / size) }

@@ -10,7 +10,7 @@ import type { NamedTensor } from '../method/method.js'
 import { plainForm } from './plain-form.js'
 
 const CONFIG_FILE = 'adapter_config.json'
-export const TENSORS_FILE = 'adapter_model.safetensors'
+const TENSORS_FILE = 'adapter_model.safetensors'
 /** Beside them, for methods that PEFT has no config for: the plan as a manifest has it. */
 const OWN_FILE = 'peertune.json'
 const PICKLES = ['adapter_model.bin', 'pytorch_adapter.bin']
@@ -108,15 +108,6 @@ async function noAdapter(directory: string, path: string, cause: unknown): Promi
     hint: `give a folder with ${CONFIG_FILE} and ${TENSORS_FILE}`,
     cause
   })
-}
-
-/** Reads start values from a folder that PEFT wrote. Throws what `readAdapterFolder` and `parametersFrom` throw. */
-export async function readAdapter(
-  directory: string,
-  schema: ParameterSchema,
-  frozen: readonly NamedTensor[] = []
-): Promise<Float32Array> {
-  return parametersFrom((await readAdapterFolder(directory)).tensors, schema, frozen)
 }
 
 export interface SavedAdapter extends ConfigFacts {

@@ -45,7 +45,7 @@ export function createDora({ modules, base, seed }: DoraOptions): Adapter {
   }
 }
 
-export const nameM = (path: string): string => `${path}.lora_magnitude_vector`
+const nameM = (path: string): string => `${path}.lora_magnitude_vector`
 const nameNorm = (path: string): string => `${path}.weight_norm`
 
 /** ||W|| of each output, summed in float64 in a fixed order: the same bits on every peer. */

@@ -121,7 +121,7 @@ function asOneUpdate(module: LowRankModule, values: ReadonlyMap<string, Float32A
   ]
 }
 
-export function startOfA(seed: string, { path, rank, inFeatures }: LowRankModule): Float32Array {
+function startOfA(seed: string, { path, rank, inFeatures }: LowRankModule): Float32Array {
   const rng = seededRng(seed, 'lora', path)
   const bound = 1 / Math.sqrt(inFeatures)
   return Float32Array.from({ length: rank * inFeatures }, () => (2 * rng.uniform() - 1) * bound)

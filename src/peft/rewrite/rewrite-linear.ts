@@ -68,4 +68,4 @@ export const emitBase = (
 export const int = (value: number): Attribute => ({ type: 'int', value })
 export const real = (value: number): Attribute => ({ type: 'float', value })
 
-export const float32Value = (name: string, shape: readonly number[]): ValueInfo => ({ name, type: 'float32', shape })
+const float32Value = (name: string, shape: readonly number[]): ValueInfo => ({ name, type: 'float32', shape })

@@ -1,4 +1,3 @@
-import { PeertuneError } from '../../base/errors.js'
 import type { Rng } from '../../base/rng.js'
 import type { FactorPair } from '../../tensor/factors.js'
 import { weightedMean } from '../../tensor/linear.js'
@@ -113,12 +112,6 @@ export const gaussianNoise =
   ({ own, rng }) =>
     own.map((value) => value + deviation * normal(rng))
 
-/** Not a number at one place in `every`. An honest coder refuses to send it: hand it to a raw one. */
-export const notANumber =
-  (every = 100): Attack =>
-  ({ own }) =>
-    own.map((value, i) => (i % every === 0 ? Number.NaN : value))
-
 /** Always the same honest peer's vector, so that it counts many times (Karimireddy et al. 2022, arXiv 2006.09365). */
 export const mimic =
   (of = 0): Attack =>
@@ -165,13 +158,3 @@ export const ATTACKS = {
   mimic: mimic(),
   equivocation: equivocation()
 } as const satisfies Readonly<Record<string, Attack>>
-
-export type AttackName = keyof typeof ATTACKS
-
-/** Throws `config/unknown-attack`. */
-export function attackByName(name: string): Attack {
-  if (Object.hasOwn(ATTACKS, name)) return ATTACKS[name as AttackName]
-  throw new PeertuneError('config/unknown-attack', `no attack is called ${name}`, {
-    facts: { got: name, known: Object.keys(ATTACKS).join(', ') }
-  })
-}

@@ -26,7 +26,7 @@ import type { Observer } from '../world/observer.js'
 import type { VirtualClock } from '../world/virtual-clock.js'
 
 /** Messages on one link, as the daemon allows: more are not from an honest peer. */
-export const MAX_MESSAGES_PER_LINK = 16
+const MAX_MESSAGES_PER_LINK = 16
 /** Links at work at once, as in the daemon. */
 export const MAX_LINKS = 64
 

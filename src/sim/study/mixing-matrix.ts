@@ -59,7 +59,7 @@ export function epidemicRound(size: number, fanOut: number, rng: Rng): MixingMat
  * Its second largest eigenvalue is the factor by which one exchange shrinks the squared consensus error at least, in
  * expectation (Boyd et al. 2006, https://doi.org/10.1109/TIT.2006.874516, theorem 3).
  */
-export function pairwiseGossip(overlay: Overlay): MixingMatrix {
+function pairwiseGossip(overlay: Overlay): MixingMatrix {
   const size = overlay.length
   return overlay.map((neighbours, i) => {
     const row = neighbours.map((peer) => ({
@@ -83,7 +83,7 @@ function mixTransposed(matrix: MixingMatrix, x: Float64Array): Float64Array {
 }
 
 /** x - mean(x). */
-export function withoutMean(x: Float64Array): Float64Array {
+function withoutMean(x: Float64Array): Float64Array {
   const mean = x.reduce((sum, value) => sum + value, 0) / x.length
   return x.map((value) => value - mean)
 }
@@ -124,10 +124,6 @@ export function slowestMode(matrix: MixingMatrix): SlowestMode {
 
 /** delta = 1 - ||W - J||_2, in [0, 1]. */
 export const spectralGap = (matrix: MixingMatrix): number => 1 - slowestMode(matrix).factor
-
-/** Rounds after which the consensus error of any start is `shrink` times smaller, from the gap alone. */
-export const predictedRounds = (gap: number, shrink: number): number =>
-  gap >= 1 ? 1 : Math.ceil(Math.log(shrink) / -Math.log1p(-gap) - 1e-9)
 
 /** Exchanges each peer takes part in until the consensus error is `shrink` times smaller, from the pairwise matrix. */
 export function predictedExchanges(overlay: Overlay, shrink: number): number {

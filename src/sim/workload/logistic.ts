@@ -3,7 +3,7 @@ import { normal } from '../world/draws.js'
 import type { KnownProblem, WorkloadParts } from '../world/workload-types.js'
 
 /** Features at most: Newton's method solves a dense system of this size. */
-export const MAX_LOGISTIC_SIZE = 256
+const MAX_LOGISTIC_SIZE = 256
 /** Weight of 1/2 ||x||^2, which makes the optimum unique. */
 const RIDGE = 0.01
 /** Examples of one local step. */

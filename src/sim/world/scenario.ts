@@ -7,7 +7,7 @@ import { MAX_RECENT_STATES } from '../../consensus/rules/robust-rule.js'
 import { anything, flag, list, oneOf, real, section, span, text, type ValueOf, whole } from './fields.js'
 
 /** Peers of one simulation: at ten thousand parameters each, 400 MB of them. */
-export const MAX_SIM_PEERS = 100_000
+const MAX_SIM_PEERS = 100_000
 /** Virtual milliseconds of one simulation: a day. */
 const MAX_DURATION_MS = 86_400_000
 
@@ -33,7 +33,7 @@ export const ATTACKS = [
 export type Attack = (typeof ATTACKS)[number]
 
 /** `random-peers`: everybody knows `known` others drawn at random, whom the partner choice then samples from. */
-export const SIM_OVERLAYS = [...OVERLAY_KINDS, 'random-peers'] as const
+const SIM_OVERLAYS = [...OVERLAY_KINDS, 'random-peers'] as const
 
 const workload = section({
   /**
@@ -187,8 +187,6 @@ const SCENARIO = section({
 })
 
 export type Scenario = ValueOf<typeof SCENARIO>
-export type WorkloadSpec = Scenario['workload']
-export type NetworkSpec = Scenario['network']
 
 /** Reads a scenario, defaults filled in. Throws `config/bad-scenario` with the path of the first mistake. */
 export function readScenario(value: unknown): Scenario {

@@ -8,7 +8,7 @@ import type { StepOptions, Trainer, TrainerDescription, TrainerSpec } from '../t
 import { createRequestQueue, type Died, endFacts, type RequestTally } from './request-queue.js'
 import { startTrainerProcess, type TrainerExit, type TrainerProcess } from './trainer-process.js'
 
-export { MAX_QUEUED_REQUESTS, MAX_RESTARTS_IN_A_ROW, RESTART_BACKOFF_MS } from './request-queue.js'
+export { MAX_RESTARTS_IN_A_ROW, RESTART_BACKOFF_MS } from './request-queue.js'
 
 export interface SpawnTrainerOptions {
   /** File that calls `runTrainerProcess`; see base/entry.ts. */

@@ -22,11 +22,11 @@ export interface Frame {
 export type Payload = Float32Array | Float64Array | Int32Array | Uint8Array
 
 /** 1 GiB: parameters of a full fine-tuning of 250 million; beyond that a pipe is the wrong tool. */
-export const MAX_FRAME_BYTES = 2 ** 30
+const MAX_FRAME_BYTES = 2 ** 30
 /** 16 MiB of JSON: the names and shapes of about 100,000 tensors. */
-export const MAX_META_BYTES = 2 ** 24
+const MAX_META_BYTES = 2 ** 24
 /** Parameters, labels and every graph input of a batch; models have below 10. */
-export const MAX_PAYLOADS = 64
+const MAX_PAYLOADS = 64
 
 const MAGIC = 0x31465450 // "PTF1" in little-endian order
 const HEAD_BYTES = 16

@@ -8,7 +8,7 @@ import type { Outcome, Question, TrainerExit } from './trainer-process.js'
 /** Fresh processes for one request; a batch or a driver that kills four in a row will kill the fifth. */
 export const MAX_RESTARTS_IN_A_ROW = 3
 /** Requests that wait for the one under way, each with its own copy of the parameters. One loop asks; nobody queues up. */
-export const MAX_QUEUED_REQUESTS = 4
+const MAX_QUEUED_REQUESTS = 4
 /** Before the first restart, doubled before each further one: time for a driver to come back or memory to be freed. */
 export const RESTART_BACKOFF_MS = 500
 

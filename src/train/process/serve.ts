@@ -9,7 +9,7 @@ import type { Trainer, TrainerSpec } from '../trainer.js'
 export type OpenTrainer = (spec: TrainerSpec) => Promise<Trainer>
 
 /** The file descriptor of the child's end of the pipe; 0 to 2 are stdin, stdout and stderr. */
-export const TRAINER_PIPE_FD = 3
+const TRAINER_PIPE_FD = 3
 
 /** The node asks one question at a time and may add a stop; more than a few waiting means that it went wrong. */
 const MAX_WAITING_REQUESTS = 4
@@ -19,7 +19,7 @@ const MAX_WAITING_REQUESTS = 4
  * Resolves when told to stop (the trainer is then closed), and at once when the node is gone.
  * Rejects when the stream carries anything but requests.
  */
-export function serveTrainer(open: OpenTrainer, stream: Duplex): Promise<void> {
+function serveTrainer(open: OpenTrainer, stream: Duplex): Promise<void> {
   return new Promise((resolve, reject) => {
     const answer = createAnswerer(open)
     let busy = Promise.resolve()

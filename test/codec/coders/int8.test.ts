@@ -43,6 +43,20 @@ describe('float32', () => {
 })
 
 describe('int8', () => {
+  it('never codes beyond its levels, however close to 1 the draws are', () => {
+    const highest = { ...seededRng('unused'), fill: (out: Uint32Array) => void out.fill(0xffff_ffff) }
+    const magnitudes = fc.array(fc.float({ noNaN: true, min: 0, max: Math.fround(1e6) }), { minLength: 1, maxLength: 300 })
+    fc.assert(
+      fc.property(magnitudes, (values) => {
+        const vector = Float32Array.from(values, (value, i) => (i % 2 === 0 ? value : -value))
+        const bytes = int8Codec.encode(vector, highest)
+        const codes = new Int8Array(bytes.buffer, bytes.byteOffset + 2 * Math.ceil(vector.length / 256), vector.length)
+        // An Int8Array wraps: a code of 128 would be -128, which is never written.
+        expect(codes.every((code, i) => code !== -128 && Math.sign(code) * vector[i]! >= 0)).toBe(true)
+      })
+    )
+  })
+
   it('costs 1.008 bytes a parameter', () => {
     expect(int8Codec.encodedBytes(256 * 1000) / (256 * 1000)).toBeCloseTo(1 + 2 / 256, 12)
     expect(int8Codec.encodedBytes(257)).toBe(257 + 4)

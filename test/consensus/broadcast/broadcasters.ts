@@ -14,11 +14,11 @@ import type { ResumeAt } from '../../../src/consensus/broadcast/pseudo-gradient.
 import { answerTo, digestOf } from '../../../src/consensus/broadcast/sync.js'
 
 export const SIZE = 40
-export const FEDERATION = 'f'.repeat(64)
-export const SCHEMA = '5'.repeat(64)
+const FEDERATION = 'f'.repeat(64)
+const SCHEMA = '5'.repeat(64)
 
 /** Dense, for speed: what is sparse is the codec's affair. */
-export const codec = int4Coder('nearest')
+const codec = int4Coder('nearest')
 
 export const configOf = (self: string, changes: Partial<BroadcastConfig> = {}): BroadcastConfig => ({
   self,

@@ -10,8 +10,7 @@ import {
   noteExchange,
   phaseOf,
   present,
-  SILENT_MS,
-  staleness
+  SILENT_MS
 } from '../../../src/consensus/partners/peers.js'
 
 const federation = 'f'.repeat(64)
@@ -81,13 +80,6 @@ describe('the peer table', () => {
     expect(after.records.size).toBe(MAX_PEERS)
     expect(after.records.has('peer-0')).toBe(false)
     expect(after.records.has('late')).toBe(true)
-  })
-
-  it('measures staleness in our own steps', () => {
-    expect(staleness(heard, 'ann', 30)).toEqual({ heardSteps: 18, exchangedSteps: undefined })
-    const mixed = noteExchange(heard, 'ann', 'settling', { nowMs: T0 + 1, step: 25 })
-    expect(staleness(mixed, 'ann', 30)).toEqual({ heardSteps: 18, exchangedSteps: 5 })
-    expect(staleness(mixed, 'bob', 30)).toEqual({ heardSteps: undefined, exchangedSteps: undefined })
   })
 
   it('learns a phase from an exchange before it is announced', () => {

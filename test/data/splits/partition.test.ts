@@ -1,14 +1,7 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { seededRng } from '../../../src/base/rng.js'
-import {
-  dealClasses,
-  describePartition,
-  dirichlet,
-  gamma,
-  partition,
-  type PartitionScheme
-} from '../../../src/data/splits/partition.js'
+import { dealClasses, dirichlet, gamma, partition, type PartitionScheme } from '../../../src/data/splits/partition.js'
 
 const labels = Array.from({ length: 600 }, (_, i) => i % 10)
 const classesOf = (share: readonly number[]) => new Set(share.map((i) => labels[i]))
@@ -83,22 +76,6 @@ describe('partitions', () => {
     expect(() => partition(labels, { kind: 'by-class', classesPerPeer: 11 }, 2, 'a')).toThrow(bad)
     expect(() => partition(labels, { kind: 'dirichlet', alpha: 0 }, 2, 'a')).toThrow(bad)
     expect(() => partition([0, 0], { kind: 'dirichlet', alpha: 1, minimum: 2 }, 2, 'a')).toThrow(bad)
-  })
-
-  it('prints as a table', () => {
-    const table = describePartition(
-      [
-        [0, 1, 2],
-        [3, 13]
-      ],
-      labels,
-      ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9']
-    )
-    expect(table.split('\n').map((row) => row.trim().split(/ +/))).toEqual([
-      ['peer', ...'0123456789', 'all'],
-      ['0', '1', '1', '1', '.', '.', '.', '.', '.', '.', '.', '3'],
-      ['1', '.', '.', '.', '2', '.', '.', '.', '.', '.', '.', '2']
-    ])
   })
 })
 

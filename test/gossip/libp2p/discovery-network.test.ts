@@ -3,7 +3,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { ACCEPT } from '../../../src/base/verdict.js'
-import { createIdentity, type Libp2pTransport, type Libp2pTransportOptions } from '../../../src/gossip/libp2p/libp2p.js'
+import type { Libp2pTransport, Libp2pTransportOptions } from '../../../src/gossip/libp2p/libp2p.js'
+import { createIdentity } from '../../../src/gossip/libp2p/identity.js'
 import { libp2pNode, TOPIC } from '../worlds.js'
 
 const PATIENCE = { timeout: 30_000, interval: 50 }

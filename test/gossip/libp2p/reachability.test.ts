@@ -7,13 +7,11 @@ import { tcp } from '@libp2p/tcp'
 import { createLibp2p } from 'libp2p'
 import { afterEach, describe, expect, it } from 'vitest'
 import {
-  createIdentity,
   createLibp2pTransport,
-  createNetworkKey,
   type Libp2pTransport,
-  type Libp2pTransportOptions,
-  peerIdOf
+  type Libp2pTransportOptions
 } from '../../../src/gossip/libp2p/libp2p.js'
+import { createIdentity, createNetworkKey, peerIdOf } from '../../../src/gossip/libp2p/identity.js'
 import { libp2pNode } from '../worlds.js'
 
 const closers: (() => Promise<unknown> | unknown)[] = []

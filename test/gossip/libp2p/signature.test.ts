@@ -1,7 +1,7 @@
 import { createPublicKey, verify } from 'node:crypto'
 import { peerIdFromString } from '@libp2p/peer-id'
 import { describe, expect, it } from 'vitest'
-import { createIdentity, peerIdOf } from '../../../src/gossip/libp2p/libp2p.js'
+import { createIdentity, peerIdOf } from '../../../src/gossip/libp2p/identity.js'
 import { createSigner, verifySignature } from '../../../src/gossip/libp2p/signature.js'
 
 describe('signatures', () => {

@@ -7,7 +7,6 @@ import {
   metropolisHastings,
   type MixingMatrix,
   predictedExchanges,
-  predictedRounds,
   slowestMode,
   spectralGap
 } from '../../../src/sim/study/mixing-matrix.js'
@@ -20,6 +19,10 @@ import {
   ring,
   torus
 } from '../../../src/consensus/partners/overlay.js'
+
+/** Rounds after which the consensus error of any start is `shrink` times smaller, from the gap alone. */
+const predictedRounds = (gap: number, shrink: number): number =>
+  gap >= 1 ? 1 : Math.ceil(Math.log(shrink) / -Math.log1p(-gap) - 1e-9)
 
 const SHRINK = 100
 

@@ -81,7 +81,8 @@ const real = (f: (x: number) => number): Kernel => elementwise((x = 0) => f(x), 
 
 const axisOf = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis)
 
-const intOf = (node: Node, name: string, fallback: number): number => Number(node.attributes[name]?.value ?? fallback)
+const numberOf = (node: Node, name: string, fallback: number): number =>
+  Number(node.attributes[name]?.value ?? fallback)
 
 const intsOf = (node: Node, name: string): readonly number[] | undefined =>
   node.attributes[name]?.value as readonly number[] | undefined
@@ -118,7 +119,7 @@ const reduction =
     const rank = input.shape.length
     const axes = given === undefined ? intsOf(node, 'axes') : Array.from(given.data)
     const all = (axes ?? range(rank)).map((axis) => axisOf(axis, rank))
-    return reduce(input, all, intOf(node, 'keepdims', 1) === 1, f)
+    return reduce(input, all, numberOf(node, 'keepdims', 1) === 1, f)
   }
 
 function matmul(a: Tensor, b: Tensor): Tensor {
@@ -143,7 +144,7 @@ function conv([x, w, bias]: readonly Tensor[], node: Node): Tensor {
   const [filters = 1, perGroup = 1, ...kernel] = filter.shape
   const strides = intsOf(node, 'strides') ?? kernel.map(() => 1)
   const pads = intsOf(node, 'pads') ?? [...kernel, ...kernel].map(() => 0)
-  const groups = intOf(node, 'group', 1)
+  const groups = numberOf(node, 'group', 1)
   const steps = space.map((extent, i) => {
     const padded = extent + (pads[i] as number) + (pads[i + space.length] as number)
     return Math.floor((padded - (kernel[i] as number)) / (strides[i] as number)) + 1
@@ -184,7 +185,7 @@ function conv([x, w, bias]: readonly Tensor[], node: Node): Tensor {
 
 function softmax([x]: readonly Tensor[], node: Node): Tensor {
   const input = x as Tensor
-  const axis = axisOf(intOf(node, 'axis', -1), input.shape.length)
+  const axis = axisOf(numberOf(node, 'axis', -1), input.shape.length)
   if (axis !== input.shape.length - 1) throw new Error('softmax over the last axis alone')
   const run = input.shape[axis] as number
   const data = input.data.slice()
@@ -243,7 +244,7 @@ function sliceOf([x, starts, ends, axes, steps]: readonly Tensor[]): Tensor {
 
 function concatOf(inputs: readonly Tensor[], node: Node): Tensor {
   const [first] = inputs as readonly [Tensor]
-  const axis = axisOf(intOf(node, 'axis', 0), first.shape.length)
+  const axis = axisOf(numberOf(node, 'axis', 0), first.shape.length)
   const rows = sizeOf(first.shape.slice(0, axis))
   const lengths = inputs.map((input) => input.data.length / rows)
   const data = new Float64Array(lengths.reduce((a, b) => a + b, 0) * rows)
@@ -260,7 +261,7 @@ function concatOf(inputs: readonly Tensor[], node: Node): Tensor {
 
 function splitOf([x, sizes]: readonly Tensor[], node: Node): Tensor[] {
   const input = x as Tensor
-  const axis = axisOf(intOf(node, 'axis', 0), input.shape.length)
+  const axis = axisOf(numberOf(node, 'axis', 0), input.shape.length)
   const strides = stridesOf(input.shape)
   let start = 0
   return Array.from((sizes as Tensor).data, (size) => {
@@ -272,7 +273,7 @@ function splitOf([x, sizes]: readonly Tensor[], node: Node): Tensor[] {
 
 function gatherOf([x, indices]: readonly Tensor[], node: Node): Tensor {
   const [input, picked] = [x as Tensor, indices as Tensor]
-  const axis = axisOf(intOf(node, 'axis', 0), input.shape.length)
+  const axis = axisOf(numberOf(node, 'axis', 0), input.shape.length)
   const [extent, inner] = [input.shape[axis] as number, sizeOf(input.shape.slice(axis + 1))]
   const outer = sizeOf(input.shape.slice(0, axis))
   const data = new Float64Array(outer * picked.data.length * inner)
@@ -333,21 +334,21 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
   ArgMax: ([x], node) => ({
     ...reduce(
       x as Tensor,
-      [axisOf(intOf(node, 'axis', 0), (x as Tensor).shape.length)],
-      intOf(node, 'keepdims', 1) === 1,
+      [axisOf(numberOf(node, 'axis', 0), (x as Tensor).shape.length)],
+      numberOf(node, 'keepdims', 1) === 1,
       (row) => row.indexOf(row.reduce((a, b) => Math.max(a, b)))
     ),
     whole: true
   }),
   Cast: ([x], node) => {
     const input = x as Tensor
-    if (intOf(node, 'to', 1) === 9)
+    if (numberOf(node, 'to', 1) === 9)
       return tensor(
         input.shape,
         input.data.map((v) => Number(v !== 0)),
         true
       )
-    return intOf(node, 'to', 1) === 7
+    return numberOf(node, 'to', 1) === 7
       ? tensor(
           input.shape,
           input.data.map((v) => (Number.isFinite(v) ? Math.trunc(v) : 0)),
@@ -369,7 +370,8 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
   Gather: gatherOf,
   GatherND: gatherND,
   Gemm: ([a, b, c], node) => {
-    if (intOf(node, 'transB', 0) !== 1 || intOf(node, 'transA', 0) !== 0) throw new Error('Gemm as exporters write it')
+    if (numberOf(node, 'transB', 0) !== 1 || numberOf(node, 'transA', 0) !== 0)
+      throw new Error('Gemm as exporters write it')
     const product = matmul(a as Tensor, transpose(b as Tensor, [1, 0]))
     return c === undefined ? product : elementwise((x = 0, y = 0) => x + y)([product, c], node, [])
   },

@@ -5,7 +5,6 @@ import type { Attribute, Graph, Initializer, Node, ValueInfo } from '../../../..
 export const int = (value: number): Attribute => ({ type: 'int', value })
 export const ints = (...value: number[]): Attribute => ({ type: 'ints', value })
 export const real = (value: number): Attribute => ({ type: 'float', value })
-export const text = (value: string): Attribute => ({ type: 'string', value })
 
 /** Number of an element type in ONNX, for Cast. */
 export const TO = { float: int(1), int64: int(7), bool: int(9) }
