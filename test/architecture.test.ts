@@ -187,6 +187,15 @@ describe('architecture', () => {
     expect({ unnamed, gone }).toEqual({ unnamed: [], gone: [] })
   })
 
+  it('has one sentence in ARCHITECTURE.md for every folder of a room', () => {
+    const page = readFileSync(join(ROOT, 'ARCHITECTURE.md'), 'utf8')
+    const described = [...page.matchAll(/^\| ([a-z0-9/+ -]+) \| .{20,}\|$/gm)].flatMap(([, names]) =>
+      names!.split(' + ')
+    )
+    const folders = new Set(files.map((file) => dirname(relative(SRC, file))).filter((folder) => folder.includes('/')))
+    expect(described.toSorted()).toEqual([...folders].toSorted())
+  })
+
   it('has no import cycles in src, scripts and bench, types included', () => {
     const edges = new Map<string, string[]>()
     for (const one of [...imports, ...outside.flatMap(importsOf)]) {
