@@ -1,6 +1,6 @@
 import { payloadAssembler } from '../../codec/wire/payload.js'
 import { bytesBehind, decodeSyncHeader, encodeSyncHeader, MAX_SYNC_FRAME_BYTES } from '../../codec/wire/sync.js'
-import type { SyncMessage, SyncSession } from '../../consensus/broadcast/session.js'
+import type { SyncMessage, SyncSession } from '../../consensus/broadcast/conversation.js'
 import type { BroadcastVerdictCode } from '../../consensus/broadcast/types.js'
 import type { Channel } from '../../gossip/transport.js'
 import { type FrameOptions, frameReader, type NoFrame, sendFrames, unreadable } from '../peers/frames.js'

@@ -1,4 +1,4 @@
-import { foldSurplus } from '../../consensus/broadcast/folding.js'
+import { foldSurplus } from '../../consensus/broadcast/compaction.js'
 import { rebased } from '../../consensus/broadcast/restart.js'
 import type { PeerId } from '../../gossip/transport.js'
 import type { BroadcastRun } from './run.js'

@@ -6,7 +6,7 @@ import {
   type SessionStep,
   type SyncSession,
   tooManyMessages
-} from '../../consensus/broadcast/session.js'
+} from '../../consensus/broadcast/conversation.js'
 import type { BroadcastVerdictCode } from '../../consensus/broadcast/types.js'
 import { SYNC_PROTOCOL } from '../../gossip/topics.js'
 import type { Channel, PeerId } from '../../gossip/transport.js'

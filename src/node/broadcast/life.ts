@@ -1,6 +1,6 @@
 import type { Clock } from '../../base/clock.js'
 import type { NodeState } from '../../checkpoint/state.js'
-import { ABSENT_MS, isFull } from '../../consensus/broadcast/folding.js'
+import { ABSENT_MS, isFull } from '../../consensus/broadcast/compaction.js'
 import type { Broadcaster } from '../../consensus/broadcast/broadcaster.js'
 import { contactMade, isIsolated } from '../../consensus/rounds.js'
 import type { PeerId } from '../../gossip/transport.js'

@@ -1,5 +1,5 @@
 import type { BroadcastLog } from '../../checkpoint/broadcast-log.js'
-import type { VerifyBody } from '../../consensus/broadcast/session.js'
+import type { VerifyBody } from '../../consensus/broadcast/conversation.js'
 import type { SignBody } from '../../consensus/broadcast/broadcaster.js'
 import type { ParticipantParts } from '../participant/types.js'
 

@@ -1,7 +1,7 @@
 import { ACCEPT, reject, type Verdict } from '../../base/verdict.js'
 import { decodeUpdateFrame } from '../../codec/wire/update-frame.js'
 import { mostUpdateBytes } from '../../consensus/broadcast/broadcast.js'
-import { published } from '../../consensus/broadcast/session.js'
+import { published } from '../../consensus/broadcast/conversation.js'
 import type { BroadcastVerdictCode } from '../../consensus/broadcast/types.js'
 import type { PeerId } from '../../gossip/transport.js'
 import { perform } from './effects.js'

@@ -1,6 +1,6 @@
 import { describeError, PeertuneError } from '../../base/errors.js'
 import { type Rng, seededRng } from '../../base/rng.js'
-import { foldSurplus } from '../../consensus/broadcast/folding.js'
+import { foldSurplus } from '../../consensus/broadcast/compaction.js'
 import { ownUpdates, restarted, type Untold } from '../../consensus/broadcast/restart.js'
 import type { Broadcaster } from '../../consensus/broadcast/broadcaster.js'
 import { type ClaimedShare, claimedShare } from '../../consensus/claimed-share.js'

@@ -8,7 +8,7 @@ import {
   published,
   type SyncMessage,
   type SyncSession
-} from '../../consensus/broadcast/session.js'
+} from '../../consensus/broadcast/conversation.js'
 import { createAdoption } from '../../consensus/broadcast/adoption.js'
 import type { BroadcastSnapshot } from '../../consensus/broadcast/snapshot.js'
 import type { BroadcastConfig } from '../../consensus/broadcast/types.js'

@@ -1,6 +1,6 @@
 import { PeertuneError } from '../../base/errors.js'
 import { CODEC_NAMES, isPseudoGradientCodec, needsSchema, PSEUDO_GRADIENT_CODECS } from '../../codec/registry.js'
-import { MAX_HELD_BYTES } from '../../consensus/broadcast/folding.js'
+import { MAX_HELD_BYTES } from '../../consensus/broadcast/compaction.js'
 import { MAX_AUTHORS } from '../../consensus/broadcast/fixed-point.js'
 import { DEFAULT_DEGREE, OVERLAY_KINDS } from '../../consensus/partners/overlay.js'
 import { MAX_RECENT_STATES } from '../../consensus/rules/robust-rule.js'
