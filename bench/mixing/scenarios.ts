@@ -70,7 +70,16 @@ export async function run(args: readonly string[]): Promise<object> {
 
 /** The same for peers that broadcast: in the end all replicas are equal to the last bit, and nothing told is lost. */
 async function broadcasts(count: number, from: number) {
-  const totals = { updates: 0, crashes: 0, duplicates: 0, caught: 0, folds: 0, sums: 0, framesLost: 0, linksCut: 0 }
+  const totals = {
+    updates: 0,
+    crashes: 0,
+    duplicates: 0,
+    equivocations: 0,
+    compactions: 0,
+    snapshots: 0,
+    framesLost: 0,
+    linksCut: 0
+  }
   const failing: { readonly seed: string; readonly violations: readonly string[] }[] = []
   const startedMs = performance.now()
   for (let n = from; n < from + count; n++) {
@@ -79,9 +88,9 @@ async function broadcasts(count: number, from: number) {
     totals.updates += updates
     totals.crashes += counts.crash ?? 0
     totals.duplicates += counts['verdict broadcast/duplicate'] ?? 0
-    totals.caught += counts.caught ?? 0
-    totals.folds += counts.fold ?? 0
-    totals.sums += counts['sum adopted'] ?? 0
+    totals.equivocations += counts.equivocation ?? 0
+    totals.compactions += counts.compaction ?? 0
+    totals.snapshots += counts['snapshot adopted'] ?? 0
     totals.framesLost += network.lost
     totals.linksCut += network.cut
     if (violations.length > 0) failing.push({ seed, violations: violations.map((one) => `${one.code}: ${one.detail}`) })
@@ -91,9 +100,11 @@ async function broadcasts(count: number, from: number) {
     console.log(`broadcast seed ${seed}: ${violations.join('; ')}`)
   console.log(
     `${count} broadcast scenarios from seed ${from}: ${failing.length} with violations; ${totals.updates} updates, ` +
-      `${totals.crashes} crashes, ${totals.duplicates} duplicates, ${totals.caught} times an author caught, ` +
-      `${totals.folds} times old updates added up, ${totals.sums} sums taken over, ` +
+      `${totals.crashes} crashes, ${totals.duplicates} duplicates, ${totals.equivocations} equivocations, ` +
+      `${totals.compactions} compactions, ${totals.snapshots} snapshots adopted, ` +
       `${totals.framesLost} frames lost, ${totals.linksCut} links cut; ${seconds.toFixed(0)} s`
   )
-  return { count, violations: failing.length, failing: failing.slice(0, MAX_SHOWN), ...totals, seconds }
+  const { equivocations: caught, compactions: folds, snapshots: sums, ...rest } = totals
+  const counted = { ...rest, caught, folds, sums }
+  return { count, violations: failing.length, failing: failing.slice(0, MAX_SHOWN), ...counted, seconds }
 }

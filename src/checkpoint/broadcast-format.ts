@@ -11,7 +11,7 @@ import { encodeRecord, readRecords, wholeEntries } from './record.js'
  *
  *   file:   8 bytes "PTBLOG1\n", then records; the first is the head
  *
- * Head: JSON of what it belongs to and of the authors of the sum | the sum, float64[size], or nothing where there is
+ * Head: JSON of what it belongs to and of the authors of the snapshot | the snapshot, float64[size], or nothing where there is
  * none. Behind it: a signed update | nothing, or two signed updates of one author with one number.
  */
 const BROADCAST_MAGIC = Buffer.from('PTBLOG1\n', 'latin1')

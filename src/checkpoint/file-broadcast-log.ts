@@ -23,7 +23,7 @@ export interface FileBroadcastLogOptions {
 }
 
 /**
- * One file, replaced by a shorter one when old updates have been added up: the new one is written beside it, forced to
+ * One file, replaced by a shorter one when old updates have been compacted: the new one is written beside it, forced to
  * the disk and renamed into its place in the order of names before the old one goes. A tail that a crash cut off is
  * written over.
  */

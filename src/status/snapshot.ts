@@ -153,13 +153,13 @@ export interface Status {
     readonly waiting: number
     /** Peers that have said they have something we lack. */
     readonly peersAhead: number
-    /** Times an author was caught, and sums of old updates taken over. */
+    /** Equivocations of authors, and snapshots of old updates adopted. */
     readonly caught: number
     readonly snapshots: number
     /** Bytes published and said on sync streams, and heard there. */
     readonly sent: number
     readonly received: number
-    /** SHA-256 of the sum of all updates: equal at peers that have counted the same. */
+    /** SHA-256 of the replica: equal at peers that have counted the same. */
     readonly replicaHash: string
   }
   /** In doubt: the answer that settles it has not come yet. */

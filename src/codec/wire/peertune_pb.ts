@@ -758,7 +758,7 @@ export type Head = Message<"peertune.v1.Head"> & {
   hash: Uint8Array;
 
   /**
-   * Updates up to here are summed up and can no longer be given away one by one.
+   * Updates up to here are compacted and can no longer be given away one by one.
    *
    * @generated from field: uint64 base = 4;
    */
@@ -891,7 +891,7 @@ export const EvidenceFollowsSchema: GenMessage<EvidenceFollows> = /*@__PURE__*/
   messageDesc(file_codec_wire_peertune, 22);
 
 /**
- * Asks for the sum of all updates that the heads name, or only for its hash.
+ * Asks for the snapshot of all updates that the heads name, or only for its hash.
  *
  * @generated from message peertune.v1.SnapshotAsk
  */
@@ -924,7 +924,7 @@ export type Snapshot = Message<"peertune.v1.Snapshot"> & {
   heads: Head[];
 
   /**
-   * SHA-256 of the sum's bytes; empty where it cannot be given.
+   * SHA-256 of the snapshot's bytes; empty where it cannot be given.
    *
    * @generated from field: bytes hash = 2;
    */

@@ -30,9 +30,9 @@ export type SyncHeader =
   | { readonly type: 'update'; readonly sizeBytes: number }
   /** Two signed updates of one author with one number follow. */
   | { readonly type: 'evidence'; readonly firstBytes: number; readonly secondBytes: number }
-  /** Asks for the sum at these heads, or at the answerer's own where there are none. */
+  /** Asks for the snapshot at these heads, or at the answerer's own where there are none. */
   | { readonly type: 'ask'; readonly heads: readonly Head[]; readonly hashOnly: boolean }
-  /** `hash` is absent where the sum cannot be given. The sum follows where `sizeBytes` is not 0. */
+  /** `hash` is absent where the snapshot cannot be given. It follows where `sizeBytes` is not 0. */
   | { readonly type: 'snapshot'; readonly heads: readonly Head[]; readonly hash?: string; readonly sizeBytes: number }
   /** All is said. */
   | { readonly type: 'end' }

@@ -5,7 +5,7 @@ import type { PeerId } from '../peer-id.js'
 /** Peers, besides the one that gave it, that must name a snapshot's hash, where so many can. */
 export const SNAPSHOT_CONFIRMATIONS = 2
 
-/** What those that were asked have said of a sum; the others did not answer. */
+/** What those that were asked have said of a snapshot; the others did not answer. */
 export interface Answers {
   readonly confirmed: number
   readonly contradicted: number
@@ -13,7 +13,7 @@ export interface Answers {
   readonly ignorant: number
 }
 
-/** A sum that somebody has given us, on its way to be believed. */
+/** A snapshot that somebody has given us, on its way to be believed. */
 export interface Adoption {
   readonly snapshot: BroadcastSnapshot
   /** Whom to ask next for the hash at the snapshot's heads; nobody once it is decided. */
@@ -24,7 +24,7 @@ export interface Adoption {
   /**
    * Once nobody is to be asked any more: two have named its hash; or at least one has, and with the giver these are more than
    * have named another; or there is nobody else who could tell. A quarter of liars can thus neither make somebody believe
-   * a sum nor, by silence or another hash, keep everybody from believing the right one.
+   * a snapshot nor, by silence or another hash, keep everybody from believing the right one.
    */
   believed(): boolean
 }

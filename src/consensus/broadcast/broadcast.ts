@@ -15,7 +15,15 @@ import type {
 import { type Contribution, contributionOf, MAX_SEQUENCE } from './fixed-point.js'
 import type { PeerId } from '../peer-id.js'
 import { isSaneWeight } from '../weight.js'
-import { emptyAuthor, foldAuthor, headHashOf, headOf, type Outcome, takeEvidence, takeUpdate } from './update-chain.js'
+import {
+  emptyAuthor,
+  compactAuthor,
+  headHashOf,
+  headOf,
+  type Outcome,
+  takeEvidence,
+  takeUpdate
+} from './update-chain.js'
 
 /**
  * Every peer tells everybody what it has learned, and everybody adds all of it up: a grow-only set of signed updates,
@@ -68,7 +76,7 @@ export function preview(
   }
   const stop = known.stop?.[0].sequence
   if (stop !== undefined && sequence > stop) return ignore('broadcast/author-stopped')
-  if (sequence <= known.base) return ignore('broadcast/folded')
+  if (sequence <= known.base) return ignore('broadcast/compacted')
   const same = known.held[sequence - known.base - 1]?.hash ?? known.waiting.get(sequence)?.hash
   if (same === hash || known.stop?.some((one) => one.hash === hash)) return ignore('broadcast/duplicate')
   return ACCEPT
@@ -82,9 +90,9 @@ export function stepBroadcast(config: BroadcastConfig, state: BroadcastState, ev
       return takeForeign(config, state, event.update, event.from)
     case 'evidence':
       return takePair(config, state, event.pair, event.from)
-    case 'fold': {
+    case 'compact': {
       const author = state.authors.get(event.author)
-      return [author === undefined ? state : withAuthor(state, event.author, foldAuthor(author, event.upTo)), []]
+      return [author === undefined ? state : withAuthor(state, event.author, compactAuthor(author, event.upTo)), []]
     }
   }
 }
@@ -143,7 +151,7 @@ function takePair(
 
 const DROPPED = {
   duplicate: 'broadcast/duplicate',
-  folded: 'broadcast/folded',
+  compacted: 'broadcast/compacted',
   stopped: 'broadcast/author-stopped',
   'too-far-ahead': 'broadcast/too-far-ahead'
 } as const
@@ -157,12 +165,12 @@ function settle(state: BroadcastState, id: PeerId, update: Update, from: PeerId,
   }
   const { author, counts, kind } = outcome
   const effects: BroadcastEffect[] = []
-  if (kind === 'caught') effects.push({ type: 'record', entry: { kind: 'evidence', pair: author.stop! } })
+  if (kind === 'equivocation') effects.push({ type: 'record', entry: { kind: 'evidence', pair: author.stop! } })
   else effects.push({ type: 'record', entry: { kind: 'update', update } })
   for (const count of counts) effects.push({ type: 'count', ...count })
   if (kind === 'kept') effects.push({ type: 'missing', author: id, from })
-  if (kind === 'caught') {
-    effects.push({ type: 'caught', author: id, pair: author.stop! })
+  if (kind === 'equivocation') {
+    effects.push({ type: 'equivocation', author: id, pair: author.stop! })
     effects.push(penalty(id, reject('broadcast/equivocation', `two updates with number ${author.stop![0].sequence}`)))
   }
   return [withAuthor(state, id, author), effects]

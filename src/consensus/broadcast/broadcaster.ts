@@ -13,7 +13,7 @@ import { headHashOf, headOf } from './update-chain.js'
 /** Signs bytes as the author `config.self`. */
 export type SignBody = (body: Uint8Array) => Uint8Array
 
-/** What a broadcasting peer is on disk. Vectors are float32[size], the sum float64[size]. */
+/** What a broadcasting peer is on disk. Vectors are float32[size], the snapshot's units float64[size]. */
 export interface SavedBroadcast {
   readonly state: BroadcastState
   readonly units: Float64Array
@@ -58,7 +58,7 @@ export interface Broadcaster {
   dispatch(event: BroadcastEvent): readonly OpenEffect[]
   /**
    * Tells what was learned since the last time: makes, signs and counts the next update of ours. From here on `live` is
-   * where training goes on. Throws `consensus/own-row-stopped` where somebody else has written with our key.
+   * where training goes on. Throws `consensus/own-chain-stopped` where somebody else has written with our key.
    */
   publish(weighing: Weighing): readonly OpenEffect[]
   /** Entries of the log behind the saved state, before anything else. Own updates among them: the residual is gone. */
@@ -67,11 +67,11 @@ export interface Broadcaster {
   onReplica(): void
   /** What the last life had learned and not told, float32[size] each: on top of the replica, and in the next update. */
   restore(untold: { readonly progress: Float32Array; readonly residual: Float32Array }): void
-  /** SHA-256 of the sum. */
+  /** SHA-256 of the replica, in units of the grid. */
   hash(): string
   saved(): SavedBroadcast
   snapshot(): BroadcastSnapshot
-  /** The sum at other heads than ours, where we can tell. */
+  /** The snapshot at other heads than ours, where we can tell. */
   unitsAt(heads: readonly Head[]): Float64Array | undefined
   /** False where something of ours would be lost. */
   adopt(snapshot: BroadcastSnapshot): boolean
@@ -176,10 +176,14 @@ function signedUpdate(
   const { self, federation, schemaHash } = config
   const own = authorOf(state, self)
   if (own.stop !== undefined)
-    throw new PeertuneError('consensus/own-row-stopped', 'another node has written updates with the key of this one', {
-      facts: { sequence: own.stop[0].sequence },
-      hint: 'never run two nodes with one identity, nor one from an old copy of its data directory; start anew with a new identity'
-    })
+    throw new PeertuneError(
+      'consensus/own-chain-stopped',
+      'another node has written updates with the key of this one',
+      {
+        facts: { sequence: own.stop[0].sequence },
+        hint: 'never run two nodes with one identity, nor one from an old copy of its data directory; start anew with a new identity'
+      }
+    )
   const body = encodeUpdateBody({
     federation,
     schema: schemaHash,

@@ -9,10 +9,10 @@ import type { PeerId } from '../peer-id.js'
 /** Bytes of updates kept one by one, 64 MiB; twice that where some peer has not said for long what it has. */
 export const MAX_HELD_BYTES = 64 * 1024 * 1024
 
-/** Whoever gives a sum, and those that confirm it; all there are where there are fewer. */
+/** Whoever gives a snapshot, and those that confirm it; all there are where there are fewer. */
 const MIN_HOLDERS = 1 + SNAPSHOT_CONFIRMATIONS
 
-/** Times MAX_HELD_BYTES that are kept where too few have them to be added up; half a gigabyte. */
+/** Times MAX_HELD_BYTES that are kept where too few have them to be compacted; half a gigabyte. */
 const MOST_TIMES = 8
 
 /** Milliseconds, an hour, for which a peer that has gone is waited for where there is no more room. */
@@ -25,7 +25,7 @@ export const ABSENT_MS = 3_600_000
 export const isFull = (broadcaster: Broadcaster, maxHeldBytes = MAX_HELD_BYTES): boolean =>
   heldBytes(broadcaster.state()) > MOST_TIMES * maxHeldBytes
 
-export interface FoldingParts {
+export interface CompactionParts {
   /** What others have said they had, the last time each of them spoke. */
   readonly said: ReadonlyMap<PeerId, readonly Head[]>
   /** Others that are connected now. */
@@ -40,13 +40,13 @@ export interface FoldingParts {
 }
 
 /**
- * Adds old updates up where more bytes of them are held than `maxHeldBytes`: what more than two thirds of all that count
+ * Compacts old updates where more bytes of them are held than `maxHeldBytes`: what more than two thirds of all that count
  * have, three at the least, and everybody who is connected; of twice as many bytes what two thirds have, and where there is
  * no more room two thirds of those heard of within an hour. Nothing else: whoever lacks a body that is gone must find
- * others with the same sum, and of two halves of a network that have each added up what the other lacks neither could take
- * the other's. False where there was nothing to do.
+ * others with the same snapshot, and of two halves of a network that have each compacted what the other lacks neither could
+ * take the other's. False where there was nothing to do.
  */
-export function foldSurplus(broadcaster: Broadcaster, parts: FoldingParts): boolean {
+export function compactSurplus(broadcaster: Broadcaster, parts: CompactionParts): boolean {
   const { said, connected, counted, around, maxHeldBytes = MAX_HELD_BYTES } = parts
   const before = heldBytes(broadcaster.state())
   if (before <= maxHeldBytes) return false
@@ -56,16 +56,16 @@ export function foldSurplus(broadcaster: Broadcaster, parts: FoldingParts): bool
     connected.map((peer) => said.get(peer) ?? []),
     connected.length + 1
   )
-  for (const [author, upTo] of byMost) fold(broadcaster, author, Math.min(upTo, byAll.get(author) ?? 0))
+  for (const [author, upTo] of byMost) compactUpTo(broadcaster, author, Math.min(upTo, byAll.get(author) ?? 0))
   if (heldBytes(broadcaster.state()) > 2 * maxHeldBytes)
-    for (const [author, upTo] of byMost) fold(broadcaster, author, upTo)
+    for (const [author, upTo] of byMost) compactUpTo(broadcaster, author, upTo)
   if (isFull(broadcaster, maxHeldBytes))
-    for (const [author, upTo] of heldByMost(broadcaster.state(), around, said)) fold(broadcaster, author, upTo)
+    for (const [author, upTo] of heldByMost(broadcaster.state(), around, said)) compactUpTo(broadcaster, author, upTo)
   return heldBytes(broadcaster.state()) < before
 }
 
-/** Of us and `others` more than two thirds: of any two such crowds a third of all is in both, so that somebody has both sums. */
-function heldByMost(state: BroadcastState, others: readonly PeerId[], said: FoldingParts['said']) {
+/** Of us and `others` more than two thirds: of any two such crowds a third of all is in both, so that somebody has both snapshots. */
+function heldByMost(state: BroadcastState, others: readonly PeerId[], said: CompactionParts['said']) {
   const all = others.length + 1
   const most = Math.max(Math.min(MIN_HOLDERS, all), Math.floor((2 * all) / 3) + 1)
   return heldBy(
@@ -78,8 +78,8 @@ function heldByMost(state: BroadcastState, others: readonly PeerId[], said: Fold
   )
 }
 
-function fold(broadcaster: Broadcaster, author: PeerId, upTo: number): void {
-  if (upTo > authorOf(broadcaster.state(), author).base) broadcaster.dispatch({ type: 'fold', author, upTo })
+function compactUpTo(broadcaster: Broadcaster, author: PeerId, upTo: number): void {
+  if (upTo > authorOf(broadcaster.state(), author).base) broadcaster.dispatch({ type: 'compact', author, upTo })
 }
 
 const heldBytes = ({ authors }: BroadcastState): number =>

@@ -48,7 +48,7 @@ export interface SessionStep {
   readonly heads?: readonly Head[]
   /** A snapshot that somebody else should confirm before it is adopted. */
   readonly snapshot?: BroadcastSnapshot
-  /** The sum's hash at the heads that were to be confirmed; `null`: it cannot tell. */
+  /** The snapshot's hash at the heads that were to be confirmed; `null`: it cannot tell. */
   readonly confirmed?: string | null
   /** The conversation cannot go on. */
   readonly verdict?: Verdict<BroadcastVerdictCode>
@@ -58,7 +58,7 @@ export interface SessionStep {
 
 /**
  * One conversation in which two peers tell each other what they lack. Both say what they have, each answers with updates
- * and proofs, asks for a sum where bodies are gone, and ends. Symmetric; whatever is lost of it is told the next time.
+ * and proofs, asks for a snapshot where bodies are gone, and ends. Symmetric; whatever is lost of it is told the next time.
  */
 export interface SyncSession {
   /** What the opener says first. */
@@ -73,7 +73,7 @@ export function createSyncSession(parts: SessionParts): SyncSession {
   let told = false
   let theyEnded = false
   let weEnded = false
-  let waitingForSum = false
+  let waitingForSnapshot = false
 
   const ownDigest = (): readonly SyncMessage[] => {
     if (told) return []
@@ -82,7 +82,7 @@ export function createSyncSession(parts: SessionParts): SyncSession {
   }
   /** We are done once nothing more is awaited. */
   const ending = (): readonly SyncMessage[] => {
-    if (weEnded || waitingForSum) return []
+    if (weEnded || waitingForSnapshot) return []
     weEnded = true
     return [{ header: { type: 'end' } }]
   }
@@ -99,12 +99,12 @@ export function createSyncSession(parts: SessionParts): SyncSession {
     const mine = ownDigest()
     const { evidence, updates } = answerTo(broadcaster.state(), digest, MAX_ANSWER_BYTES)
     const asks = asksFor(parts, digest.heads)
-    waitingForSum = asks.length > 0
+    waitingForSnapshot = asks.length > 0
     const replies = [...mine, ...evidence.map(evidenceMessage), ...updates.map(updateMessage), ...asks]
     return step({ replies: [...replies, ...ending()], heads: digest.heads })
   }
   function takeSnapshot(header: SyncHeader & { type: 'snapshot' }, payload: Uint8Array | undefined): SessionStep {
-    waitingForSum = false
+    waitingForSnapshot = false
     const replies = ending()
     if (parts.confirm !== undefined) return step({ replies, confirmed: header.hash ?? null })
     const snapshot = snapshotOf(parts, header, payload)
@@ -121,7 +121,7 @@ export function createSyncSession(parts: SessionParts): SyncSession {
         case 'evidence':
           return step(takeUpdates(parts, header, payload))
         case 'ask':
-          return step({ replies: [sumFor(broadcaster, header)] })
+          return step({ replies: [snapshotFor(broadcaster, header)] })
         case 'snapshot':
           return takeSnapshot(header, payload)
         case 'end':
@@ -147,12 +147,12 @@ const evidenceMessage = ([first, second]: readonly [Update, Update]): SyncMessag
 
 function tooMuch(config: BroadcastConfig, header: SyncHeader): Verdict<BroadcastVerdictCode> | undefined {
   const most = mostUpdateBytes(config) + SIGNED_OVERHEAD_BYTES
-  const sumBytes = 8 * config.rule.size
+  const snapshotBytes = 8 * config.rule.size
   const fits =
     header.type === 'evidence'
       ? header.firstBytes <= most && header.secondBytes <= most
       : header.type === 'snapshot'
-        ? header.sizeBytes === 0 || header.sizeBytes === sumBytes
+        ? header.sizeBytes === 0 || header.sizeBytes === snapshotBytes
         : bytesBehind(header) <= most
   return fits ? undefined : reject('codec/too-large', `${bytesBehind(header)} bytes behind ${header.type}`)
 }
@@ -203,8 +203,8 @@ export function published(
     : reject('broadcast/bad-signature', update.author)
 }
 
-/** Do they have updates only in their sum that we lack, or have they stopped an author where we have only the sum? */
-const needsSum = (state: BroadcastState, heads: readonly Head[]): boolean =>
+/** Have they compacted updates that we lack, or stopped an author at an update that we have compacted? */
+const needsSnapshot = (state: BroadcastState, heads: readonly Head[]): boolean =>
   heads.some(({ author, base, stop }) => {
     const own = authorOf(state, author)
     return base > headOf(own) || (stop !== undefined && stop.sequence <= own.base)
@@ -212,10 +212,10 @@ const needsSum = (state: BroadcastState, heads: readonly Head[]): boolean =>
 
 function asksFor({ broadcaster, confirm }: SessionParts, heads: readonly Head[]): readonly SyncMessage[] {
   if (confirm !== undefined) return [{ header: { type: 'ask', heads: confirm, hashOnly: true } }]
-  return needsSum(broadcaster.state(), heads) ? [{ header: { type: 'ask', heads: [], hashOnly: false } }] : []
+  return needsSnapshot(broadcaster.state(), heads) ? [{ header: { type: 'ask', heads: [], hashOnly: false } }] : []
 }
 
-function sumFor(broadcaster: Broadcaster, { heads, hashOnly }: SyncHeader & { type: 'ask' }): SyncMessage {
+function snapshotFor(broadcaster: Broadcaster, { heads, hashOnly }: SyncHeader & { type: 'ask' }): SyncMessage {
   const snapshot = heads.length === 0 ? broadcaster.snapshot() : { heads, units: broadcaster.unitsAt(heads) }
   if (snapshot.units === undefined) return { header: { type: 'snapshot', heads, sizeBytes: 0 } }
   const payload = hashOnly ? undefined : unitsToBytes(snapshot.units)

@@ -4,9 +4,9 @@ import type { BroadcastBase, BroadcastEntry } from './types.js'
 import { type Broadcaster, type BroadcasterParts, createBroadcaster } from './broadcaster.js'
 import { headOf } from './update-chain.js'
 
-/** Everything a log has to hold of what was counted: a sum, and what is behind it. */
+/** Everything a log has to hold of what was counted: a snapshot, and the updates behind it. */
 export interface BroadcastRecord {
-  /** Absent before anything was added up. */
+  /** Absent before the first compaction. */
   readonly base: BroadcastBase | undefined
   readonly entries: readonly BroadcastEntry[]
 }
@@ -25,7 +25,7 @@ export function rebased(broadcaster: Broadcaster): BroadcastRecord & { readonly 
     base === 0 ? [] : [{ author, sequence: base, hash: baseHash, base: 0 }]
   )
   const units = broadcaster.unitsAt(heads)
-  if (units === undefined) throw new Error('the sum at our own base cannot be told')
+  if (units === undefined) throw new Error('there is no snapshot at our own base')
   const authors = heads.map(({ author, sequence, hash }) => {
     return [author, { base: sequence, baseHash: hash, held: [], waiting: new Map() }] as const
   })

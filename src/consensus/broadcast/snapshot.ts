@@ -3,9 +3,9 @@ import type { AuthorState, BroadcastConfig, BroadcastState } from './types.js'
 import { type Contribution, contributionOf } from './fixed-point.js'
 import { countWaiting, emptyAuthor, headOf, heldAt, stopOf } from './update-chain.js'
 
-/** Everything up to some heads, added up: what a newcomer needs of updates whose bodies nobody keeps any more. */
+/** The sum of all updates up to some heads: what a newcomer needs of those whose bodies nobody keeps any more. */
 export interface BroadcastSnapshot {
-  /** Never a counted update at which an author was caught: that one comes with its evidence. */
+  /** Never the update of an equivocation: that one comes with its evidence. */
   readonly heads: readonly Head[]
   /** float64[size], integers. */
   readonly units: Float64Array
@@ -52,14 +52,14 @@ function subtract(units: Float64Array, contribution: ReturnType<typeof contribut
 
 export interface Adopted {
   readonly state: BroadcastState
-  /** Ours that the snapshot does not contain: to be added to its sum. */
+  /** Ours that the snapshot does not contain: to be counted on top of it. */
   readonly recount: readonly Update[]
 }
 
 /**
- * Our state on the ground of a snapshot. Absent where something of ours would be lost: a sum of updates whose bodies we
- * have not kept and the snapshot does not contain, or the stop of an author. Where rows part without our knowing it, the
- * snapshot's counts: it was confirmed by several.
+ * Our state on the ground of a snapshot. Absent where something of ours would be lost: compacted updates
+ * that the snapshot does not contain, or the stop of an author. Where a chain forks without our knowing it, the
+ * snapshot's branch counts: it was confirmed by several.
  */
 export function adoptHeads(state: BroadcastState, heads: readonly Head[]): Adopted | undefined {
   const theirs = new Map(heads.map((head) => [head.author, head]))

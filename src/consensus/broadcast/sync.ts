@@ -4,10 +4,10 @@ import type { AuthorState, BroadcastConfig, BroadcastState, Evidence } from './t
 import type { PeerId } from '../peer-id.js'
 import { headHashOf, headOf, heldAt, wantsOf } from './update-chain.js'
 
-/** Updates looked for by content in one digest: every author with two rows leads to one or two. */
+/** Updates looked for by content in one digest: every author whose chain forks leads to one or two. */
 const MAX_WANTS = 256
 
-/** The version vector: by author, how far we have counted and where an author was caught. */
+/** The version vector: by author, how far we have counted and where an author equivocated. */
 export const headsOf = ({ authors }: BroadcastState): readonly Head[] =>
   [...authors].map(([author, state]): Head => {
     const { base, stop } = state
@@ -27,7 +27,7 @@ export interface Answer {
   readonly evidence: readonly Evidence[]
   /** In the order of their numbers, by author. */
   readonly updates: readonly Update[]
-  /** It lacks updates that we have only in our sum. */
+  /** It lacks updates that we have compacted: only a snapshot has them. */
   readonly needsSnapshot: boolean
 }
 
@@ -41,7 +41,7 @@ export function answerTo(state: BroadcastState, digest: Pick<Digest, 'heads' | '
     const head = theirs.get(id) ?? { author: id, sequence: 0, hash: GENESIS, base: 0 }
     if (author.stop !== undefined && isBetterStop(author.stop, head)) evidence.push(author.stop)
     const last = Math.min(headOf(author), (head.stop?.sequence ?? Infinity) - 1)
-    // Where rows part, or may: our own at their head shows it, if it is not theirs.
+    // Where a chain forks, or may: our own at their head shows it, if it is not theirs.
     const from = isOurs(state, head) ? head.sequence + 1 : Math.min(head.sequence, last)
     if (from <= author.base && head.sequence < author.base) needsSnapshot = true
     else for (let n = Math.max(from, author.base + 1); n <= last; n++) offered.push(heldAt(author, n)!)
@@ -50,7 +50,7 @@ export function answerTo(state: BroadcastState, digest: Pick<Digest, 'heads' | '
   return { evidence, updates: within([...wanted, ...offered], maxBytes), needsSnapshot }
 }
 
-/** Of two places where an author was caught the earlier counts, at one place the smaller hash. */
+/** Of two equivocations of an author the earlier counts, at one place the smaller hash. */
 const isBetterStop = ([{ sequence, hash }]: Evidence, { stop }: Head): boolean =>
   stop === undefined || sequence < stop.sequence || (sequence === stop.sequence && hash < stop.hash)
 
@@ -104,8 +104,8 @@ export function sameHeads(a: readonly Head[], b: readonly Head[]): boolean {
 }
 
 /**
- * By author, the number up to which `enough` peers have counted our row, we among them, by what `said` says of the others.
- * Whoever is ahead of us, or on another row, agrees to nothing: that is seen once we have what it has.
+ * By author, the number up to which `enough` peers have counted our branch, we among them, by what `said` says of the others.
+ * Whoever is ahead of us, or on another branch, agrees to nothing: that is seen once we have what it has.
  */
 export function heldBy(
   state: BroadcastState,

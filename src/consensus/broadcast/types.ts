@@ -22,8 +22,8 @@ export type BroadcastVerdictCode =
   | 'broadcast/equivocation'
   /** Behind an equivocation: does not count. */
   | 'broadcast/author-stopped'
-  /** The number is in the sum already and the body no longer kept. */
-  | 'broadcast/folded'
+  /** The update was compacted: its number counts already and its body is no longer kept. */
+  | 'broadcast/compacted'
   | 'broadcast/unconfirmed-snapshot'
   | 'broadcast/unexpected-message'
   | 'broadcast/too-many-messages'
@@ -43,14 +43,14 @@ export interface BroadcastConfig {
 }
 
 /**
- * Two updates of one author with one number, the one with the smaller hash first. Shown to anybody it proves what the
+ * The proof of an equivocation: two updates of one author with one number, the one with the smaller hash first. Shown to anybody it proves what the
  * author did, since nobody else could have signed them.
  */
 export type Evidence = readonly [Update, Update]
 
 /** What is known of one author. Its updates form a hash chain; the counted ones are a prefix of it. */
 export interface AuthorState {
-  /** Updates 1..base are in the sum, and their bodies gone. */
+  /** Updates 1..base are compacted: they count, and their bodies are gone. */
   readonly base: number
   /** Hash of update `base`; GENESIS for 0. */
   readonly baseHash: UpdateHash
@@ -71,21 +71,21 @@ export interface BroadcastState {
 export const MAX_WAITING = 64
 
 export type BroadcastEvent =
-  /** We have made and signed an update; the next in our own row. */
+  /** We have made and signed an update; the next of our own chain. */
   | { readonly type: 'own'; readonly update: Update }
   /** Somebody gave us an update with a good signature. */
   | { readonly type: 'update'; readonly update: Update; readonly from: PeerId }
   /** Somebody gave us two with good signatures: an author and a number, two bodies. */
   | { readonly type: 'evidence'; readonly pair: readonly [Update, Update]; readonly from: PeerId }
   /** Bodies up to here need not be kept any more. */
-  | { readonly type: 'fold'; readonly author: PeerId; readonly upTo: number }
+  | { readonly type: 'compact'; readonly author: PeerId; readonly upTo: number }
 
 /** What must be on disk: the state is what the entries since the last checkpoint make of it. */
 export type BroadcastEntry =
   | { readonly kind: 'update'; readonly update: Update }
   | { readonly kind: 'evidence'; readonly pair: Evidence }
 
-/** What a log begins with: everything whose bodies are gone, added up. */
+/** What a log begins with: the snapshot of everything that was compacted. */
 export interface BroadcastBase {
   /** Nothing held or waiting: `base` and `baseHash` of every author. */
   readonly state: BroadcastState
@@ -101,8 +101,8 @@ export type BroadcastEffect =
   | { readonly type: 'count'; readonly update: Update; readonly sign: 1 | -1 }
   /** Ours, and new: tell everybody. */
   | { readonly type: 'publish'; readonly update: Update }
-  /** An author was caught: tell everybody, and hold it against the author. */
-  | { readonly type: 'caught'; readonly author: PeerId; readonly pair: Evidence }
+  /** An author has equivocated: tell everybody, and hold it against the author. */
+  | { readonly type: 'equivocation'; readonly author: PeerId; readonly pair: Evidence }
   /** Something before what has come is missing: ask whoever gave it. */
   | { readonly type: 'missing'; readonly author: PeerId; readonly from: PeerId }
   | { readonly type: 'penalise'; readonly peer: PeerId; readonly verdict: Verdict<BroadcastVerdictCode> }

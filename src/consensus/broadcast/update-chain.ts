@@ -18,7 +18,7 @@ export const headOf = ({ base, held }: AuthorState): number => base + held.lengt
 
 export const headHashOf = ({ baseHash, held }: AuthorState): UpdateHash => held.at(-1)?.hash ?? baseHash
 
-/** The number at which the author was caught. */
+/** The number of the author's equivocation. */
 export const stopOf = ({ stop }: AuthorState): number | undefined => stop?.[0].sequence
 
 /** The counted update with this number, where its body is still kept. */
@@ -34,8 +34,12 @@ export interface Counted {
 
 /** What taking something in has led to. */
 export type Outcome =
-  | { readonly kind: 'counted' | 'kept' | 'caught'; readonly author: AuthorState; readonly counts: readonly Counted[] }
-  | { readonly kind: 'duplicate' | 'too-far-ahead' | 'folded' | 'stopped' }
+  | {
+      readonly kind: 'counted' | 'kept' | 'equivocation'
+      readonly author: AuthorState
+      readonly counts: readonly Counted[]
+    }
+  | { readonly kind: 'duplicate' | 'too-far-ahead' | 'compacted' | 'stopped' }
 
 const NOTHING: readonly Counted[] = []
 
@@ -46,17 +50,17 @@ export function takeUpdate(author: AuthorState, update: Update): Outcome {
   if (stop !== undefined && sequence >= stop) {
     if (sequence > stop) return { kind: 'stopped' }
     const best = author.stop![0]
-    return hash < best.hash ? catchAt(author, [update, best]) : { kind: 'duplicate' }
+    return hash < best.hash ? stopAt(author, [update, best]) : { kind: 'duplicate' }
   }
-  if (sequence <= author.base) return { kind: 'folded' }
+  if (sequence <= author.base) return { kind: 'compacted' }
   const known = heldAt(author, sequence) ?? author.waiting.get(sequence)
   if (known?.hash === hash) return { kind: 'duplicate' }
-  if (known !== undefined) return catchAt(author, ordered(known, update))
+  if (known !== undefined) return stopAt(author, ordered(known, update))
   if (sequence > headOf(author) + MAX_WAITING) return { kind: 'too-far-ahead' }
   return drain({ ...author, waiting: new Map(author.waiting).set(sequence, update) }, NOTHING)
 }
 
-/** Takes in the proof that the author wrote two updates with one number. */
+/** Takes in the proof of an equivocation: two updates with one number. */
 export function takeEvidence(author: AuthorState, pair: readonly [Update, Update]): Outcome {
   const evidence = ordered(...pair)
   const { sequence } = evidence[0]
@@ -64,32 +68,32 @@ export function takeEvidence(author: AuthorState, pair: readonly [Update, Update
   if (stop !== undefined && sequence > stop) return { kind: 'stopped' }
   if (stop === sequence) {
     const best = ordered(author.stop![0], evidence[0])
-    return best[0].hash === author.stop![0].hash ? { kind: 'duplicate' } : catchAt(author, best)
+    return best[0].hash === author.stop![0].hash ? { kind: 'duplicate' } : stopAt(author, best)
   }
-  if (sequence <= author.base) return { kind: 'folded' }
+  if (sequence <= author.base) return { kind: 'compacted' }
   const known = heldAt(author, sequence) ?? author.waiting.get(sequence)
   // Ours may be a third one.
-  if (known !== undefined && known.hash < evidence[0].hash) return catchAt(author, [known, evidence[0]])
-  return catchAt(author, evidence)
+  if (known !== undefined && known.hash < evidence[0].hash) return stopAt(author, [known, evidence[0]])
+  return stopAt(author, evidence)
 }
 
 /** Takes back what counts from that number on, and counts the smaller of the two, once it is its turn. */
-function catchAt(author: AuthorState, stop: Evidence): Outcome {
+function stopAt(author: AuthorState, stop: Evidence): Outcome {
   const { sequence } = stop[0]
   const kept = author.held.slice(0, Math.max(0, sequence - 1 - author.base))
   const counts = author.held.slice(kept.length).map((update): Counted => ({ update, sign: -1 }))
   const waiting = new Map([...author.waiting].filter(([number]) => number < sequence))
   const drained = drain({ ...author, held: kept, waiting, stop }, counts.toReversed())
-  return { ...drained, kind: 'caught' }
+  return { ...drained, kind: 'equivocation' }
 }
 
-/** Counts what was waiting and waits for nothing any more, since the row now goes on at another base. */
+/** Counts what was waiting and waits for nothing any more, since the chain now goes on at another base. */
 export const countWaiting = (author: AuthorState): AuthorState => drain(author, NOTHING).author
 
 function drain(
   start: AuthorState,
   before: readonly Counted[]
-): Extract<Outcome, { kind: 'counted' | 'kept' | 'caught' }> {
+): Extract<Outcome, { kind: 'counted' | 'kept' | 'equivocation' }> {
   const held = [...start.held]
   const waiting = new Map(start.waiting)
   const counts: Counted[] = [...before]
@@ -117,8 +121,8 @@ function drain(
 }
 
 /**
- * Updates that somebody must have, because one that was signed names them as its predecessor: where an author wrote two
- * rows, these lead down to the number at which they part.
+ * Updates that somebody must have, because one that was signed names them as its predecessor: where an author's
+ * chain forks, these lead down to the number at which it does.
  */
 export function wantsOf(id: string, author: AuthorState): readonly Want[] {
   const named = [...(author.stop ?? []), ...author.waiting.values()]
@@ -132,7 +136,7 @@ export function wantsOf(id: string, author: AuthorState): readonly Want[] {
 }
 
 /** Forgets the bodies up to a number; never that of the stop, whose place a smaller one may still take. */
-export function foldAuthor(author: AuthorState, upTo: number): AuthorState {
+export function compactAuthor(author: AuthorState, upTo: number): AuthorState {
   const last = Math.min(upTo, headOf(author), (stopOf(author) ?? Infinity) - 1)
   if (last <= author.base) return author
   const baseHash = heldAt(author, last)!.hash

@@ -5,7 +5,7 @@ import type { PeerId } from '../../gossip/transport.js'
 import { talkWith } from './conversation.js'
 import type { BroadcastRun } from './run.js'
 
-/** Takes a sum over once enough others have named its hash. */
+/** Adopts a snapshot once enough others have named its hash. */
 export async function adopt(run: BroadcastRun, giver: PeerId, snapshot: BroadcastSnapshot): Promise<void> {
   const { members, broadcaster, withLive, log, broadcastLog } = run.parts
   const adoption = createAdoption(giver, snapshot, members())
@@ -14,11 +14,11 @@ export async function adopt(run: BroadcastRun, giver: PeerId, snapshot: Broadcas
     adoption.heard(steps.find((step) => step.confirmed !== undefined)?.confirmed)
   }
   if (!adoption.believed()) {
-    log.warn({ giver, ...adoption.answers() }, 'a sum of old updates was not confirmed by others')
+    log.warn({ giver, ...adoption.answers() }, 'a snapshot of old updates was not confirmed by others')
     return
   }
   if (!withLive(() => broadcaster.adopt(snapshot))) return
-  run.sums.snapshots++
-  log.info({ giver, ...adoption.answers() }, 'took over the sum of old updates')
+  run.counters.snapshots++
+  log.info({ giver, ...adoption.answers() }, 'adopted a snapshot of old updates')
   await broadcastLog?.rebase(() => rebased(broadcaster))
 }

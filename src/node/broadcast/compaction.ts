@@ -1,14 +1,14 @@
-import { foldSurplus } from '../../consensus/broadcast/compaction.js'
+import { compactSurplus } from '../../consensus/broadcast/compaction.js'
 import { rebased } from '../../consensus/broadcast/restart.js'
 import type { PeerId } from '../../gossip/transport.js'
 import type { BroadcastRun } from './run.js'
 
-/** Adds old updates up where too many bytes of them are kept, and begins the log anew behind the sum. */
+/** Compacts old updates where too many bytes of them are kept, and begins the log anew with the snapshot. */
 export async function compact(run: BroadcastRun): Promise<void> {
   const { broadcaster, members, isAround, config, broadcastLog, maxHeldBytes } = run.parts
   const counted = electors(run)
   const parts = { said: run.heads, connected: members(), counted, around: counted.filter(isAround), self: config.self }
-  if (foldSurplus(broadcaster, { ...parts, ...(maxHeldBytes === undefined ? {} : { maxHeldBytes }) }))
+  if (compactSurplus(broadcaster, { ...parts, ...(maxHeldBytes === undefined ? {} : { maxHeldBytes }) }))
     await broadcastLog?.rebase(() => rebased(broadcaster))
 }
 

@@ -64,7 +64,7 @@ async function converse(
   const { peer } = channel
   const steps: SessionStep[] = []
   const onBytes = (count: number): Verdict<BroadcastVerdictCode> | undefined => {
-    run.sums.received += count
+    run.counters.received += count
     return run.byteBudget(peer, count) ? undefined : reject('broadcast/over-byte-budget')
   }
   run.channels.add(channel)
@@ -106,7 +106,7 @@ async function send(run: BroadcastRun, channel: Channel, messages: SessionStep['
   try {
     for (const message of messages)
       await writeSync(channel, message, (count) => {
-        run.sums.sent += count
+        run.counters.sent += count
       })
     return true
   } catch {

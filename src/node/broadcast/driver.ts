@@ -14,7 +14,7 @@ import type { BroadcastStats } from '../participant/broadcast-stats.js'
 export interface BroadcastDriver {
   /** Listens and answers from now on. */
   start(): void
-  /** Tells everybody what was learned since the last time. Throws for our own bugs and for a stopped row. */
+  /** Tells everybody what was learned since the last time. Throws for our own bugs and for a stopped chain. */
   publish(weighing: { readonly samples: number; readonly totalSamples: number }): void
   /** One conversation, in which both tell what the other lacks. Never rejects; false: it came to nothing. */
   synchronise(peer: PeerId): Promise<boolean>
@@ -22,7 +22,7 @@ export interface BroadcastDriver {
   heads(peer: PeerId): readonly Head[] | undefined
   /** Has this peer, when it last said so, counted exactly what we have? */
   agreesWith(peer: PeerId): boolean
-  /** Adds old updates up where more bytes of them are kept than MAX_HELD_BYTES. */
+  /** Compacts old updates where more bytes of them are kept than MAX_HELD_BYTES. */
   compact(): Promise<void>
   stats(): BroadcastStats
   stop(): Promise<void>
@@ -77,13 +77,13 @@ async function ask(run: BroadcastRun, peer: PeerId): Promise<boolean> {
 }
 
 function statsOf(run: BroadcastRun): BroadcastStats {
-  const { parts, sums, verdicts, heads } = run
+  const { parts, counters, verdicts, heads } = run
   const { broadcaster } = parts
   const own = headsOf(broadcaster.state())
   const ahead = [...heads.values()].filter((theirs) => lacks(broadcaster.state(), theirs)).length
   const authors = [...broadcaster.state().authors.values()]
   return {
-    ...sums,
+    ...counters,
     heads: own,
     held: authors.reduce((sum, { held }) => sum + held.length, 0),
     waiting: authors.reduce((sum, { waiting }) => sum + waiting.size, 0),

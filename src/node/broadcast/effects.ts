@@ -10,12 +10,12 @@ export function perform(run: BroadcastRun, effects: readonly OpenEffect[]): void
   const { broadcastLog, log, onBroken, onContact, members, transport } = run.parts
   for (const effect of effects) {
     if (effect.type === 'record') {
-      run.sums.counted += effect.entry.kind === 'update' ? 1 : 0
+      run.counters.counted += effect.entry.kind === 'update' ? 1 : 0
       if (effect.entry.kind === 'update' && effect.entry.update.author !== transport.self) onContact()
       broadcastLog?.append(effect.entry)
       broadcastLog?.synced().catch(onBroken)
     } else if (effect.type === 'publish') {
-      run.sums.published++
+      run.counters.published++
       // On disk before anybody hears of it: never two updates with one number.
       safe(run).then(
         () => tell(run, effect.update),
@@ -23,21 +23,21 @@ export function perform(run: BroadcastRun, effects: readonly OpenEffect[]): void
       )
     } else if (effect.type === 'missing') {
       if (members().includes(effect.from)) void run.synchronise(effect.from)
-    } else if (effect.type === 'caught') {
-      run.sums.caught++
+    } else if (effect.type === 'equivocation') {
+      run.counters.equivocations++
       log.warn(
         { author: effect.author, sequence: effect.pair[0].sequence },
-        'an author has written two rows of updates'
+        'an author has equivocated: two updates with one number'
       )
       for (const peer of members()) void run.synchronise(peer)
     } else judge(run, effect.peer, effect.verdict)
   }
 }
 
-async function tell({ parts, sums }: BroadcastRun, update: Update): Promise<void> {
+async function tell({ parts, counters }: BroadcastRun, update: Update): Promise<void> {
   const { transport, config, log } = parts
   const bytes = encodeUpdateFrame(update)
-  sums.sent += bytes.length
+  counters.sent += bytes.length
   try {
     await transport.publish(updatesTopic(config.federation), bytes)
   } catch (error) {

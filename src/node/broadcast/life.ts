@@ -89,7 +89,7 @@ function aroundBy(membership: Membership, clock: Clock): (peer: PeerId) => boole
   }
 }
 
-/** After every checkpoint is a good time to add old updates up. */
+/** After every checkpoint is a good time to compact old updates. */
 const compacting = (checkpointer: Checkpointer, driver: BroadcastDriver): Checkpointer => ({
   ...checkpointer,
   async save() {

@@ -13,7 +13,7 @@ import type { Learner } from '../learner/learner.js'
 import { journalOf, type SavedJournal } from '../learner/recovery.js'
 
 /** In a checkpoint beside the exchange journal, which stays empty. */
-interface SavedRow {
+interface SavedChain {
   /** Number of our last update when the checkpoint was made. */
   readonly ownUpdates?: number
 }
@@ -24,7 +24,7 @@ const RESIDUAL = 'broadcast/residual'
 
 /** What a checkpoint keeps of the broadcaster; the log has the rest. */
 export function keptOf(broadcaster: Broadcaster, { shared, parameters }: Learner, self: PeerId): KeptWithIt {
-  const journal: KeptWithIt['journal'] & SavedRow = {
+  const journal: KeptWithIt['journal'] & SavedChain = {
     inDoubt: [],
     accepted: [],
     ownUpdates: ownUpdates(broadcaster, self)
@@ -66,7 +66,7 @@ export async function recoverBroadcaster(
 
 function untoldOf(saved: NodeState | undefined, { shared }: Learner): Untold | undefined {
   const { [PROGRESS]: progress, [RESIDUAL]: residual } = saved?.inDoubt ?? {}
-  const { ownUpdates: told } = journalOf(saved) as SavedJournal & SavedRow
+  const { ownUpdates: told } = journalOf(saved) as SavedJournal & SavedChain
   if (progress === undefined || residual === undefined || told === undefined) return undefined
   return { progress: shared.take(progress), residual: shared.take(residual), ownUpdates: told }
 }

@@ -49,10 +49,10 @@ export interface BroadcastRun {
   readonly channels: Set<Channel>
   readonly passes: (peer: PeerId) => boolean
   readonly byteBudget: (peer: PeerId, count: number) => boolean
-  readonly sums: {
+  readonly counters: {
     published: number
     counted: number
-    caught: number
+    equivocations: number
     snapshots: number
     sent: number
     received: number
@@ -77,13 +77,13 @@ export function createBroadcastRun(
     talks: new Map(),
     channels: new Set(),
     passes: rateLimit(clock, { burst: SYNCS_BURST, perSecond: SYNCS_PER_SECOND, maxKeys: MAX_REMEMBERED_PEERS }),
-    // A whole answer and a sum at once, then what conversations at their rate may carry at the most.
+    // A whole answer and a snapshot at once, then what conversations at their rate may carry at the most.
     byteBudget: rateLimit(clock, {
       burst: 4 * (MAX_ANSWER_BYTES + bytesEach + 8 * config.rule.size),
       perSecond: SYNCS_PER_SECOND * (MAX_ANSWER_BYTES + bytesEach),
       maxKeys: MAX_REMEMBERED_PEERS
     }),
-    sums: { published: 0, counted: 0, caught: 0, snapshots: 0, sent: 0, received: 0 },
+    counters: { published: 0, counted: 0, equivocations: 0, snapshots: 0, sent: 0, received: 0 },
     verdicts: new Map(),
     synchronise: (peer) => synchronise(run, peer),
     hashed: undefined,
@@ -104,7 +104,7 @@ export function judge({ parts, verdicts }: BroadcastRun, peer: PeerId, verdict: 
   if (verdict.verdict === 'accept') return
   verdicts.set(verdict.code, (verdicts.get(verdict.code) ?? 0) + 1)
   // What comes a second time is how a mesh works.
-  if (verdict.code === 'broadcast/duplicate' || verdict.code === 'broadcast/folded') return
+  if (verdict.code === 'broadcast/duplicate' || verdict.code === 'broadcast/compacted') return
   parts.onVerdict(peer, verdict)
 }
 

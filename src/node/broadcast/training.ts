@@ -5,7 +5,7 @@ import { IDLE_MS } from '../learner/loop.js'
 
 /**
  * Milliseconds that a peer waits before its first update for the others to say who they are: its weight depends on theirs,
- * and its own row may be longer than its disk knows.
+ * and its own chain may be longer than its disk knows.
  */
 const GREETING_MS = 15_000
 

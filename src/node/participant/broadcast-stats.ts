@@ -6,9 +6,9 @@ export interface BroadcastStats {
   readonly published: number
   /** Updates taken in, ours included. */
   readonly counted: number
-  /** Times an author was caught with two rows. */
-  readonly caught: number
-  /** Sums of old updates taken over from others. */
+  /** Times an author equivocated: wrote two updates with one number. */
+  readonly equivocations: number
+  /** Snapshots of old updates adopted from others. */
   readonly snapshots: number
   /** Bytes of updates published and of conversations. */
   readonly sent: number
@@ -21,7 +21,7 @@ export interface BroadcastStats {
   readonly waiting: number
   /** Peers that have said that they have something we lack. */
   readonly peersAhead: number
-  /** SHA-256 of the sum: equal at peers that have counted the same. */
+  /** SHA-256 of the replica: equal at peers that have counted the same. */
   readonly replicaHash: string
   /** Judgements on what peers sent, by code. */
   readonly verdicts: Readonly<Record<string, number>>

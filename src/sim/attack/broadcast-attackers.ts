@@ -89,7 +89,7 @@ function staleReplay(): BroadcastTamper {
   }
 }
 
-/** Every second neighbour hears of another row from some number on. */
+/** Every second neighbour hears of another branch from some number on. */
 function twoRows(): BroadcastTamper {
   const other = new Map<number, Update>()
   return {

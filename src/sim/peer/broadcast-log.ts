@@ -4,7 +4,7 @@ import type { BroadcastEntry } from '../../consensus/broadcast/types.js'
 import type { Broadcaster } from '../../consensus/broadcast/broadcaster.js'
 import { createDisk, type DiskOptions, type Logged } from '../world/disk.js'
 
-/** A sum and what was behind it when the file was begun. */
+/** A snapshot and what was behind it when the file was begun. */
 interface Begun extends Logged, BroadcastRecord {}
 
 /** All that was counted, on a simulated disk: the daemon's broadcast log. */
@@ -12,7 +12,7 @@ export interface SimBroadcastLog {
   append(entry: BroadcastEntry): void
   /** When everything appended so far is safe. */
   safeAtMs(): number
-  /** Begins anew with the sum of what a broadcaster no longer holds, and what it does. */
+  /** Begins anew with the snapshot of what a broadcaster no longer holds, and with what it does. */
   rebase(broadcaster: Broadcaster): void
   read(): BroadcastRecord
   crash(rng: Rng): void

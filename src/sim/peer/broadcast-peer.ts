@@ -1,6 +1,6 @@
 import { describeError, PeertuneError } from '../../base/errors.js'
 import { type Rng, seededRng } from '../../base/rng.js'
-import { foldSurplus } from '../../consensus/broadcast/compaction.js'
+import { compactSurplus } from '../../consensus/broadcast/compaction.js'
 import { ownUpdates, restarted, type Untold } from '../../consensus/broadcast/restart.js'
 import type { Broadcaster } from '../../consensus/broadcast/broadcaster.js'
 import { type ClaimedShare, claimedShare } from '../../consensus/claimed-share.js'
@@ -200,7 +200,7 @@ function publish(inner: Inner, life: Life): void {
   const { checkpointEvery } = world.scenario.peer
   if (life.published % Math.max(1, checkpointEvery) !== 0) return
   if (checkpointEvery > 0) save(inner, life)
-  fold(inner, life)
+  compact(inner, life)
 }
 
 /** Of a liar: all there are. */
@@ -215,15 +215,15 @@ function save({ disk, parameters, index }: Inner, { broadcaster, learner, step }
   disk.save({ untold, step, learner: learner.state() })
 }
 
-/** After every checkpoint is a good time to add old updates up. */
-function fold({ world, index, log }: Inner, { broadcaster, talk }: Life): void {
+/** After every checkpoint is a good time to compact old updates. */
+function compact({ world, index, log }: Inner, { broadcaster, talk }: Life): void {
   const { maxHeldBytes } = world.scenario.broadcast
   const begun = (peer: PeerIndex): boolean => joinsAt(world.scenario, peer) <= world.clock.now()
   const self = nameOf(index)
   const known = [...world.neighbours(index).filter(begun).map(nameOf), ...broadcaster.state().authors.keys()]
   const counted = [...new Set(known)].filter((peer) => peer !== self)
-  if (!foldSurplus(broadcaster, { ...talk.others(), counted, around: counted, self, maxHeldBytes })) return
-  world.observer.note(index, 'folds')
-  world.observer.count('fold')
+  if (!compactSurplus(broadcaster, { ...talk.others(), counted, around: counted, self, maxHeldBytes })) return
+  world.observer.note(index, 'compacts')
+  world.observer.count('compaction')
   log.rebase(broadcaster)
 }

@@ -149,7 +149,7 @@ function end(inner: Inner, id: LinkId): void {
   asked?.done?.(confirmed)
 }
 
-/** Takes a sum over once enough others have named its hash. */
+/** Adopts a snapshot once enough others have named its hash. */
 function adopt(inner: Inner, giver: PeerIndex, snapshot: BroadcastSnapshot): void {
   const { broadcaster, log, world, peer } = inner.parts
   const adoption = createAdoption(nameOf(giver), snapshot, members(inner).map(nameOf))
@@ -163,10 +163,10 @@ function adopt(inner: Inner, giver: PeerIndex, snapshot: BroadcastSnapshot): voi
     open(inner, indexOf(other), { confirm: snapshot.heads, done })
   }
   const conclude = (): void => {
-    if (!adoption.believed()) return world.observer.count('sum not confirmed')
-    if (!broadcaster.adopt(snapshot)) return world.observer.count('sum not adopted')
-    world.observer.note(peer, `adopts the sum of ${nameOf(giver)}`)
-    world.observer.count('sum adopted')
+    if (!adoption.believed()) return world.observer.count('snapshot not confirmed')
+    if (!broadcaster.adopt(snapshot)) return world.observer.count('snapshot not adopted')
+    world.observer.note(peer, `adopts the snapshot of ${nameOf(giver)}`)
+    world.observer.count('snapshot adopted')
     log.rebase(broadcaster)
   }
   ask()
@@ -232,7 +232,7 @@ function perform(inner: Inner, effects: readonly OpenEffect[]): void {
       log.append(effect.entry)
     } else if (effect.type === 'publish') whenSafe(inner, () => publish(inner, effect.update))
     else if (effect.type === 'missing') open(inner, indexOf(effect.from))
-    else if (effect.type === 'caught') world.observer.count('caught')
+    else if (effect.type === 'equivocation') world.observer.count('equivocation')
     else if (effect.verdict.verdict !== 'accept') world.observer.count(`verdict ${effect.verdict.code}`)
   }
   world.broadcast.ledger.check(nameOf(peer), broadcaster)

@@ -9,7 +9,7 @@ import type { ViolationCode } from './ledger.js'
 export interface BroadcastLedger {
   /** The author has told somebody. */
   left(update: Update): void
-  /** An honest peer has recorded it, whoever wrote it: sums whose bodies are gone are added up again from these. */
+  /** An honest peer has recorded it, whoever wrote it: from these compacted updates are added up again. */
   recorded(entry: BroadcastEntry): void
   /** After every event: nothing grows beyond its bound. */
   check(name: string, broadcaster: Broadcaster): void
@@ -23,7 +23,7 @@ type Report = (code: ViolationCode, detail: string) => void
 
 export function createBroadcastLedger(report: Report, rule: StepRule): BroadcastLedger {
   /** By author: hashes by number, from 1. */
-  const rows = new Map<string, Map<number, string>>()
+  const chains = new Map<string, Map<number, string>>()
   const bodies = new Map<UpdateHash, Update>()
   let told = 0
   return {
@@ -31,12 +31,12 @@ export function createBroadcastLedger(report: Report, rule: StepRule): Broadcast
       for (const update of entry.kind === 'update' ? [entry.update] : entry.pair) bodies.set(update.hash, update)
     },
     left({ author, sequence, hash }) {
-      const row = rows.get(author) ?? new Map<number, string>()
-      rows.set(author, row)
-      const before = row.get(sequence)
+      const chain = chains.get(author) ?? new Map<number, string>()
+      chains.set(author, chain)
+      const before = chain.get(sequence)
       if (before === undefined) told++
       else if (before !== hash) report('number-used-twice', `${author} ${sequence}`)
-      row.set(sequence, hash)
+      chain.set(sequence, hash)
     },
     check(name, broadcaster) {
       for (const [author, { waiting }] of broadcaster.state().authors)
@@ -53,24 +53,24 @@ export function createBroadcastLedger(report: Report, rule: StepRule): Broadcast
         if (!isSumOfItsUpdates(broadcaster, rule, bodies))
           report('replicas-differ', `${name} is not the sum of what it counts`)
       }
-      for (const [author, row] of rows) checkRow(author, row, heads, report)
+      for (const [author, chain] of chains) checkChain(author, chain, heads, report)
     },
     told: () => told
   }
 }
 
-function checkRow(author: string, row: ReadonlyMap<number, string>, heads: readonly Head[], report: Report): void {
+function checkChain(author: string, chain: ReadonlyMap<number, string>, heads: readonly Head[], report: Report): void {
   const head = heads.find((one) => one.author === author)
-  const last = Math.max(...row.keys())
-  if (head?.stop !== undefined) report('number-used-twice', `${author} was caught at ${head.stop.sequence}`)
+  const last = Math.max(...chain.keys())
+  if (head?.stop !== undefined) report('number-used-twice', `${author} equivocated at ${head.stop.sequence}`)
   else if ((head?.sequence ?? 0) < last)
     report('update-lost', `${author} ${last}, counted up to ${head?.sequence ?? 0}`)
 }
 
 type Bodies = ReadonlyMap<UpdateHash, Update>
 
-/** The updates in the sum, whose bodies the peer no longer has: from the last of them back to the first. */
-function folded({ base, baseHash }: AuthorState, bodies: Bodies): readonly Update[] {
+/** The compacted updates, whose bodies the peer no longer has: from the last of them back to the first. */
+function compacted({ base, baseHash }: AuthorState, bodies: Bodies): readonly Update[] {
   const chain: Update[] = []
   for (let hash = baseHash; chain.length < base; hash = chain.at(-1)!.previous) {
     const update = bodies.get(hash)
@@ -85,7 +85,7 @@ function isSumOfItsUpdates(broadcaster: Broadcaster, rule: StepRule, bodies: Bod
   const { state, units } = broadcaster.saved()
   const sum = Array.from(units, () => 0n)
   for (const author of state.authors.values())
-    for (const update of [...folded(author, bodies), ...author.held]) {
+    for (const update of [...compacted(author, bodies), ...author.held]) {
       const step = contributionOf(rule, update)
       if (!step.ok) return false
       step.value.indices.forEach((index, k) => {

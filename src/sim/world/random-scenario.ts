@@ -135,7 +135,7 @@ function randomAttackers(seed: string, { peers, trains, broadcast }: Attackable)
   return [{ attack, count: 1 + rng.integer(Math.max(1, (peers - 2) >> 1)) }]
 }
 
-/** As `randomScenario`, with peers that broadcast, and now and then an author that writes two rows. */
+/** As `randomScenario`, with peers that broadcast, and now and then an author that equivocates. */
 export function randomBroadcastScenario(seed: string): Scenario {
   const rng = seededRng(seed, 'random-broadcast')
   const { mixing, overlay, ...base } = randomScenario(seed)
@@ -157,24 +157,24 @@ export function randomBroadcastScenario(seed: string): Scenario {
   const first = peers > 3 && rng.integer(4) === 0 ? [{ attack: oneOf(rng, FIRST_ATTACKS), count: 1 }] : []
   const more = randomAttackers(seed, { peers: peers - 1, trains: workload.kind !== 'none', broadcast: true })
   const attackers = [...first, ...more]
-  const folding = randomFolding(seed, attackers)
+  const compaction = randomCompaction(seed, attackers)
   return readScenario({
     ...base,
     name: 'random-broadcast',
     // Only peers that hear all others know what most of them have.
-    overlay: { ...overlay, kind: folding === undefined ? kind : 'complete' },
+    overlay: { ...overlay, kind: compaction === undefined ? kind : 'complete' },
     mixing: { ...mixing, ...broadcast },
-    broadcast: { ...rule, ...folding },
+    broadcast: { ...rule, ...compaction },
     attackers
   })
 }
 
 /**
- * In every second scenario old updates are added up as soon as a few hundred to a few thousand bytes are held. Not where an
- * author writes two rows: what was added up before it was caught is not undone.
+ * In every second scenario old updates are compacted as soon as a few hundred to a few thousand bytes are held. Not where an
+ * author equivocates: what was compacted before that was seen is not undone.
  */
-function randomFolding(seed: string, attackers: readonly { readonly attack: Attack }[]) {
+function randomCompaction(seed: string, attackers: readonly { readonly attack: Attack }[]) {
   const rng = seededRng(seed, 'random-folding')
-  const folds = rng.integer(2) === 0 && !attackers.some(({ attack }) => attack === 'equivocation')
-  return folds ? { maxHeldBytes: 300 + rng.integer(6_000) } : undefined
+  const compacts = rng.integer(2) === 0 && !attackers.some(({ attack }) => attack === 'equivocation')
+  return compacts ? { maxHeldBytes: 300 + rng.integer(6_000) } : undefined
 }

@@ -4,7 +4,7 @@ import { type Rng, seededRng } from '../../../src/base/rng.js'
 import { float32Codec } from '../../../src/codec/coders/float32.js'
 import { GENESIS, type Head, type Update } from '../../../src/codec/wire/update.js'
 import { createAdoption } from '../../../src/consensus/broadcast/adoption.js'
-import { foldSurplus } from '../../../src/consensus/broadcast/compaction.js'
+import { compactSurplus } from '../../../src/consensus/broadcast/compaction.js'
 import { headsOf, heldBy, lacks, sameHeads } from '../../../src/consensus/broadcast/sync.js'
 import { MAX_WAITING } from '../../../src/consensus/broadcast/types.js'
 import type { Broadcaster } from '../../../src/consensus/broadcast/broadcaster.js'
@@ -23,12 +23,12 @@ const AUTHORS = ['anna', 'bert', 'cleo', 'dora']
 
 const cache = new Map<string, readonly Update[]>()
 
-/** Every author's row, `lengths[i]` updates long. */
-const rowsOf = (lengths: readonly number[]): readonly (readonly Update[])[] =>
-  lengths.map((length, i) => row(AUTHORS[i]!).slice(0, length))
+/** Every author's chain, `lengths[i]` updates long. */
+const chainsOf = (lengths: readonly number[]): readonly (readonly Update[])[] =>
+  lengths.map((length, i) => chain(AUTHORS[i]!).slice(0, length))
 
-/** The first MAX_WAITING + 2 updates of an author; a shorter row is the beginning of a longer one. */
-function row(author: string): readonly Update[] {
+/** The first MAX_WAITING + 2 updates of an author; a shorter chain is the beginning of a longer one. */
+function chain(author: string): readonly Update[] {
   const known = cache.get(author)
   if (known !== undefined) return known
   const made: Update[] = []
@@ -83,7 +83,7 @@ describe('replicas', () => {
         fc.string(),
         fc.integer({ min: 1, max: 4 }),
         (lengths, seed, peers) => {
-          const all = rowsOf(lengths).flat()
+          const all = chainsOf(lengths).flat()
           const rng = seededRng(seed)
           for (let peer = 0; peer < peers; peer++) {
             const broadcaster = broadcasterOf(`p${peer}`)
@@ -100,7 +100,7 @@ describe('replicas', () => {
   it('come together after partitions, each with what it happened to hear, by telling each other what they lack', () => {
     fc.assert(
       fc.property(fc.string(), fc.integer({ min: 2, max: 5 }), (seed, peers) => {
-        const all = rowsOf([6, 9, 3, 11]).flat()
+        const all = chainsOf([6, 9, 3, 11]).flat()
         const rng = seededRng(seed)
         const network = Array.from({ length: peers }, (_, i) => broadcasterOf(`p${i}`))
         for (const one of network)
@@ -117,7 +117,7 @@ describe('replicas', () => {
     )
   })
 
-  it('agree about an author that wrote two rows, whoever has heard which part of them first', () => {
+  it('agree about an author that equivocated, whoever has heard which part of them first', () => {
     fc.assert(
       fc.property(
         fc.string(),
@@ -128,8 +128,8 @@ describe('replicas', () => {
         }),
         (seed, peers, forks) => {
           const rng = seededRng(seed)
-          const rows = rowsOf([6, 6, 6, 6])
-          const all = [...rows.flat(), ...forks.flatMap(({ author, at }, n) => forked(rows[author]!, at, n))]
+          const chains = chainsOf([6, 6, 6, 6])
+          const all = [...chains.flat(), ...forks.flatMap(({ author, at }, n) => forked(chains[author]!, at, n))]
           const network = Array.from({ length: peers }, (_, i) => broadcasterOf(`p${i}`))
           for (const one of network)
             deliver(
@@ -141,7 +141,7 @@ describe('replicas', () => {
           const counted = network.map(bits)
           for (const one of counted) expect(one).toEqual(counted[0])
           for (const one of network) expect(sameHeads(headsOf(one.state()), headsOf(network[0]!.state()))).toBe(true)
-          // Every author that forked was caught by everybody, and where it did for the first time.
+          // Every fork was seen by everybody, and where it did for the first time.
           for (const { author } of forks) {
             const first = Math.min(...forks.filter((fork) => fork.author === author).map(({ at }) => at))
             for (const one of network) expect(one.state().authors.get(AUTHORS[author]!)?.stop?.[0].sequence).toBe(first)
@@ -154,7 +154,7 @@ describe('replicas', () => {
   })
 
   it('start again from what was saved and the log behind it, to the bit', () => {
-    const [anna, bert] = rowsOf([5, 4]) as [readonly Update[], readonly Update[]]
+    const [anna, bert] = chainsOf([5, 4]) as [readonly Update[], readonly Update[]]
     const before = broadcasterOf('p0')
     deliver(before, [...anna.slice(0, 2), bert[1]!])
     const again = broadcasterOf('p0', { saved: before.saved() })
@@ -166,15 +166,15 @@ describe('replicas', () => {
   })
 })
 
-/** Another row from number `at` on, as long as the first. */
-function forked(row: readonly Update[], at: number, salt: number): readonly Update[] {
+/** Another chain from number `at` on, as long as the first. */
+function forked(chain: readonly Update[], at: number, salt: number): readonly Update[] {
   const second: Update[] = []
-  for (let sequence = at; sequence <= row.length; sequence++)
+  for (let sequence = at; sequence <= chain.length; sequence++)
     second.push(
       written({
-        author: row[0]!.author,
+        author: chain[0]!.author,
         sequence,
-        previous: second.at(-1)?.hash ?? row[at - 2]?.hash ?? GENESIS,
+        previous: second.at(-1)?.hash ?? chain[at - 2]?.hash ?? GENESIS,
         samples: 80 + salt,
         totalSamples: 300
       })
@@ -278,26 +278,27 @@ describe('an update', () => {
   })
 
   it('waits for those before it, but not too many of them', () => {
-    const row = rowsOf([MAX_WAITING + 2])[0]!
+    const chain = chainsOf([MAX_WAITING + 2])[0]!
     const broadcaster = broadcasterOf('p0')
-    for (const update of row.slice(1, MAX_WAITING)) expect(codesOf(broadcaster, update)).toEqual(['record', 'missing'])
-    expect(codesOf(broadcaster, row.at(-1)!)).toEqual(['broadcast/too-far-ahead', 'missing'])
+    for (const update of chain.slice(1, MAX_WAITING))
+      expect(codesOf(broadcaster, update)).toEqual(['record', 'missing'])
+    expect(codesOf(broadcaster, chain.at(-1)!)).toEqual(['broadcast/too-far-ahead', 'missing'])
     expect(broadcaster.replica).toEqual(reference)
-    expect(codesOf(broadcaster, row[0]!)).toEqual(['record'])
-    expect(bits(broadcaster)).toEqual(sumOf(row.slice(0, MAX_WAITING)))
-    expect(codesOf(broadcaster, row[3]!)).toEqual(['broadcast/duplicate'])
+    expect(codesOf(broadcaster, chain[0]!)).toEqual(['record'])
+    expect(bits(broadcaster)).toEqual(sumOf(chain.slice(0, MAX_WAITING)))
+    expect(codesOf(broadcaster, chain[3]!)).toEqual(['broadcast/duplicate'])
   })
 
   it('that contradicts another of its author is the proof against it', () => {
-    const [row] = rowsOf([4])
-    const other = written({ author: 'anna', sequence: 3, previous: row![1]!.hash, samples: 9 })
+    const [chain] = chainsOf([4])
+    const other = written({ author: 'anna', sequence: 3, previous: chain![1]!.hash, samples: 9 })
     const broadcaster = broadcasterOf('p0')
-    deliver(broadcaster, row!)
-    expect(codesOf(broadcaster, other)).toEqual(['record', 'caught', 'broadcast/equivocation'])
-    const smaller = other.hash < row![2]!.hash ? other : row![2]!
-    expect(bits(broadcaster)).toEqual(sumOf([row![0]!, row![1]!, smaller]))
-    expect(codesOf(broadcaster, row![3]!)).toEqual(['broadcast/author-stopped'])
-    expect(codesOf(broadcaster, row![2]!)).toEqual(['broadcast/duplicate'])
+    deliver(broadcaster, chain!)
+    expect(codesOf(broadcaster, other)).toEqual(['record', 'equivocation', 'broadcast/equivocation'])
+    const smaller = other.hash < chain![2]!.hash ? other : chain![2]!
+    expect(bits(broadcaster)).toEqual(sumOf([chain![0]!, chain![1]!, smaller]))
+    expect(codesOf(broadcaster, chain![3]!)).toEqual(['broadcast/author-stopped'])
+    expect(codesOf(broadcaster, chain![2]!)).toEqual(['broadcast/duplicate'])
   })
 })
 
@@ -345,7 +346,7 @@ describe('our own updates', () => {
   it('leave local progress alone when those of others come in between', () => {
     const broadcaster = broadcasterOf('p0')
     for (let i = 0; i < SIZE; i++) broadcaster.live[i] = broadcaster.live[i]! + 0.25
-    deliver(broadcaster, rowsOf([3])[0]!)
+    deliver(broadcaster, chainsOf([3])[0]!)
     for (let i = 0; i < SIZE; i++) expect(broadcaster.live[i]! - broadcaster.replica[i]!).toBeCloseTo(0.25, 6)
   })
 
@@ -378,44 +379,44 @@ describe('our own updates', () => {
 })
 
 describe('old updates', () => {
-  const rows = rowsOf([7, 5, 6])
+  const chains = chainsOf([7, 5, 6])
 
   it('are forgotten once all have them; a newcomer takes the sum that several confirm, and goes on from there', () => {
     const [one, two] = [broadcasterOf('p0'), broadcasterOf('p1')]
-    deliver(one, rows.flat())
-    deliver(two, [...rows[0]!, ...rows[1]!.slice(0, 3), ...rows[2]!])
+    deliver(one, chains.flat())
+    deliver(two, [...chains[0]!, ...chains[1]!.slice(0, 3), ...chains[2]!])
     const stable = heldBy(one.state(), [headsOf(two.state())], 2)
     expect(Object.fromEntries(stable)).toEqual({ anna: 7, bert: 3, cleo: 6 })
-    for (const [author, upTo] of stable) one.dispatch({ type: 'fold', author, upTo })
+    for (const [author, upTo] of stable) one.dispatch({ type: 'compact', author, upTo })
     expect([...one.state().authors.values()].map(({ held }) => held.length)).toEqual([0, 2, 0])
-    expect(bits(one)).toEqual(sumOf(rows.flat()))
+    expect(bits(one)).toEqual(sumOf(chains.flat()))
 
     const newcomer = broadcasterOf('p2')
-    deliver(newcomer, rows[1]!.slice(4))
+    deliver(newcomer, chains[1]!.slice(4))
     synchronise(newcomer, one, ['p2', 'p0'])
     expect(lacks(newcomer.state(), headsOf(one.state()))).toBe(true)
     const snapshot = one.snapshot()
     // Who has not heard so much cannot say; who keeps the bodies can go back to it.
     expect(two.unitsAt(snapshot.heads)).toBeUndefined()
-    deliver(two, rows.flat())
+    deliver(two, chains.flat())
     const more = written({ author: 'dora', sequence: 1, previous: GENESIS })
     deliver(two, [more])
     expect(two.unitsAt(snapshot.heads)).toEqual(snapshot.units)
     expect(newcomer.adopt(snapshot)).toBe(true)
     synchronise(newcomer, two, ['p2', 'p1'])
-    expect(bits(newcomer)).toEqual(sumOf([...rows.flat(), more]))
+    expect(bits(newcomer)).toEqual(sumOf([...chains.flat(), more]))
     expect(newcomer.live).toEqual(newcomer.replica)
   })
 
   it('are added up only where more than two thirds of all that count have them, and all who are connected', () => {
     const maxHeldBytes = 100
-    const folded = (
+    const compacted = (
       said: Readonly<Record<string, readonly Head[]>>,
       connected: readonly string[],
       known: readonly string[]
     ) => {
       const one = broadcasterOf('p0')
-      deliver(one, rows.flat())
+      deliver(one, chains.flat())
       const counted = ['anna', 'bert', 'cleo', ...known]
       const parts = {
         said: new Map(Object.entries(said)),
@@ -425,26 +426,26 @@ describe('old updates', () => {
         self: 'p0',
         maxHeldBytes
       }
-      expect(foldSurplus(one, parts)).toBe([...one.state().authors.values()].some(({ base }) => base > 0))
+      expect(compactSurplus(one, parts)).toBe([...one.state().authors.values()].some(({ base }) => base > 0))
       return [...one.state().authors.values()].map(({ base }) => base)
     }
     const headsWith = (counts: readonly number[]): readonly Head[] => {
       const other = broadcasterOf('p9')
       deliver(
         other,
-        counts.flatMap((count, i) => rows[i]!.slice(0, count))
+        counts.flatMap((count, i) => chains[i]!.slice(0, count))
       )
       return headsOf(other.state())
     }
     const [all, some] = [headsWith([7, 5, 6]), headsWith([7, 2, 0])]
     // The three authors and we ourselves are four: three of them are more than two thirds.
-    expect(folded({ anna: all, bert: all }, [], [])).toEqual([7, 5, 6])
-    expect(folded({ anna: all }, [], [])).toEqual([0, 0, 0])
+    expect(compacted({ anna: all, bert: all }, [], [])).toEqual([7, 5, 6])
+    expect(compacted({ anna: all }, [], [])).toEqual([0, 0, 0])
     // Two more that are known and silent: five of six.
-    expect(folded({ anna: all, bert: all }, [], ['p1', 'p2'])).toEqual([0, 0, 0])
-    expect(folded({ anna: all, bert: all, cleo: some }, [], ['p1'])).toEqual([7, 2, 0])
+    expect(compacted({ anna: all, bert: all }, [], ['p1', 'p2'])).toEqual([0, 0, 0])
+    expect(compacted({ anna: all, bert: all, cleo: some }, [], ['p1'])).toEqual([7, 2, 0])
     // What strangers say counts for nothing, however many they are.
-    expect(folded({ anna: all, s1: all, s2: all, s3: all }, [], [])).toEqual([0, 0, 0])
+    expect(compacted({ anna: all, s1: all, s2: all, s3: all }, [], [])).toEqual([0, 0, 0])
     // Whoever is connected is waited for, until twice as much is held.
     const patient = {
       said: new Map([
@@ -458,35 +459,35 @@ describe('old updates', () => {
       self: 'p0'
     }
     const one = broadcasterOf('p0')
-    deliver(one, rows.flat())
-    const bytes = rows.flat().reduce((sum, { body }) => sum + body.length, 0)
-    foldSurplus(one, { ...patient, maxHeldBytes: 0.7 * bytes })
+    deliver(one, chains.flat())
+    const bytes = chains.flat().reduce((sum, { body }) => sum + body.length, 0)
+    compactSurplus(one, { ...patient, maxHeldBytes: 0.7 * bytes })
     expect([...one.state().authors.values()].map(({ base }) => base)).toEqual([7, 2, 0])
-    foldSurplus(one, { ...patient, maxHeldBytes: 0.1 * bytes })
+    compactSurplus(one, { ...patient, maxHeldBytes: 0.1 * bytes })
     expect([...one.state().authors.values()].map(({ base }) => base)).toEqual([7, 5, 6])
-    expect(bits(one)).toEqual(sumOf(rows.flat()))
+    expect(bits(one)).toEqual(sumOf(chains.flat()))
   })
 
   it('are added up without those that have been gone for long where there is no more room', () => {
-    const bytes = rows.flat().reduce((sum, { body }) => sum + body.length, 0)
-    const folded = (around: readonly string[], maxHeldBytes: number) => {
+    const bytes = chains.flat().reduce((sum, { body }) => sum + body.length, 0)
+    const compacted = (around: readonly string[], maxHeldBytes: number) => {
       const one = broadcasterOf('p0')
-      deliver(one, rows.flat())
+      deliver(one, chains.flat())
       const said = new Map([['anna', headsOf(one.state())]])
-      foldSurplus(one, { said, connected: [], counted: ['anna', 'bert', 'cleo'], around, self: 'p0', maxHeldBytes })
+      compactSurplus(one, { said, connected: [], counted: ['anna', 'bert', 'cleo'], around, self: 'p0', maxHeldBytes })
       return [...one.state().authors.values()].map(({ base }) => base)
     }
     // Eight times as much as may be held is no more room; of two that are left both have everything, of one that one.
-    expect(folded(['anna'], bytes / 8.5)).toEqual([7, 5, 6])
-    expect(folded([], bytes / 8.5)).toEqual([7, 5, 6])
-    expect(folded(['anna'], bytes / 7.5)).toEqual([0, 0, 0])
-    expect(folded(['anna', 'bert'], bytes / 8.5)).toEqual([0, 0, 0])
+    expect(compacted(['anna'], bytes / 8.5)).toEqual([7, 5, 6])
+    expect(compacted([], bytes / 8.5)).toEqual([7, 5, 6])
+    expect(compacted(['anna'], bytes / 7.5)).toEqual([0, 0, 0])
+    expect(compacted(['anna', 'bert'], bytes / 8.5)).toEqual([0, 0, 0])
   })
 
   it('a sum is believed where two name it, or more than name another, or nobody else can tell', () => {
     const one = broadcasterOf('p0')
-    deliver(one, rows.flat())
-    one.dispatch({ type: 'fold', author: 'anna', upTo: 4 })
+    deliver(one, chains.flat())
+    one.dispatch({ type: 'compact', author: 'anna', upTo: 4 })
     const snapshot = one.snapshot()
     const believed = (answers: readonly (string | null | undefined)[]): boolean => {
       const adoption = createAdoption('p0', snapshot, ['p0', ...answers.map((_, i) => `other ${i}`)])
@@ -501,13 +502,13 @@ describe('old updates', () => {
       expect(believed(answers), String(answers)).toBe(false)
   })
 
-  it('that somebody has on another row, or is ahead of us in, are kept', () => {
+  it('that somebody has on another branch, or is ahead of us in, are kept', () => {
     const one = broadcasterOf('p0')
-    deliver(one, rows[0]!)
+    deliver(one, chains[0]!)
     const own = headsOf(one.state())[0]!
     const upTo = (head: Partial<Head>) => heldBy(one.state(), [[{ ...own, ...head }]], 2).get('anna')
     expect(upTo({})).toBe(7)
-    expect(upTo({ sequence: 5, hash: rows[0]![4]!.hash })).toBe(5)
+    expect(upTo({ sequence: 5, hash: chains[0]![4]!.hash })).toBe(5)
     expect(upTo({ sequence: 5, hash: 'f'.repeat(64) })).toBe(0)
     expect(upTo({ sequence: 9, hash: 'f'.repeat(64) })).toBe(0)
     expect(upTo({ stop: { sequence: 4, hash: 'a'.repeat(64) } })).toBe(3)
@@ -515,21 +516,21 @@ describe('old updates', () => {
 
   it('as a sum, they are what updates that came early were waiting for', () => {
     const [one, two] = [broadcasterOf('p0'), broadcasterOf('p1')]
-    deliver(one, rows[0]!.slice(0, 4))
-    deliver(two, rows[0]!.slice(4))
+    deliver(one, chains[0]!.slice(0, 4))
+    deliver(two, chains[0]!.slice(4))
     expect(two.state().authors.get('anna')?.waiting.size).toBe(3)
-    one.dispatch({ type: 'fold', author: 'anna', upTo: 4 })
+    one.dispatch({ type: 'compact', author: 'anna', upTo: 4 })
     // Nobody will send them again: they are duplicates.
     expect(two.adopt(one.snapshot())).toBe(true)
     expect(two.state().authors.get('anna')?.waiting.size).toBe(0)
-    expect(bits(two)).toEqual(sumOf(rows[0]!))
+    expect(bits(two)).toEqual(sumOf(chains[0]!))
   })
 
   it('are not given up for a snapshot without them', () => {
     const [one, two] = [broadcasterOf('p0'), broadcasterOf('p1')]
-    deliver(one, rows.flat())
-    one.dispatch({ type: 'fold', author: 'anna', upTo: 4 })
-    deliver(two, rows[0]!.slice(0, 3))
+    deliver(one, chains.flat())
+    one.dispatch({ type: 'compact', author: 'anna', upTo: 4 })
+    deliver(two, chains[0]!.slice(0, 3))
     const before = bits(one)
     expect(one.adopt(two.snapshot())).toBe(false)
     expect(bits(one)).toEqual(before)

@@ -53,7 +53,7 @@ describe('broadcast in the simulator', () => {
         readScenario(scenario({ seed: attack, attackers: [{ attack, count: 1 }], network: { loss: 0.2 } }))
       )
       expect(violations).toEqual([])
-      if (attack === 'equivocation') expect(counts.caught).toBeGreaterThanOrEqual(5)
+      if (attack === 'equivocation') expect(counts.equivocation).toBeGreaterThanOrEqual(5)
       if (attack === 'nan-payload') expect(counts['verdict codec/malformed']).toBeGreaterThan(4)
     }
   )

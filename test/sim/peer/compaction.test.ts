@@ -16,34 +16,34 @@ const scenario = (changes: Record<string, unknown> = {}) =>
     ...changes
   })
 
-describe('old updates added up in the simulator', () => {
-  it('leave every replica the sum of all updates, to the last bit, through loss and crashes', async () => {
+describe('compaction of old updates in the simulator', () => {
+  it('leaves every replica the sum of all updates, to the last bit, through loss and crashes', async () => {
     const { violations, counts, updates } = await runScenario(
       scenario({ network: { loss: 0.2, cut: 0.2 }, peer: { checkpointEvery: 2, crashesPerMinute: 4 } })
     )
     expect(violations).toEqual([])
-    expect(counts.fold).toBeGreaterThan(50)
+    expect(counts.compaction).toBeGreaterThan(50)
     expect(counts.crash).toBeGreaterThan(5)
-    // 230 bytes each: with all of them held nobody would have folded so often.
+    // 230 bytes each: with all of them held nobody would have compacted so often.
     expect(updates).toBeGreaterThan(100)
   })
 
-  it.each([2, 3])('come as a sum to two newcomers at once, of %i that have it', async (founders) => {
+  it.each([2, 3])('gives its snapshot to two newcomers at once, of %i that have it', async (founders) => {
     // Two newcomers can confirm nothing to each other: they say so, and those that can tell are enough.
     const joiners = [{ count: 2, atMs: 30_000 }]
     const { violations, counts } = await runScenario(scenario({ peers: founders + 2, joiners }))
     expect(violations).toEqual([])
-    expect(counts['sum adopted']).toBeGreaterThanOrEqual(2)
+    expect(counts['snapshot adopted']).toBeGreaterThanOrEqual(2)
   })
 
-  it('are not added up beside the sum of a network that is cut in two', async () => {
+  it('makes no two snapshots in a network that is cut in two', async () => {
     // Neither half is two thirds: what each has written meanwhile is kept one by one, and told once they meet again.
     const { violations, counts } = await runScenario(
       scenario({ partitions: [{ atMs: 2_000, forMs: 38_000, groups: 2 }] })
     )
     expect(violations).toEqual([])
-    expect(counts['sum adopted'] ?? 0).toBe(0)
+    expect(counts['snapshot adopted'] ?? 0).toBe(0)
     const whole = await runScenario(scenario())
-    expect(counts.fold).toBeLessThan(0.2 * whole.counts.fold!)
+    expect(counts.compaction).toBeLessThan(0.2 * whole.counts.compaction!)
   })
 })
