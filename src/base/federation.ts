@@ -90,7 +90,7 @@ export interface MixingSpec {
   readonly codec: MixingCodec
   /** Share of the elements that a sparse codec (`topk`, `rank-slots`) sends, in (0, 0.5]. */
   readonly fraction?: number
-  /** Step towards the partner: 1 moves a pair of equal weight to their mean. In (0, 1]. */
+  /** The mixing step, towards the partner: 1 moves a pair of equal weight to their mean. In (0, 1]. */
   readonly gamma: number
   /**
    * A partner is followed up to this many times the median distance to our partners: what protects a federation from peers

@@ -52,6 +52,7 @@ export interface HelloMessage {
   /** Training examples behind the sender's parameters. */
   readonly weight: number
   readonly codec: string
+  /** The mixing step. */
   readonly gamma: number
   /** What the sender still knows of the edge; absent: only the common start. */
   readonly reference?: EdgeReference

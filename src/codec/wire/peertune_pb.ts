@@ -110,6 +110,8 @@ export type Hello = Message<"peertune.v1.Hello"> & {
   codec: string;
 
   /**
+   * The mixing step.
+   *
    * @generated from field: double gamma = 6;
    */
   gamma: number;

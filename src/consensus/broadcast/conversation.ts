@@ -31,7 +31,7 @@ export interface SyncMessage {
   readonly payload?: Uint8Array
 }
 
-export interface SessionParts {
+export interface ConversationParts {
   readonly config: BroadcastConfig
   readonly broadcaster: Broadcaster
   readonly verify: VerifyBody
@@ -41,7 +41,7 @@ export interface SessionParts {
 }
 
 /** What came of one message. */
-export interface SessionStep {
+export interface ConversationStep {
   readonly replies: readonly SyncMessage[]
   readonly effects: readonly OpenEffect[]
   /** What the peer has, once it has said so. */
@@ -60,15 +60,15 @@ export interface SessionStep {
  * One conversation in which two peers tell each other what they lack. Both say what they have, each answers with updates
  * and proofs, asks for a snapshot where bodies are gone, and ends. Symmetric; whatever is lost of it is told the next time.
  */
-export interface SyncSession {
+export interface SyncConversation {
   /** What the opener says first. */
   begin(): readonly SyncMessage[]
-  take(message: SyncMessage): SessionStep
+  take(message: SyncMessage): ConversationStep
   /** Bytes that may follow such a header: the bound before anything is allocated. */
   fits(header: SyncHeader): Verdict<BroadcastVerdictCode> | undefined
 }
 
-export function createSyncSession(parts: SessionParts): SyncSession {
+export function createSyncConversation(parts: ConversationParts): SyncConversation {
   const { config, broadcaster } = parts
   let told = false
   let theyEnded = false
@@ -86,14 +86,14 @@ export function createSyncSession(parts: SessionParts): SyncSession {
     weEnded = true
     return [{ header: { type: 'end' } }]
   }
-  const step = (changes: Partial<SessionStep> = {}): SessionStep => ({
+  const step = (changes: Partial<ConversationStep> = {}): ConversationStep => ({
     replies: [],
     effects: [],
     ...changes,
     over: theyEnded && weEnded
   })
 
-  function takeDigest({ digest }: SyncHeader & { type: 'digest' }): SessionStep {
+  function takeDigest({ digest }: SyncHeader & { type: 'digest' }): ConversationStep {
     if (digest.federation !== config.federation) return step({ verdict: reject('broadcast/other-federation') })
     if (digest.schema !== config.schemaHash) return step({ verdict: reject('broadcast/other-schema') })
     const mine = ownDigest()
@@ -103,7 +103,7 @@ export function createSyncSession(parts: SessionParts): SyncSession {
     const replies = [...mine, ...evidence.map(evidenceMessage), ...updates.map(updateMessage), ...asks]
     return step({ replies: [...replies, ...ending()], heads: digest.heads })
   }
-  function takeSnapshot(header: SyncHeader & { type: 'snapshot' }, payload: Uint8Array | undefined): SessionStep {
+  function takeSnapshot(header: SyncHeader & { type: 'snapshot' }, payload: Uint8Array | undefined): ConversationStep {
     waitingForSnapshot = false
     const replies = ending()
     if (parts.confirm !== undefined) return step({ replies, confirmed: header.hash ?? null })
@@ -159,10 +159,10 @@ function tooMuch(config: BroadcastConfig, header: SyncHeader): Verdict<Broadcast
 
 /** Updates with good signatures, or what is wrong with one. What we have already costs no signature. */
 function takeUpdates(
-  { config, broadcaster, verify, peer }: SessionParts,
+  { config, broadcaster, verify, peer }: ConversationParts,
   header: SyncHeader & { type: 'update' | 'evidence' },
   payload: Uint8Array = new Uint8Array(0)
-): Partial<SessionStep> {
+): Partial<ConversationStep> {
   const cut = header.type === 'evidence' ? [header.firstBytes] : []
   const read = slices(payload, cut).map((bytes) => verified(config, bytes, verify))
   const bad = read.find((one) => !one.ok)
@@ -210,7 +210,7 @@ const needsSnapshot = (state: BroadcastState, heads: readonly Head[]): boolean =
     return base > headOf(own) || (stop !== undefined && stop.sequence <= own.base)
   })
 
-function asksFor({ broadcaster, confirm }: SessionParts, heads: readonly Head[]): readonly SyncMessage[] {
+function asksFor({ broadcaster, confirm }: ConversationParts, heads: readonly Head[]): readonly SyncMessage[] {
   if (confirm !== undefined) return [{ header: { type: 'ask', heads: confirm, hashOnly: true } }]
   return needsSnapshot(broadcaster.state(), heads) ? [{ header: { type: 'ask', heads: [], hashOnly: false } }] : []
 }
@@ -229,7 +229,7 @@ function snapshotFor(broadcaster: Broadcaster, { heads, hashOnly }: SyncHeader &
 }
 
 function snapshotOf(
-  { config }: SessionParts,
+  { config }: ConversationParts,
   { heads, hash }: SyncHeader & { type: 'snapshot' },
   payload: Uint8Array | undefined
 ): BroadcastSnapshot | undefined {

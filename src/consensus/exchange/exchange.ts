@@ -17,7 +17,7 @@ import { doubtAbout, emptyJournal, leaveDoubt } from './journal.js'
 import { noDistances } from '../rules/radius.js'
 import { accept, onCommit, onHello, onResolve } from './responder.js'
 import type { Turn } from './turn.js'
-import { andThen, endSession, finished, penalise, sessionOf, unexpected, withEffects } from './turn.js'
+import { andThen, endActive, finished, penalise, activeOf, unexpected, withEffects } from './turn.js'
 import { withExchange } from './pair-memory.js'
 import { runHere, type Working } from './tasks.js'
 
@@ -79,7 +79,7 @@ export function* exchangeStep(
     case 'unreadable':
       return onUnreadable(turn, state, event.verdict)
     case 'broken':
-      return endSession(state, event.link, { kind: 'failed', code: 'exchange/broken-link' })
+      return endActive(state, event.link, { kind: 'failed', code: 'exchange/broken-link' })
   }
 }
 
@@ -121,12 +121,12 @@ function* onDecision(
   )
 }
 
-/** What the session at hand does once its doubt is settled. */
+/** What the active exchange does once its doubt is settled. */
 function* goOn(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, fate: ExchangeFate): Working<Step> {
   const { active } = state
   if (active === undefined || active.peer !== turn.peer || active.exchangeId !== exchangeId) return [state, []]
   const free: ExchangeState = { ...state, active: undefined }
-  // A session that waits on another link than the answer came on goes on there.
+  // An exchange that waits on another link than the answer came on goes on there.
   const there: Turn = { ...turn, link: active.link }
   if (active.stage === 'asking') return yield* greet(there, free)
   if (active.stage === 'asked') return yield* accept(there, free, active.hello)
@@ -152,19 +152,19 @@ const applied = (record: InDoubt): ExchangeEffect => ({
 
 /** The partner says no. After our COMMIT that is its decision, so the exchange in doubt is undone. */
 function onRefuse(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, code: RefusalCode): Step {
-  const session = sessionOf(turn, state, exchangeId)
-  if (session === undefined) return unexpected(turn, state, { type: 'refuse', exchangeId, code })
-  const record = session.stage === 'committing' ? doubtAbout(state.journal, turn.peer, exchangeId) : undefined
+  const active = activeOf(turn, state, exchangeId)
+  if (active === undefined) return unexpected(turn, state, { type: 'refuse', exchangeId, code })
+  const record = active.stage === 'committing' ? doubtAbout(state.journal, turn.peer, exchangeId) : undefined
   const journal = record === undefined ? state.journal : leaveDoubt(state.journal, record)
   const undone: readonly ExchangeEffect[] =
     record === undefined ? [] : [settledEntry(record, 'undone'), { type: 'undone', peer: turn.peer, exchangeId }]
   return [
     { ...state, active: undefined, journal },
-    [...undone, finished(session, { kind: 'refused', code }), { type: 'close', link: turn.link }]
+    [...undone, finished(active, { kind: 'refused', code }), { type: 'close', link: turn.link }]
   ]
 }
 
 function onUnreadable(turn: Turn, state: ExchangeState, verdict: Verdict<ExchangeVerdictCode>): Step {
   const code = verdict.verdict === 'accept' ? 'codec/malformed' : verdict.code
-  return withEffects(endSession(state, turn.link, { kind: 'failed', code }), penalise(turn, verdict))
+  return withEffects(endActive(state, turn.link, { kind: 'failed', code }), penalise(turn, verdict))
 }

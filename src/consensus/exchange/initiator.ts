@@ -1,11 +1,11 @@
 import { reject } from '../../base/verdict.js'
 import type { AcceptMessage, CommitMessage, HelloMessage } from '../../codec/wire/messages.js'
 import { sameReference } from './edges.js'
-import type { ExchangeEffect, ExchangeState, Session, Step } from './types.js'
+import type { ExchangeEffect, ExchangeState, ActiveExchange, Step } from './types.js'
 import type { InDoubt } from './journal.js'
 import { doubtWith, enterDoubt, leaving } from './journal.js'
 import type { Turn } from './turn.js'
-import { penalise, refuse, refuseSide, send, sessionOf, unexpected, withEffects } from './turn.js'
+import { penalise, refuse, refuseSide, send, activeOf, unexpected, withEffects } from './turn.js'
 import { edgeNow, sceneOf, termsNow } from './pair-memory.js'
 import { fittingEdge, nextExchangeId, slotsField } from './encoded-side.js'
 import { isSaneWeight } from '../weight.js'
@@ -22,7 +22,7 @@ export function* onInitiate(turn: Turn, state: ExchangeState): Working<Step> {
   const doubt = doubtWith(state.journal, turn.peer)
   if (doubt === undefined) return yield* greet(turn, state)
   const { exchangeId } = doubt
-  const active: Session = { stage: 'asking', link: turn.link, peer: turn.peer, exchangeId }
+  const active: ActiveExchange = { stage: 'asking', link: turn.link, peer: turn.peer, exchangeId }
   return [{ ...state, active }, [send(turn, { type: 'resolve', exchangeId })]]
 }
 
@@ -44,7 +44,7 @@ export function* greet(turn: Turn, state: ExchangeState): Working<Step> {
     ...(edge === undefined ? {} : { reference: edge.reference }),
     ...termsOf(terms)
   }
-  const active: Session = { stage: 'greeting', link, peer, exchangeId, edge, terms }
+  const active: ActiveExchange = { stage: 'greeting', link, peer, exchangeId, edge, terms }
   return [{ ...state, active, initiated: state.initiated + 1 }, [send(turn, hello)]]
 }
 
@@ -56,8 +56,8 @@ export function* onAccept(
 ): Working<Step> {
   const { config, view, link, peer } = turn
   const { exchangeId } = message
-  const session = sessionOf(turn, state, exchangeId)
-  if (session?.stage !== 'greeting') return unexpected(turn, state, message)
+  const greeting = activeOf(turn, state, exchangeId)
+  if (greeting?.stage !== 'greeting') return unexpected(turn, state, message)
   if (!isSaneWeight(message.weight))
     return withEffects(
       refuse(turn, state, exchangeId, 'absurd-weight'),
@@ -66,7 +66,7 @@ export function* onAccept(
   const { slots } = message
   if (config.layouts !== undefined && config.layouts.pairWith(slots ?? 0) === undefined)
     return refuseSide(turn, state, exchangeId, reject('codec/malformed', `${slots} slots`))
-  const edge = message.reference === undefined ? undefined : fittingEdge(config, session.edge, slots)
+  const edge = message.reference === undefined ? undefined : fittingEdge(config, greeting.edge, slots)
   if (!sameReference(message.reference, edge?.reference))
     return refuseSide(turn, state, exchangeId, reject('codec/malformed', 'an edge that we have not offered'))
   const partner = yield* ask({ task: 'partner-side', slots, edge, header: message.payload, payload })
@@ -78,7 +78,7 @@ export function* onAccept(
     own: own.vector,
     partner: partner.value.vector,
     partnerWeight: message.weight,
-    terms: session.terms,
+    terms: greeting.terms,
     partnerTerms: termsOf(message),
     scene: sceneOf(turn, state),
     turns: edge?.reference.sequence ?? 0
@@ -104,7 +104,7 @@ export function* onAccept(
     exchangeId,
     payload: { sizeBytes: own.payload.length, sha256: own.sha256 }
   }
-  const active: Session = { stage: 'committing', link, peer, exchangeId }
+  const active: ActiveExchange = { stage: 'committing', link, peer, exchangeId }
   const recorded: ExchangeEffect = { type: 'record', entry: { kind: 'in-doubt', ...kept } }
   return [{ ...state, active, journal }, [...forgotten, recorded, send(turn, commit, own.payload)]]
 }

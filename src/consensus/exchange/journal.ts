@@ -65,7 +65,7 @@ export function leaving(leaves: Remembered, edge: Edge | undefined): Pick<InDoub
   return Object.keys(all).length === 0 ? {} : { leaves: all }
 }
 
-/** An exchange we have accepted as responder. Not committed means undone, or still open in the active session. */
+/** An exchange we have accepted as responder. Not committed means undone, or still open as the active exchange. */
 export interface Accepted {
   readonly exchangeId: ExchangeId
   readonly committed: boolean
@@ -127,7 +127,7 @@ export const noteCommitted = (journal: Journal, peer: PeerId, exchangeId: Exchan
     acceptedFrom(journal, peer).map((one) => (one.exchangeId === exchangeId ? { exchangeId, committed: true } : one))
   )
 
-/** What we, the responder, decided. Final for every exchange that is not in the active session. */
+/** What we, the responder, decided. Final for every exchange but the active one. */
 export const fateOf = (journal: Journal, peer: PeerId, exchangeId: ExchangeId): ExchangeFate =>
   acceptedFrom(journal, peer).some((one) => one.exchangeId === exchangeId && one.committed) ? 'committed' : 'undone'
 

@@ -28,8 +28,10 @@ export function withExchange(
 
 /** What we announce in HELLO or ACCEPT. */
 export function* termsNow({ config, view }: Turn, state: ExchangeState): Working<Terms> {
-  const travelled = hasRadius(config) ? yield* ask({ task: 'travelled', parameters: view.parameters }) : 0
-  return ownTerms(config, state, view, travelled)
+  const distanceFromStart = hasRadius(config)
+    ? yield* ask({ task: 'distance-from-start', parameters: view.parameters })
+    : 0
+  return ownTerms(config, state, view, distanceFromStart)
 }
 
 /** What of the state and the moment an exchange's arithmetic depends on. */

@@ -1,19 +1,19 @@
 import { reject } from '../../base/verdict.js'
 import type { AcceptMessage, CommitMessage, ExchangeId, HelloMessage } from '../../codec/wire/messages.js'
 import { sameReference } from './edges.js'
-import type { ExchangeEffect, ExchangeState, Session, Step } from './types.js'
+import type { ExchangeEffect, ExchangeState, ActiveExchange, Step } from './types.js'
 import { doubtWith, fateOf, leaving, noteAccepted, noteCommitted, wasAccepted } from './journal.js'
 import type { Turn } from './turn.js'
 import {
   andThen,
-  endSession,
+  endActive,
   finished,
   penalise,
   refuse,
   refuseSide,
   roleOf,
   send,
-  sessionOf,
+  activeOf,
   unexpected,
   withEffects
 } from './turn.js'
@@ -37,7 +37,13 @@ export function* onHello(turn: Turn, state: ExchangeState, hello: HelloMessage):
 function* acceptOrAsk(turn: Turn, free: ExchangeState, hello: HelloMessage): Working<Step> {
   const doubt = doubtWith(free.journal, turn.peer)
   if (doubt === undefined) return yield* accept(turn, free, hello)
-  const active: Session = { stage: 'asked', link: turn.link, peer: turn.peer, exchangeId: doubt.exchangeId, hello }
+  const active: ActiveExchange = {
+    stage: 'asked',
+    link: turn.link,
+    peer: turn.peer,
+    exchangeId: doubt.exchangeId,
+    hello
+  }
   return [{ ...free, active }, [send(turn, { type: 'resolve', exchangeId: doubt.exchangeId })]]
 }
 
@@ -62,9 +68,9 @@ function makeWay(turn: Turn, state: ExchangeState): Step | undefined {
   if (active === undefined) return [state, []]
   const close: ExchangeEffect = { type: 'close', link: active.link }
   if ((active.stage === 'asking' || active.stage === 'greeting') && turn.peer < turn.config.self)
-    return withEffects(endSession(state, active.link, { kind: 'yielded' }), close)
+    return withEffects(endActive(state, active.link, { kind: 'yielded' }), close)
   if (roleOf(active) === 'responder' && active.peer === turn.peer)
-    return withEffects(endSession(state, active.link, { kind: 'failed', code: 'exchange/superseded' }), close)
+    return withEffects(endActive(state, active.link, { kind: 'failed', code: 'exchange/superseded' }), close)
   return undefined
 }
 
@@ -75,7 +81,7 @@ export function* accept(turn: Turn, state: ExchangeState, hello: HelloMessage): 
   const edge = sameReference(known?.reference, hello.reference) ? known : undefined
   const own = yield* ask({ task: 'own-side', slots, edge, parameters: view.parameters, exchangeId })
   const terms = yield* termsNow(turn, state)
-  const active: Session = { stage: 'accepted', link, peer, exchangeId, hello, edge, terms, own }
+  const active: ActiveExchange = { stage: 'accepted', link, peer, exchangeId, hello, edge, terms, own }
   const journal = noteAccepted(state.journal, peer, exchangeId)
   const message: AcceptMessage = {
     type: 'accept',
@@ -98,9 +104,9 @@ export function* onCommit(
 ): Working<Step> {
   const { peer } = turn
   const { exchangeId } = message
-  const session = sessionOf(turn, state, exchangeId)
-  if (session?.stage !== 'accepted') return onStrayCommit(turn, state, exchangeId)
-  const { edge, own, hello } = session
+  const active = activeOf(turn, state, exchangeId)
+  if (active?.stage !== 'accepted') return onStrayCommit(turn, state, exchangeId)
+  const { edge, own, hello } = active
   const { slots } = hello
   const partner = yield* ask({ task: 'partner-side', slots, edge, header: message.payload, payload })
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
@@ -110,7 +116,7 @@ export function* onCommit(
     own: own.vector,
     partner: partner.value.vector,
     partnerWeight: hello.weight,
-    terms: session.terms,
+    terms: active.terms,
     partnerTerms: termsOf(hello),
     scene: sceneOf(turn, state),
     turns: edge?.reference.sequence ?? 0
@@ -133,7 +139,7 @@ export function* onCommit(
       { type: 'record', entry: { kind: 'committed', ...made } },
       { type: 'apply', role: 'responder', ...made, observed },
       send(turn, { type: 'ack', exchangeId }),
-      finished(session, { kind: 'committed' })
+      finished(active, { kind: 'committed' })
     ]
   ]
 }
@@ -150,7 +156,7 @@ function onStrayCommit(turn: Turn, state: ExchangeState, exchangeId: ExchangeId)
 function decide(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): Step {
   const { active } = state
   if (active?.stage !== 'accepted' || active.peer !== turn.peer || active.exchangeId !== exchangeId) return [state, []]
-  const ended = endSession(state, active.link, { kind: 'failed', code: 'exchange/superseded' })
+  const ended = endActive(state, active.link, { kind: 'failed', code: 'exchange/superseded' })
   return active.link === turn.link ? ended : withEffects(ended, { type: 'close', link: active.link })
 }
 

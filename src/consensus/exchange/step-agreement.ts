@@ -7,14 +7,20 @@ export const paceOf = ({ localSteps = 1 }: ExchangeConfig, { step = 0 }: LocalVi
 /** True where the federation's rule makes both sides say how far they follow. */
 export const hasRadius = ({ clip, robust }: ExchangeConfig): boolean => clip !== undefined || robust?.rule === 'balance'
 
-/** What we announce; each only where the federation's rule asks for it. `travelled`: our way from the common start. */
-export function ownTerms(config: ExchangeConfig, state: ExchangeState, view: LocalView, travelled: number): Terms {
+/** What we announce; each only where the federation's rule asks for it. `distanceFromStart`: ours, from the common start. */
+export function ownTerms(
+  config: ExchangeConfig,
+  state: ExchangeState,
+  view: LocalView,
+  distanceFromStart: number
+): Terms {
   const { clip = Number.POSITIVE_INFINITY, robust } = config
   const { degree, progress = 0 } = view
   const neighbours = degree === undefined ? {} : { degree }
   if (!hasRadius(config)) return neighbours
-  if (robust?.rule === 'balance') return { radius: balanceRadius(robust, { travelled, progress }), ...neighbours }
-  const usual = radiusOf(clip, state.distances, { ...paceOf(config, view), travelled })
+  if (robust?.rule === 'balance')
+    return { radius: balanceRadius(robust, { distanceFromStart, progress }), ...neighbours }
+  const usual = radiusOf(clip, state.distances, { ...paceOf(config, view), distanceFromStart })
   return { radius: announcedRadius(usual, state.distances), usual, ...neighbours }
 }
 

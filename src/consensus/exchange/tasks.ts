@@ -22,7 +22,7 @@ export type ExchangeTask = {
   /** Of the partner, where peers differ in that (layouts.ts). */
   readonly slots?: number | undefined
 } /** How far we are from the common start. */ & (
-  | { readonly task: 'travelled'; readonly parameters: Float32Array }
+  | { readonly task: 'distance-from-start'; readonly parameters: Float32Array }
   | {
       readonly task: 'own-side'
       readonly edge: Edge | undefined
@@ -41,7 +41,7 @@ export type ExchangeTask = {
 
 /** What each of them gives. */
 export interface TaskResults {
-  readonly travelled: number
+  readonly 'distance-from-start': number
   readonly 'own-side': Side
   readonly 'partner-side': Decoded<Side, SideCode>
   readonly mix: Decoded<MixedSides, MixCode>
@@ -62,7 +62,7 @@ export function* ask<Kind extends keyof TaskResults>(
 export function perform(config: ExchangeConfig, task: ExchangeTask): TaskResults[keyof TaskResults] {
   const pair = task.slots === undefined ? undefined : config.layouts?.pairWith(task.slots)
   switch (task.task) {
-    case 'travelled':
+    case 'distance-from-start':
       return (config.measure ?? euclidean)(task.parameters, config.reference).distance
     case 'own-side': {
       const { edge, parameters, exchangeId } = task

@@ -9,7 +9,7 @@ import type {
   ExchangeVerdictCode,
   LinkId,
   LocalView,
-  Session,
+  ActiveExchange,
   Step
 } from './types.js'
 import type { ExchangeRole } from './journal.js'
@@ -25,8 +25,8 @@ export interface Turn {
   readonly peer: PeerId
 }
 
-export const roleOf = (session: Session): ExchangeRole =>
-  session.stage === 'asked' || session.stage === 'accepted' ? 'responder' : 'initiator'
+export const roleOf = (active: ActiveExchange): ExchangeRole =>
+  active.stage === 'asked' || active.stage === 'accepted' ? 'responder' : 'initiator'
 
 export const send = ({ link }: Turn, message: ExchangeMessage, payload?: Uint8Array): ExchangeEffect =>
   payload === undefined ? { type: 'send', link, message } : { type: 'send', link, message, payload }
@@ -37,11 +37,11 @@ export const penalise = ({ peer }: Turn, verdict: Verdict<ExchangeVerdictCode>):
   verdict
 })
 
-export const finished = (session: Session, outcome: ExchangeOutcome): ExchangeEffect => ({
+export const finished = (active: ActiveExchange, outcome: ExchangeOutcome): ExchangeEffect => ({
   type: 'finished',
-  link: session.link,
-  peer: session.peer,
-  role: roleOf(session),
+  link: active.link,
+  peer: active.peer,
+  role: roleOf(active),
   outcome
 })
 
@@ -56,25 +56,25 @@ export const withEffects = ([state, effects]: Step, ...more: readonly ExchangeEf
   [...effects, ...more]
 ]
 
-/** The active session, if this message belongs to it. */
-export function sessionOf(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): Session | undefined {
+/** The active exchange, if this message belongs to it. */
+export function activeOf(turn: Turn, state: ExchangeState, exchangeId: ExchangeId): ActiveExchange | undefined {
   const { active } = state
   return active?.link === turn.link && active.peer === turn.peer && active.exchangeId === exchangeId
     ? active
     : undefined
 }
 
-/** Ends the active session if it lives on `link`; after COMMIT that means doubt, whatever `outcome` says. */
-export function endSession(state: ExchangeState, link: LinkId, outcome: ExchangeOutcome): Step {
-  const session = state.active
-  if (session?.link !== link) return [state, []]
-  const inDoubt = session.stage === 'committing' && doubtAbout(state.journal, session.peer, session.exchangeId)
-  return [{ ...state, active: undefined }, [finished(session, inDoubt ? { kind: 'in-doubt' } : outcome)]]
+/** Ends the active exchange if it lives on `link`; after COMMIT that means doubt, whatever `outcome` says. */
+export function endActive(state: ExchangeState, link: LinkId, outcome: ExchangeOutcome): Step {
+  const active = state.active
+  if (active?.link !== link) return [state, []]
+  const inDoubt = active.stage === 'committing' && doubtAbout(state.journal, active.peer, active.exchangeId)
+  return [{ ...state, active: undefined }, [finished(active, inDoubt ? { kind: 'in-doubt' } : outcome)]]
 }
 
 /** We say no, or no longer, to the exchange on this link. */
 export function refuse(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, code: RefusalCode): Step {
-  const ended = endSession(state, turn.link, { kind: 'failed', code: `exchange/${code}` })
+  const ended = endActive(state, turn.link, { kind: 'failed', code: `exchange/${code}` })
   return withEffects(ended, send(turn, { type: 'refuse', exchangeId, code }), { type: 'close', link: turn.link })
 }
 

@@ -37,6 +37,7 @@ export interface ExchangeConfig {
   /** The common seeded start x0, float32[schema.size]; what both ends code differences from. */
   readonly reference: Float32Array
   readonly codec: VectorCodec
+  /** The mixing step. */
   readonly gamma: number
   /** Our training examples. */
   readonly weight: number
@@ -99,7 +100,7 @@ export interface Side {
  * Initiator: `asking` (RESOLVE sent, HELLO will follow) -> `greeting` (HELLO sent) -> `committing` (COMMIT sent).
  * Responder: `asked` (HELLO waits for the answer to our RESOLVE) -> `accepted` (ACCEPT sent).
  */
-export type Session =
+export type ActiveExchange =
   | { readonly stage: 'asking'; readonly link: LinkId; readonly peer: PeerId; readonly exchangeId: ExchangeId }
   | {
       readonly stage: 'greeting'
@@ -133,7 +134,7 @@ export type Session =
     }
 
 export interface ExchangeState {
-  readonly active: Session | undefined
+  readonly active: ActiveExchange | undefined
   readonly journal: Journal
   /** What is known of the partners of committed exchanges, for codecs with a memory. */
   readonly edges: Edges
@@ -169,7 +170,7 @@ export type ExchangeEvent =
   /** The link has ended, by either side or by accident. */
   | { readonly type: 'broken'; readonly link: LinkId; readonly peer: PeerId }
 
-/** How a session ended. `in-doubt` is settled at the next contact with the peer. */
+/** How an exchange ended. `in-doubt` is settled at the next contact with the peer. */
 export type ExchangeOutcome =
   | { readonly kind: 'committed' }
   | { readonly kind: 'in-doubt' }

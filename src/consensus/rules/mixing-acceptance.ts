@@ -9,10 +9,10 @@ export interface Candidate {
 /** Ourselves, and how far we are. */
 export interface OwnPlace {
   /**
-   * Norm of our way from the common start, by the same measure as the distances. Not the norm of the parameters: of an
-   * adapter that is mostly the random A it started with, beside which every lie is small.
+   * Our distance from initialisation, the common start, by the same measure as the distances to others. Not the norm of
+   * the parameters: of an adapter that is mostly the random A it started with, beside which every lie is small.
    */
-  readonly travelled: number
+  readonly distanceFromStart: number
   readonly loss?: number
   /** Share of the planned steps taken, in [0, 1]. */
   readonly progress: number
@@ -22,21 +22,21 @@ export interface OwnPlace {
 export type AcceptanceTest = (own: OwnPlace, candidate: Candidate) => boolean
 
 export interface BalanceOptions {
-  /** gamma: share of our own way that a partner may be away from us at the beginning. Default 0.3, the paper's. */
+  /** The paper's gamma: share of our distance from the start that a partner may be away from us at first. Default 0.3, its. */
   readonly strictness?: number
   /** kappa: how much nearer it must be at the end, as an exponent. Default 1, the paper's. */
   readonly decay?: number
 }
 
 /**
- * strictness * exp(-decay * progress) times our own way: BALANCE (Fang et al. 2024, https://arxiv.org/abs/2406.10416, equation
+ * strictness * exp(-decay * progress) times our distance from the start: BALANCE (Fang et al. 2024, https://arxiv.org/abs/2406.10416, equation
  * 3) accepts what is within it. In an exchange the two sides announce that radius and take the smaller
  * (exchange/step-agreement.ts), so that both accept or neither.
  */
 export const balanceRadius = (
   { strictness = 0.3, decay = 1 }: BalanceOptions,
-  { travelled, progress }: Pick<OwnPlace, 'travelled' | 'progress'>
-): number => strictness * Math.exp(-decay * progress) * travelled
+  { distanceFromStart, progress }: Pick<OwnPlace, 'distanceFromStart' | 'progress'>
+): number => strictness * Math.exp(-decay * progress) * distanceFromStart
 
 /** The second half of UBAR: only what does no worse on our own data than we do. A candidate without a loss is refused. */
 export const lossTest: AcceptanceTest = (own, { loss }) =>

@@ -6,7 +6,7 @@ export interface MixingInput {
   readonly partner: Float32Array
   readonly ownWeight: number
   readonly partnerWeight: number
-  /** Step towards the partner, in (0, 1]. */
+  /** The mixing step: share of the way towards the pair's mean, in (0, 1]. */
   readonly gamma: number
 }
 
@@ -35,8 +35,8 @@ export type MixingRule = (input: MixingInput) => Float32Array
 
 /**
  * The weighted pair average: rho * (partner - own) with rho = gamma * partnerWeight / (ownWeight + partnerWeight). With
- * gamma 1 both sides of a pair that agree on (own, partner) meet in their weighted mean. The atomic pair average of
- * AD-PSGD (Lian et al. 2018, https://arxiv.org/abs/1710.06952, algorithm 1), weighted by sample size as FedAvg is.
+ * a mixing step gamma of 1 both sides of a pair that agree on (own, partner) meet in their weighted mean. The atomic pair
+ * average of AD-PSGD (Lian et al. 2018, https://arxiv.org/abs/1710.06952, algorithm 1), weighted by sample size as FedAvg.
  */
 export const pairwiseMean: MixingRule = ({ own, partner, ownWeight, partnerWeight, gamma }) => {
   const rho = (gamma * partnerWeight) / (ownWeight + partnerWeight)

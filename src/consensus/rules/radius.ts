@@ -118,15 +118,16 @@ const voters = ({ met }: Distances): readonly Met[] =>
 export function radiusOf(
   clip: number,
   distances: Distances,
-  { travelled, ...pace }: Pace & { readonly travelled: number }
+  { distanceFromStart, ...pace }: Pace & { readonly distanceFromStart: number }
 ) {
   const now = growthOf(distances, pace)
   const grownTo = ({ distance, growth }: Met): number =>
-    growth * now === 1 ? distance : Math.max(distance, Math.min(distance * growth * now, travelled))
+    growth * now === 1 ? distance : Math.max(distance, Math.min(distance * growth * now, distanceFromStart))
   const known = voters(distances).map(grownTo)
   if (known.length >= MIN_VOTERS) return clip * lowerMedian(known)
-  const most = known.length < MIN_MAJORITY ? travelled : Math.max(travelled, Math.min(...known))
-  return clip * lowerMedian([...[...distances.met.values()].map(grownTo), travelled].map((one) => Math.min(one, most)))
+  const most = known.length < MIN_MAJORITY ? distanceFromStart : Math.max(distanceFromStart, Math.min(...known))
+  const seen = [...[...distances.met.values()].map(grownTo), distanceFromStart]
+  return clip * lowerMedian(seen.map((one) => Math.min(one, most)))
 }
 
 /**

@@ -128,7 +128,7 @@ function ubarTarget(
 ): Float32Array {
   if (losses === undefined) return own
   const candidates = states.map(({ vector, loss }) => ({ distance: measure(own, vector).distance, loss }))
-  const chosen = ubarSelection({ travelled: 0, progress: 0, loss: losses.own }, candidates, share)
+  const chosen = ubarSelection({ distanceFromStart: 0, progress: 0, loss: losses.own }, candidates, share)
   const useful = chosen.filter((index) => !isWorseThanStart(losses, states[index]!.loss))
   if (useful.length === 0) return own
   const mean = meanOf(useful.map((index) => states[index]!.vector))

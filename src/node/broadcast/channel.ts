@@ -1,6 +1,6 @@
 import { payloadAssembler } from '../../codec/wire/payload.js'
 import { bytesBehind, decodeSyncHeader, encodeSyncHeader, MAX_SYNC_FRAME_BYTES } from '../../codec/wire/sync.js'
-import type { SyncMessage, SyncSession } from '../../consensus/broadcast/conversation.js'
+import type { SyncMessage, SyncConversation } from '../../consensus/broadcast/conversation.js'
 import type { BroadcastVerdictCode } from '../../consensus/broadcast/types.js'
 import type { Channel } from '../../gossip/transport.js'
 import { type FrameOptions, frameReader, type NoFrame, sendFrames, unreadable } from '../peers/frames.js'
@@ -10,7 +10,7 @@ export type IncomingSync = { readonly kind: 'message'; readonly message: SyncMes
 
 export interface SyncReadOptions extends FrameOptions<BroadcastVerdictCode> {
   /** Says what may follow a header before room is made for it. */
-  readonly session: Pick<SyncSession, 'fits'>
+  readonly conversation: Pick<SyncConversation, 'fits'>
 }
 
 /** The next message with what follows it. Never rejects: whatever a peer does is one of the three kinds. */
@@ -21,7 +21,7 @@ export async function readSync(channel: Channel, options: SyncReadOptions): Prom
   const decoded = decodeSyncHeader(frame)
   if (!decoded.ok) return unreadable(decoded.verdict)
   const header = decoded.value
-  const tooMuch = options.session.fits(header)
+  const tooMuch = options.conversation.fits(header)
   if (tooMuch !== undefined) return unreadable(tooMuch)
   const sizeBytes = bytesBehind(header)
   if (sizeBytes === 0) return { kind: 'message', message: { header } }

@@ -1,10 +1,10 @@
 import { reject, type Verdict } from '../../base/verdict.js'
 import type { Head } from '../../codec/wire/update.js'
 import {
-  createSyncSession,
+  createSyncConversation,
   MAX_SYNC_MESSAGES,
-  type SessionStep,
-  type SyncSession,
+  type ConversationStep,
+  type SyncConversation,
   tooManyMessages
 } from '../../consensus/broadcast/conversation.js'
 import type { BroadcastVerdictCode } from '../../consensus/broadcast/types.js'
@@ -26,7 +26,7 @@ export async function talkWith(
   run: BroadcastRun,
   peer: PeerId,
   confirm: readonly Head[] | undefined
-): Promise<readonly SessionStep[]> {
+): Promise<readonly ConversationStep[]> {
   const { transport, clock } = run.parts
   const channel = await openChannel(transport, clock, {
     peer,
@@ -34,8 +34,8 @@ export async function talkWith(
     timeoutMs: SYNC_FRAME_TIMEOUT_MS
   })
   if (typeof channel === 'string') return []
-  const session = sessionOf(run, peer, confirm)
-  const steps = await converse(run, channel, session, session.begin())
+  const conversation = conversationWith(run, peer, confirm)
+  const steps = await converse(run, channel, conversation, conversation.begin())
   await channel.close().catch(() => undefined)
   return steps
 }
@@ -44,25 +44,25 @@ export async function talkWith(
 export async function answer(run: BroadcastRun, channel: Channel): Promise<void> {
   const { peer } = channel
   if (run.stopped || run.channels.size >= MAX_SYNCS_AT_ONCE || !run.passes(peer)) return channel.close()
-  await converse(run, channel, sessionOf(run, peer), [])
+  await converse(run, channel, conversationWith(run, peer), [])
 }
 
-const sessionOf = (
+const conversationWith = (
   { parts: { config, broadcaster, verify } }: BroadcastRun,
   peer: PeerId,
   confirm?: readonly Head[]
-): SyncSession =>
-  createSyncSession({ config, broadcaster, verify, peer, ...(confirm === undefined ? {} : { confirm }) })
+): SyncConversation =>
+  createSyncConversation({ config, broadcaster, verify, peer, ...(confirm === undefined ? {} : { confirm }) })
 
 /** Both ends of a conversation: reads until both have said all. Rejects for our own bugs only. */
 async function converse(
   run: BroadcastRun,
   channel: Channel,
-  session: SyncSession,
-  first: SessionStep['replies']
-): Promise<readonly SessionStep[]> {
+  conversation: SyncConversation,
+  first: ConversationStep['replies']
+): Promise<readonly ConversationStep[]> {
   const { peer } = channel
-  const steps: SessionStep[] = []
+  const steps: ConversationStep[] = []
   const onBytes = (count: number): Verdict<BroadcastVerdictCode> | undefined => {
     run.counters.received += count
     return run.byteBudget(peer, count) ? undefined : reject('broadcast/over-byte-budget')
@@ -71,11 +71,11 @@ async function converse(
   try {
     if (!(await send(run, channel, first))) return steps
     for (let messages = 0; ; messages++) {
-      const incoming = await readSync(channel, { session, timeoutMs: SYNC_FRAME_TIMEOUT_MS, onBytes })
+      const incoming = await readSync(channel, { conversation, timeoutMs: SYNC_FRAME_TIMEOUT_MS, onBytes })
       if (incoming.kind === 'end') return steps
       if (incoming.kind === 'unreadable') return giveUp(run, channel, incoming.verdict, steps)
       if (messages >= MAX_SYNC_MESSAGES) return giveUp(run, channel, tooManyMessages(), steps)
-      const step = run.parts.withLive(() => session.take(incoming.message))
+      const step = run.parts.withLive(() => conversation.take(incoming.message))
       steps.push(step)
       perform(run, step.effects)
       if (step.heads !== undefined) remember(run, peer, step.heads)
@@ -92,15 +92,15 @@ function giveUp(
   run: BroadcastRun,
   channel: Channel,
   verdict: Verdict<BroadcastVerdictCode>,
-  steps: readonly SessionStep[]
-): readonly SessionStep[] {
+  steps: readonly ConversationStep[]
+): readonly ConversationStep[] {
   channel.abort(new Error(verdict.verdict === 'accept' ? 'unreadable' : verdict.code))
   judge(run, channel.peer, verdict)
   return steps
 }
 
 /** False where the link has broken. What we say we have is on disk before we say it. */
-async function send(run: BroadcastRun, channel: Channel, messages: SessionStep['replies']): Promise<boolean> {
+async function send(run: BroadcastRun, channel: Channel, messages: ConversationStep['replies']): Promise<boolean> {
   if (messages.length === 0) return true
   await safe(run)
   try {

@@ -3,11 +3,11 @@ import type { Head, Update } from '../../codec/wire/update.js'
 import { bytesBehind, decodeSyncHeader, encodeSyncHeader } from '../../codec/wire/sync.js'
 import { decodeUpdateFrame, encodeUpdateFrame } from '../../codec/wire/update-frame.js'
 import {
-  createSyncSession,
+  createSyncConversation,
   MAX_SYNC_MESSAGES,
   published,
   type SyncMessage,
-  type SyncSession
+  type SyncConversation
 } from '../../consensus/broadcast/conversation.js'
 import { createAdoption } from '../../consensus/broadcast/adoption.js'
 import type { BroadcastSnapshot } from '../../consensus/broadcast/snapshot.js'
@@ -47,7 +47,7 @@ export interface Talk {
 
 interface Conversation {
   readonly partner: PeerIndex
-  readonly session: SyncSession
+  readonly machine: SyncConversation
   /** Where we have opened it. */
   readonly asked: Asked | undefined
   heardMs: number
@@ -111,9 +111,9 @@ function open(inner: Inner, to: PeerIndex, asked: Asked = {}): void {
   })
 }
 
-function converse(inner: Inner, link: LinkId, partner: PeerIndex, asked: Asked | undefined): SyncSession {
+function converse(inner: Inner, link: LinkId, partner: PeerIndex, asked: Asked | undefined): SyncConversation {
   const { config, broadcaster, world } = inner.parts
-  const session = createSyncSession({
+  const machine = createSyncConversation({
     config,
     broadcaster,
     verify: simVerify,
@@ -121,9 +121,9 @@ function converse(inner: Inner, link: LinkId, partner: PeerIndex, asked: Asked |
     ...(asked?.confirm && { confirm: asked.confirm })
   })
   const begun = { heardMs: world.clock.now(), messages: 0, snapshot: undefined, confirmed: undefined }
-  inner.links.set(link, { partner, session, asked, ...begun })
+  inner.links.set(link, { partner, machine, asked, ...begun })
   world.clock.after(world.scenario.network.frameTimeoutMs, () => watch(inner, link))
-  return session
+  return machine
 }
 
 /** Gives up a link on which nothing has been heard for too long. */
@@ -179,13 +179,13 @@ function received(inner: Inner, id: LinkId, frame: Frame): void {
   conversation.heardMs = clock.now()
   const header = decodeSyncHeader(frame.bytes)
   const size = frame.payload?.length ?? 0
-  const fits = header.ok && bytesBehind(header.value) === size && conversation.session.fits(header.value) === undefined
+  const fits = header.ok && bytesBehind(header.value) === size && conversation.machine.fits(header.value) === undefined
   if (!header.ok || !fits || conversation.messages++ >= MAX_SYNC_MESSAGES) {
     observer.count('verdict unreadable')
     return end(inner, id)
   }
   const { payload } = frame
-  const step = conversation.session.take(
+  const step = conversation.machine.take(
     payload === undefined ? { header: header.value } : { header: header.value, payload }
   )
   perform(inner, step.effects)

@@ -45,7 +45,10 @@ describe('float32', () => {
 describe('int8', () => {
   it('never codes beyond its levels, however close to 1 the draws are', () => {
     const highest = { ...seededRng('unused'), fill: (out: Uint32Array) => void out.fill(0xffff_ffff) }
-    const magnitudes = fc.array(fc.float({ noNaN: true, min: 0, max: Math.fround(1e6) }), { minLength: 1, maxLength: 300 })
+    const magnitudes = fc.array(fc.float({ noNaN: true, min: 0, max: Math.fround(1e6) }), {
+      minLength: 1,
+      maxLength: 300
+    })
     fc.assert(
       fc.property(magnitudes, (values) => {
         const vector = Float32Array.from(values, (value, i) => (i % 2 === 0 ? value : -value))

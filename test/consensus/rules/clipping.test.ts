@@ -25,8 +25,8 @@ const met = (...values: readonly number[]): Distances => {
     values.reduce((sum, distance, i) => noteDistance(sum, `peer-${i}`, { distance }, pace), distances)
   return once(once({ ...noDistances, atStep: 30 }))
 }
-const radius = (clip: number, distances: Distances, travelled: number, step = 30) =>
-  radiusOf(clip, distances, { step, localSteps: 10, travelled })
+const radius = (clip: number, distances: Distances, distanceFromStart: number, step = 30) =>
+  radiusOf(clip, distances, { step, localSteps: 10, distanceFromStart })
 
 describe('the radius', () => {
   it('is the multiple of the lower median of the distances, bounded by the way from the start while few are known', () => {

@@ -69,7 +69,7 @@ describe('the exchange thread', () => {
         expect(there).toEqual(here)
         return there as T
       }
-      await both({ task: 'travelled', parameters: vector('p') })
+      await both({ task: 'distance-from-start', parameters: vector('p') })
       let edge: Edge | undefined
       for (let turn = 0; turn < 3; turn++) {
         const exchangeId = `${turn}`.repeat(32)
@@ -102,12 +102,12 @@ describe('the exchange thread', () => {
     await expect(
       thread.run({ task: 'own-side', edge: undefined, parameters: bad, exchangeId: 'e' })
     ).rejects.toMatchObject({ code: 'codec/not-finite', facts: { index: 3 } })
-    expect(await thread.run({ task: 'travelled', parameters: vector('x0') })).toBe(0)
+    expect(await thread.run({ task: 'distance-from-start', parameters: vector('x0') })).toBe(0)
   })
 
   it('rejects what it did not finish when it ends, and starts again for the next task', async () => {
     const { thread, config } = world('int8')
-    const task: ExchangeTask = { task: 'travelled', parameters: vector('q') }
+    const task: ExchangeTask = { task: 'distance-from-start', parameters: vector('q') }
     const lost = thread.run(task)
     const [ended] = await Promise.allSettled([lost, thread.close()])
     if (ended.status === 'rejected') expect(ended.reason).toMatchObject({ code: 'node/exchange-thread-ended' })

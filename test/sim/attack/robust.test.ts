@@ -122,13 +122,13 @@ describe('the trimmed mean', () => {
 
 describe('acceptance', () => {
   it('BALANCE: within 0.3 exp(-t) of our own way', () => {
-    expect(balanceRadius({}, { travelled: 10, progress: 0 })).toBeCloseTo(3, 12)
-    expect(balanceRadius({}, { travelled: 10, progress: 0.5 })).toBeCloseTo(3 / Math.sqrt(Math.E), 12)
-    expect(balanceRadius({ strictness: 2 }, { travelled: 10, progress: 1 })).toBeCloseTo(20 / Math.E, 12)
+    expect(balanceRadius({}, { distanceFromStart: 10, progress: 0 })).toBeCloseTo(3, 12)
+    expect(balanceRadius({}, { distanceFromStart: 10, progress: 0.5 })).toBeCloseTo(3 / Math.sqrt(Math.E), 12)
+    expect(balanceRadius({ strictness: 2 }, { distanceFromStart: 10, progress: 1 })).toBeCloseTo(20 / Math.E, 12)
   })
 
   it('UBAR: of the nearest those that lose no more than we do, or the nearest', () => {
-    const own = { travelled: 1, progress: 0, loss: 2 }
+    const own = { distanceFromStart: 1, progress: 0, loss: 2 }
     const candidates = [
       { distance: 5, loss: 1 },
       { distance: 1, loss: 3 },
