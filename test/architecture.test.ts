@@ -69,7 +69,7 @@ const IO_MODULES = /^node:(fs|net|http|https|dgram|child_process|worker_threads|
 const THIRD_PARTY: readonly { readonly packages: RegExp; readonly files: RegExp }[] = [
   {
     packages: /^uint8arrays(\/.*)?$/,
-    files: /^(gossip\/libp2p\/[a-z0-9-]+|codec\/wire\/fields|consensus\/broadcast\/session)\.ts$/
+    files: /^(gossip\/libp2p\/[a-z0-9-]+|codec\/wire\/fields|consensus\/broadcast\/conversation)\.ts$/
   },
   { packages: /^onnxruntime-node$/, files: /^onnx\/runtime\/session\.ts$/ },
   {
