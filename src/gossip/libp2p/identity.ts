@@ -1,22 +1,21 @@
-import { generateKeyPairFromSeed, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
+import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { generateKey } from '@libp2p/pnet'
 import type { PrivateKey } from '@libp2p/interface'
 import { fromString } from 'uint8arrays/from-string'
 import { toString as textOf } from 'uint8arrays/to-string'
-import { randomBytes } from 'node:crypto'
 import { PeertuneError } from '../../base/errors.js'
 import type { PeerId } from '../transport.js'
-
-/** Bytes of an Ed25519 seed (RFC 8032, 5.1.5). */
-const ED25519_SEED_BYTES = 32
 
 /** Bytes of a libp2p pre-shared key file: two header lines and 64 hexadecimal digits. */
 const NETWORK_KEY_BYTES = 95
 
-/** A new Ed25519 private key as libp2p protobuf bytes (68 bytes): the node's identity, to be kept secret on disk. */
+/**
+ * A new Ed25519 private key as libp2p protobuf bytes (68 bytes): the node's identity, to be kept secret on disk.
+ * Not by `generateKeyPairFromSeed`: it hands node:crypto a JWK without the public half, which Node 26 refuses.
+ */
 export async function createIdentity(): Promise<Uint8Array> {
-  return privateKeyToProtobuf(await generateKeyPairFromSeed('Ed25519', randomBytes(ED25519_SEED_BYTES)))
+  return privateKeyToProtobuf(await generateKeyPair('Ed25519'))
 }
 
 /** Reads bytes made by `createIdentity`. Throws `config/bad-identity`. */
