@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import '../base/polyfill.js'
+import './check-node.js'
 import { Command, CommanderError } from 'commander'
 import { packageVersion } from '../node/host/version.js'
 import type { ConfigOptions } from './commands/config.js'

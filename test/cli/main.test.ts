@@ -71,6 +71,17 @@ describe('usage', () => {
   })
 
   it.each([
+    ['18.20.8', 'warning: Node.js 18.20.8 is too old: peertune needs one from 20.20 to 26\n'],
+    ['27.0.0', 'warning: Node.js 27.0.0 is newer than what peertune is tested on, which is 20.20 to 26\n']
+  ])('says one sentence about Node.js %s before it goes on', async (node, warning) => {
+    const disguise = `Object.defineProperty(process,'versions',{value:{...process.versions,node:'${node}'}})`
+    const ended = await peertune(['--version'], {
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(disguise)}`
+    })
+    expect(ended).toMatchObject({ code: 0, stderr: warning })
+  })
+
+  it.each([
     [['strat'], /unknown command 'strat'\n\(Did you mean start\?\)/],
     [['start'], /required option '--config <file>' not specified/],
     [['start', '--config', 'a', '--prot', '1'], /unknown option '--prot'/],

@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path'
 import { type Clock, systemClock } from '../../base/clock.js'
 import { chooseDevice, type DeviceChoice } from '../../onnx/runtime/device.js'
 import { type ExecutionDevice, runtimeFacts } from '../../onnx/runtime/session.js'
+import { complaintAboutNode } from '../host/node-range.js'
 import { type ProbeResult, probeOnce } from '../model/probe-child.js'
 
 export interface Check {
@@ -35,8 +36,6 @@ export interface DoctorOptions {
 }
 
 const DEVICES: readonly ExecutionDevice[] = ['cpu', 'cuda', 'webgpu', 'coreml', 'dml']
-/** Oldest Node.js this package is made for; see `engines` in package.json. */
-const NODE_MAJOR = 20
 /** Megabytes a node and its trainer want for the smallest models. */
 const LEAST_MEMORY_MB = 512
 const LEAST_DISK_MB = 512
@@ -73,9 +72,9 @@ export async function examine({
 const check = (name: string, state: Check['state'], sentence: string): Check => ({ name, state, sentence })
 
 function nodeVersion(): Check {
-  const major = Number(process.versions.node.split('.')[0])
-  if (major >= NODE_MAJOR) return check('node', 'ok', `Node.js ${process.versions.node}`)
-  return check('node', 'fail', `Node.js ${process.versions.node}; ${NODE_MAJOR} or newer is needed`)
+  const complaint = complaintAboutNode(process.versions.node)
+  if (complaint === undefined) return check('node', 'ok', `Node.js ${process.versions.node}`)
+  return check('node', complaint.kind === 'old' ? 'fail' : 'warn', complaint.sentence)
 }
 
 function runtime(): Check {
