@@ -1,19 +1,18 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { systemClock } from '../../src/base/clock.js'
 import { PeertuneError } from '../../src/base/errors.js'
-import { printManifest } from '../../src/node/config/manifest.js'
 import { modelSha256 } from '../../src/node/config/model-hash.js'
-import { printYaml } from '../../src/node/host/yaml-file.js'
 import { createDirector, type Director, type TimelineEntry } from './director.js'
 import type { Disturbances } from './disturbances.js'
 import { judge } from './judge.js'
 import { createScreen, frame } from './live-table.js'
 import type { TestnetOptions } from './options.js'
+import { writePeerFiles } from './peer-files.js'
 import type { TestnetReport } from './report.js'
 import { GLYPH_MODEL, glyphScenario, type Scenario, textScenario } from './scenario.js'
-import { createTestnetPeer, type FinishedPeer, type PeerFiles, type TestnetPeer } from './testnet-peer.js'
+import { createTestnetPeer, type FinishedPeer, type TestnetPeer } from './testnet-peer.js'
 
 const POLL_MS = 500
 /** Exchanges between two checkpoints: the last one is written on shutdown anyway. */
@@ -38,7 +37,7 @@ export async function runTestnet(
   try {
     await mkdir(folder, { recursive: true })
     const every = disturbances.kill === undefined ? CHECKPOINT_EVERY : CHECKPOINT_EVERY_UNDER_FIRE
-    const files = await writeConfigs(folder, scenario, options, every)
+    const files = await writePeerFiles({ folder, scenario, options, checkpointEvery: every })
     const { localSteps } = scenario.manifest.mixing
     const peers = files.map((one, index) => createTestnetPeer(index, one, localSteps))
     const { finished, timeline } = await runNetwork(peers, disturbances, options, signal)
@@ -52,44 +51,6 @@ export async function runTestnet(
 async function chooseScenario(options: TestnetOptions): Promise<Scenario> {
   if (options.model === undefined) return glyphScenario(options, await modelSha256(GLYPH_MODEL))
   return textScenario(options, await modelSha256(join(resolve(options.model), 'model.onnx')))
-}
-
-/** The federation file once, and for every peer the config a person would write. */
-async function writeConfigs(
-  folder: string,
-  scenario: Scenario,
-  options: TestnetOptions,
-  checkpointEvery: number
-): Promise<PeerFiles[]> {
-  const federation = join(folder, 'federation.yaml')
-  await writeFile(federation, printManifest(scenario.manifest))
-  return Promise.all(
-    Array.from({ length: options.peers }, async (_, peer) => {
-      const dataDir = join(folder, `peer-${peer}`)
-      const config = join(folder, `peer-${peer}.yaml`)
-      const denyList = join(folder, `peer-${peer}.deny`)
-      const { steps, batchSize, learningRate, weightDecay } = scenario.training
-      await writeFile(denyList, '')
-      await writeFile(
-        config,
-        printYaml({
-          federation,
-          model: scenario.trainer.modelPath,
-          dataDir,
-          label: `peer ${peer}`,
-          data: scenario.dataOfPeer(peer),
-          training: { steps, batchSize, learningRate, weightDecay, seed: `${options.seed}/${peer}` },
-          device: 'cpu',
-          threads: 1,
-          listen: ['/ip4/127.0.0.1/tcp/0'],
-          denyList,
-          http: { port: 0 },
-          checkpointEvery
-        })
-      )
-      return { config, dataDir, denyList, log: join(folder, `peer-${peer}.log`) }
-    })
-  )
 }
 
 /** Starts every node, watches until all are done, and stops them; whatever happens, no process is left behind. */
