@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { copyFile, mkdir, readFile, readdir, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { dirname, join, relative } from 'node:path'
+import { homeFolder } from '../base/home.js'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -11,11 +11,12 @@ type Environment = Readonly<Record<string, string | undefined>>
  * `huggingface/hub` in XDG_CACHE_HOME or ~/.cache.
  */
 export function hubCacheDir(env: Environment): string {
-  const home = env.HOME ?? homedir()
-  const expanded = (path: string): string => (path === '~' || path.startsWith('~/') ? join(home, path.slice(1)) : path)
+  const home = () => homeFolder(env)
+  const expanded = (path: string): string =>
+    path === '~' || path.startsWith('~/') ? join(home(), path.slice(1)) : path
   const own = env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE
   if (own) return expanded(own)
-  return join(expanded(env.HF_HOME || join(env.XDG_CACHE_HOME || join(home, '.cache'), 'huggingface')), 'hub')
+  return join(expanded(env.HF_HOME || join(env.XDG_CACHE_HOME || join(home(), '.cache'), 'huggingface')), 'hub')
 }
 
 /** The folder of one repository in a cache: blobs by hash, snapshots by commit that link to them, refs by name. */

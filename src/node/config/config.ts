@@ -1,5 +1,6 @@
-import { homedir, availableParallelism } from 'node:os'
+import { availableParallelism } from 'node:os'
 import { dirname, isAbsolute, join, resolve } from 'node:path'
+import { homeFolder } from '../../base/home.js'
 import { type Origin, checkFields, valueAt } from './fields.js'
 import { checkFiles, resolvePaths } from './paths.js'
 import { type NodeConfig, configSchema } from './schema.js'
@@ -31,7 +32,7 @@ export function defaultDataDir(env: Environment): string {
   const data = env.XDG_DATA_HOME
   // The XDG specification: a relative path in the variable is to be ignored.
   if (data !== undefined && isAbsolute(data)) return join(data, 'peertune')
-  return join(env.HOME ?? homedir(), '.local', 'share', 'peertune')
+  return join(homeFolder(env), '.local', 'share', 'peertune')
 }
 
 /**
@@ -53,7 +54,7 @@ export function resolveYaml(yaml: YamlFile, flags: ConfigFlags = {}, env: Enviro
   const origin = originOf(yaml, overrides)
   const schema = configSchema({ dataDir: defaultDataDir(env), threads: availableParallelism() })
   const checked = checkFields(schema, overlay(yaml.value, overrides), origin)
-  const config: NodeConfig = resolvePaths(checked, dirname(resolve(yaml.file)), env.HOME)
+  const config: NodeConfig = resolvePaths(checked, dirname(resolve(yaml.file)), env)
   const source = (path: FieldPath) =>
     overrides.find((override) => samePath(override.path, path))?.name ??
     (valueAt(yaml.value, path) === undefined ? 'default' : undefined)

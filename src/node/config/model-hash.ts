@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import { mkdir, readFile, stat } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { dirname, join, resolve, sep } from 'node:path'
 import { PeertuneError } from '../../base/errors.js'
+import { homeFolder } from '../../base/home.js'
 import { readModel } from '../../onnx/file/read.js'
 import { writePrivateFile } from '../host/private-file.js'
 
@@ -32,7 +32,8 @@ export interface HashOptions {
 const WORTH_REMEMBERING_BYTES = 32 * 2 ** 20
 const SHA256 = /^[0-9a-f]{64}$/
 
-const hashCacheDir = (): string => join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'peertune', 'hashes')
+const hashCacheDir = (): string =>
+  join(process.env.XDG_CACHE_HOME ?? join(homeFolder(process.env), '.cache'), 'peertune', 'hashes')
 
 /**
  * The file that remembers the hash of exactly these files: a name made of where they are, their sizes and when they last

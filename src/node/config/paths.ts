@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { access, constants } from 'node:fs/promises'
-import { homedir } from 'node:os'
 import { join, resolve } from 'node:path'
+import { type HomeVariables, homeFolder } from '../../base/home.js'
 import type { DataSpec } from '../../data/spec.js'
 import { parseHubReference } from '../../hub/reference.js'
 import type { Origin } from './fields.js'
@@ -24,9 +24,9 @@ const isFromHub = (path: string, field: FieldPath): boolean =>
  * Relative paths start at `folder`, and `~/` at the home directory. A model of the hub, `org/name`, stays as it is where
  * there is no such path.
  */
-export function resolvePaths(config: NodeConfig, folder: string, home: string = homedir()): NodeConfig {
+export function resolvePaths(config: NodeConfig, folder: string, env: HomeVariables): NodeConfig {
   const absolute: ChangePath = (path, field) => {
-    const local = path === '~' || path.startsWith('~/') ? join(home, path.slice(1)) : resolve(folder, path)
+    const local = path === '~' || path.startsWith('~/') ? join(homeFolder(env), path.slice(1)) : resolve(folder, path)
     return isFromHub(path, field) && !existsSync(local) ? path : local
   }
   return { ...mapInputs(config, absolute), dataDir: absolute(config.dataDir, ['dataDir']) }

@@ -1,4 +1,3 @@
-import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { differentiate, gradientName } from '../../autodiff/backward.js'
 import { attachEvaluation, attachLoss, LABELS, logitsOf } from '../../autodiff/loss.js'
@@ -7,6 +6,7 @@ import { splitFrozen } from '../../autodiff/split-frozen.js'
 import { attachRegressionEvaluation, attachSquaredError } from '../../autodiff/squared-error.js'
 import { canonicalJson, sha256Hex } from '../../base/bytes.js'
 import { isPeertuneError } from '../../base/errors.js'
+import { homeFolder } from '../../base/home.js'
 import { canonicalise, nameModel } from '../../onnx/canonical/canonicalise.js'
 import { checkExternalData } from '../../onnx/file/check-weights.js'
 import type { Graph } from '../../onnx/graph/graph.js'
@@ -62,7 +62,7 @@ export interface LoadOptions {
 }
 
 const defaultWeightsDir = (): string =>
-  join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'peertune', 'weights')
+  join(process.env.XDG_CACHE_HOME ?? join(homeFolder(process.env), '.cache'), 'peertune', 'weights')
 
 /** A base model and the method on it, apart from any shape of batch. */
 export interface AdaptedModel extends Parts {
