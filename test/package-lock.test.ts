@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest'
 interface LockedPackage {
   readonly version?: string
   readonly resolved?: string
+  readonly hasInstallScript?: boolean
   readonly optionalDependencies?: Readonly<Record<string, string>>
 }
 
@@ -24,6 +25,14 @@ describe('package-lock.json', () => {
 
   it('names no registry, so that it installs from any', () => {
     expect(Object.values(packages).filter(({ resolved }) => resolved?.startsWith('http'))).toEqual([])
+  })
+
+  it('has npm run no install script: onnxruntime-node would download CUDA libraries, and npm 10 has no allowScripts', () => {
+    const flagged = Object.entries(packages).filter(([path, { hasInstallScript }]) => path !== '' && hasInstallScript)
+    expect(
+      flagged.map(([path]) => path),
+      'take "hasInstallScript" out of package-lock.json'
+    ).toEqual([])
   })
 
   it('pins exact versions of everything we ask for', () => {
