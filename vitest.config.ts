@@ -1,8 +1,9 @@
-import { defineConfig } from 'vitest/config'
+import { configDefaults, defineConfig } from 'vitest/config'
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
+    exclude: [...configDefaults.exclude, 'test/long/**'],
     setupFiles: ['test/setup.ts'],
     // Real processes and sessions share two cores: more workers only make each other late.
     maxWorkers: 2,

@@ -28,6 +28,9 @@ export interface NodeProcessOptions {
   readonly bootstrap: readonly string[]
   readonly logFile: string
   readonly startTimeoutMs: number
+  /** Where and with what it runs; this process's own by default. */
+  readonly cwd?: string
+  readonly env?: NodeJS.ProcessEnv
   /** Kills the process, whether or not it has started yet. */
   readonly signal?: AbortSignal
 }
@@ -37,7 +40,9 @@ export async function startNode(options: NodeProcessOptions): Promise<NodeProces
   options.signal?.throwIfAborted()
   const bootstrap = options.bootstrap.flatMap((address) => ['--bootstrap', address])
   const child = spawn(process.execPath, [options.cli, 'start', '--config', options.config, ...bootstrap], {
-    stdio: ['ignore', 'pipe', 'pipe']
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+    ...(options.env === undefined ? {} : { env: options.env })
   })
   options.signal?.addEventListener('abort', () => child.kill('SIGKILL'), { once: true })
   const lastLines = keepLog(child, options.logFile)
