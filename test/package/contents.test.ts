@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { copyFile, mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { dirname, join, posix } from 'node:path'
+import { basename, dirname, join, posix } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { anchorsOf, linksOf } from './markdown.js'
 import { type Packed, packPackage, withoutNpm } from './packed.js'
@@ -55,6 +55,10 @@ describe('the package', () => {
   it('has what it is made of and nothing else', () => {
     expect(packed.files.filter((file) => !SHIPPED.some((pattern) => pattern.test(file)))).toEqual([])
     expect(missingFrom(PRESENT)).toEqual([])
+  })
+
+  it('is called what the README installs', async () => {
+    expect(await read('README.md')).toContain(`npm install ${basename(packed.tarball)}\n`)
   })
 
   it('has every source built and nothing else that was', () => {
