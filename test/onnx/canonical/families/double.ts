@@ -22,12 +22,13 @@ const tensor = (shape: readonly number[], data: Float64Array, whole = false): Te
 
 const stridesOf = (shape: readonly number[]): number[] => shape.map((_, axis) => sizeOf(shape.slice(axis + 1)))
 
-/** For every element of `shape` in order, the offset given by a stride for each axis. */
-function* offsets(shape: readonly number[], strides: readonly number[], start = 0): Generator<number> {
+/** For every element of `shape` in order, the one at the offset that a stride for each axis gives. */
+function gatherBy(x: Tensor, shape: readonly number[], strides: readonly number[], start = 0): Tensor {
+  const data = new Float64Array(sizeOf(shape))
   const index = shape.map(() => 0)
   let offset = start
-  for (let left = sizeOf(shape); left > 0; left--) {
-    yield offset
+  for (let i = 0; i < data.length; i++) {
+    data[i] = x.data[offset] as number
     for (let axis = shape.length - 1; axis >= 0; axis--) {
       offset += strides[axis] as number
       if (++(index[axis] as number) < (shape[axis] as number)) break
@@ -35,12 +36,6 @@ function* offsets(shape: readonly number[], strides: readonly number[], start = 
       index[axis] = 0
     }
   }
-}
-
-function gatherBy(x: Tensor, shape: readonly number[], strides: readonly number[], start = 0): Tensor {
-  const data = new Float64Array(sizeOf(shape))
-  let i = 0
-  for (const offset of offsets(shape, strides, start)) data[i++] = x.data[offset] as number
   return tensor(shape, data, x.whole)
 }
 
@@ -65,19 +60,23 @@ function expand(x: Tensor, shape: readonly number[]): Tensor {
   )
 }
 
+/** What an operand that an operator does not have is read from. */
+const NONE = new Float64Array()
+
+/** Of up to three operands. */
 const elementwise =
-  (f: (...values: number[]) => number, whole?: boolean): Kernel =>
+  (f: (a: number, b: number, c: number) => number, whole?: boolean): Kernel =>
   (inputs) => {
     const shape = broadcastShape(inputs.map((input) => input.shape))
-    const wide = inputs.map((input) => expand(input, shape).data)
+    const [a = NONE, b = NONE, c = NONE] = inputs.map((input) => expand(input, shape).data)
     const data = new Float64Array(sizeOf(shape))
-    for (let i = 0; i < data.length; i++) data[i] = f(...wide.map((values) => values[i] as number))
+    for (let i = 0; i < data.length; i++) data[i] = f(a[i] as number, b[i] as number, c[i] as number)
     return tensor(shape, data, whole ?? inputs.every((input) => input.whole))
   }
 
-const test = (f: (a: number, b: number) => boolean): Kernel => elementwise((a = 0, b = 0) => Number(f(a, b)), true)
+const test = (f: (a: number, b: number) => boolean): Kernel => elementwise((a, b) => Number(f(a, b)), true)
 
-const real = (f: (x: number) => number): Kernel => elementwise((x = 0) => f(x), false)
+const real = (f: (x: number) => number): Kernel => elementwise((x) => f(x), false)
 
 const axisOf = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis)
 
@@ -328,8 +327,8 @@ function unsqueezed(x: Tensor, axes: readonly number[]): Tensor {
 const vector = (values: readonly number[]): Tensor => tensor([values.length], Float64Array.from(values), true)
 
 const KERNELS: Readonly<Record<string, Kernel>> = {
-  Abs: elementwise((x = 0) => Math.abs(x)),
-  Add: elementwise((a = 0, b = 0) => a + b),
+  Abs: elementwise((x) => Math.abs(x)),
+  Add: elementwise((a, b) => a + b),
   And: test((a, b) => a !== 0 && b !== 0),
   ArgMax: ([x], node) => ({
     ...reduce(
@@ -361,7 +360,7 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
   Cos: real(Math.cos),
   CumSum: cumSum,
   Div: (inputs, node, raw) =>
-    elementwise((a = 0, b = 0) => (inputs.every(({ whole }) => whole) ? Math.trunc(a / b) : a / b))(inputs, node, raw),
+    elementwise((a, b) => (inputs.every(({ whole }) => whole) ? Math.trunc(a / b) : a / b))(inputs, node, raw),
   Equal: test((a, b) => a === b),
   Erf: real(erf),
   Exp: real(Math.exp),
@@ -373,7 +372,7 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
     if (numberOf(node, 'transB', 0) !== 1 || numberOf(node, 'transA', 0) !== 0)
       throw new Error('Gemm as exporters write it')
     const product = matmul(a as Tensor, transpose(b as Tensor, [1, 0]))
-    return c === undefined ? product : elementwise((x = 0, y = 0) => x + y)([product, c], node, [])
+    return c === undefined ? product : elementwise((x, y) => x + y)([product, c], node, [])
   },
   GlobalAveragePool: ([x]) => {
     const input = x as Tensor
@@ -387,11 +386,11 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
   LessOrEqual: test((a, b) => a <= b),
   Log: real(Math.log),
   MatMul: ([a, b]) => matmul(a as Tensor, b as Tensor),
-  Min: elementwise(Math.min),
-  Mul: elementwise((a = 0, b = 0) => a * b),
-  Neg: elementwise((x = 0) => -x),
-  Not: elementwise((x = 0) => Number(x === 0), true),
-  Pow: elementwise((a = 0, b = 0) => a ** b, false),
+  Min: elementwise((a, b) => Math.min(a, b)),
+  Mul: elementwise((a, b) => a * b),
+  Neg: elementwise((x) => -x),
+  Not: elementwise((x) => Number(x === 0), true),
+  Pow: elementwise((a, b) => a ** b, false),
   Range: ([from, to, step]) => {
     const [start = 0, end = 0, by = 1] = [from, to, step].map((value) => value?.data[0])
     return vector(range(Math.ceil((end - start) / by)).map((i) => start + i * by))
@@ -417,12 +416,12 @@ const KERNELS: Readonly<Record<string, Kernel>> = {
       input.whole
     )
   },
-  Sub: elementwise((a = 0, b = 0) => a - b),
+  Sub: elementwise((a, b) => a - b),
   Tanh: real(Math.tanh),
   Transpose: ([x], node) => transpose(x as Tensor, intsOf(node, 'perm') ?? []),
   Unsqueeze: ([x, axes]) => unsqueezed(x as Tensor, Array.from((axes as Tensor).data)),
   Where: (inputs, node, raw) => ({
-    ...(elementwise((c = 0, a = 0, b = 0) => (c !== 0 ? a : b), false)(inputs, node, raw) as Tensor),
+    ...(elementwise((c, a, b) => (c !== 0 ? a : b), false)(inputs, node, raw) as Tensor),
     whole: inputs.slice(1).every(({ whole }) => whole)
   })
 }
