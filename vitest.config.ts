@@ -1,13 +1,43 @@
-import { configDefaults, defineConfig } from 'vitest/config'
+import { existsSync } from 'node:fs'
+import { defineConfig } from 'vitest/config'
+import { LONG } from './test/counts.js'
+
+/** Rooms whose tests start no process and open no port, which test/no-processes.ts sees to: `npm run test:quick`. */
+const QUICK_ROOMS = ['autodiff', 'base', 'codec', 'consensus', 'docs', 'infer', 'onnx', 'peft', 'tensor']
+for (const room of QUICK_ROOMS)
+  if (!existsSync(new URL(`test/${room}`, import.meta.url))) throw new Error(`vitest.config.ts: no folder test/${room}`)
+
+const ALL = 'test/**/*.test.ts'
+const QUICK = ['test/*.test.ts', `test/{${QUICK_ROOMS.join(',')}}/**/*.test.ts`]
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    exclude: [...configDefaults.exclude, 'test/long/**'],
-    setupFiles: ['test/setup.ts'],
     // Real processes and sessions share two cores: more workers only make each other late.
     maxWorkers: 2,
-    testTimeout: 60_000,
-    hookTimeout: 60_000
+    projects: [
+      {
+        test: {
+          name: 'quick',
+          // Rooms without a state of their own: what they import is loaded once for all.
+          isolate: false,
+          include: QUICK,
+          setupFiles: ['test/setup.ts', 'test/no-processes.ts'],
+          testTimeout: LONG ? 600_000 : 60_000,
+          hookTimeout: 60_000
+        }
+      },
+      {
+        test: {
+          name: 'whole',
+          include: [ALL],
+          // Installing from the registry takes a minute: continuous integration does it by name.
+          exclude: [...QUICK, ...(LONG ? [] : ['test/long/**'])],
+          setupFiles: ['test/setup.ts'],
+          // Only what hangs ends here: a daemon that starts beside nine others takes a minute.
+          testTimeout: LONG ? 1_200_000 : 300_000,
+          hookTimeout: 300_000
+        }
+      }
+    ]
   }
 })

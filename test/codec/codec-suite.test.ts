@@ -16,6 +16,7 @@ import {
   through,
   vectorsOf
 } from './codec-cases.js'
+import { runs } from '../counts.js'
 
 const VERDICT = /^codec\/(not-finite|malformed|wrong-length|truncated)$/
 
@@ -120,7 +121,7 @@ describe.each(CASES)('every codec: $label', (one) => {
         if (result.ok) expect(result.value.every(Number.isFinite)).toBe(true)
         else expect(codeOf(result)).toMatch(VERDICT)
       }),
-      { numRuns: 300 }
+      { numRuns: runs(300) }
     )
   })
 
@@ -146,7 +147,7 @@ describe.each(CASES)('every codec: $label', (one) => {
         if (result.ok) expect(result.value.every(Number.isFinite)).toBe(true)
         else expect(codeOf(result)).toMatch(VERDICT)
       }),
-      { numRuns: 500 }
+      { numRuns: runs(500) }
     )
   })
 

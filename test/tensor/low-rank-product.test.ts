@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { seededRng } from '../../src/base/rng.js'
 import { smallSvd } from '../../src/tensor/jacobi.js'
 import { type SlotRows, truncateProduct } from '../../src/tensor/low-rank-product.js'
+import { runs } from '../counts.js'
 
 type Matrix = readonly (readonly number[])[]
 
@@ -117,7 +118,7 @@ describe('a product cut to a smaller rank', () => {
         expect(Math.abs(distance(made.dense, whole) - rest)).toBeLessThan(1e-6 * norm(whole))
         expect(Math.abs(made.tail - rest)).toBeLessThan(1e-6 * norm(whole))
       }),
-      { numRuns: 60 }
+      { numRuns: runs(60) }
     )
   })
 
@@ -129,7 +130,7 @@ describe('a product cut to a smaller rank', () => {
         const made = result(product, anchor)
         expect(distance(made.dense, dense(product))).toBeLessThan(1e-6 * norm(dense(product)))
       }),
-      { numRuns: 40 }
+      { numRuns: runs(40) }
     )
   })
 

@@ -6,13 +6,11 @@ import type { FuzzTarget } from '../../../bench/wire/fuzz-target.js'
 import { FUZZ_TARGETS } from '../../../bench/wire/fuzz-targets.js'
 import { seededRng } from '../../../src/base/rng.js'
 import { decoded, refused, reject } from '../../../src/base/verdict.js'
-
-/** Frames in every test run, over all decoders; `npm run bench -- fuzz` does a million. */
-const FRAMES = 20_000
+import { FUZZED_FRAMES } from '../../counts.js'
 
 describe('mutated and random frames', () => {
   it('are refused with a code or read, without an exception and within their memory, by every decoder', async () => {
-    const frames = Math.ceil(FRAMES / FUZZ_TARGETS.length)
+    const frames = Math.ceil(FUZZED_FRAMES / FUZZ_TARGETS.length)
     for (const target of FUZZ_TARGETS) {
       const result = await fuzz(target, { seed: 'suite', from: 0, frames })
       expect(result.failures).toEqual([])

@@ -12,6 +12,7 @@ import {
   readUpdate,
   UPDATE_OVERHEAD_BYTES
 } from '../../../src/codec/wire/update-frame.js'
+import { runs } from '../../counts.js'
 
 const fields: UpdateFields = {
   federation: 'a'.repeat(64),
@@ -90,7 +91,7 @@ describe('an update on the wire', () => {
           for (const read of [decodeUpdateFrame(one), decodeSigned(one, MOST)])
             if (!read.ok) expect(read.verdict).toMatchObject({ verdict: 'reject' })
       }),
-      { numRuns: 500 }
+      { numRuns: runs(500) }
     )
   })
 })

@@ -12,6 +12,7 @@ import {
   MAX_LABEL_LENGTH,
   MAX_MESSAGE_BYTES
 } from '../../../src/codec/wire/wire.js'
+import { runs } from '../../counts.js'
 
 const hash = (digit: string): string => digit.repeat(64)
 const exchangeId = '00112233445566778899aabbccddeeff'
@@ -206,7 +207,7 @@ describe.each([
   }
 
   it('of random bytes gets a verdict', () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), judged), { numRuns: 2000 })
+    fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), judged), { numRuns: runs(2000) })
   })
 
   it('cut anywhere gets a verdict', () => {
@@ -220,7 +221,7 @@ describe.each([
         changed[at % changed.length] = value
         judged(changed)
       }),
-      { numRuns: 3000 }
+      { numRuns: runs(3000) }
     )
   })
 })

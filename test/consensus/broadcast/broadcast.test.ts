@@ -18,6 +18,7 @@ import {
   unitsHash
 } from '../../../src/consensus/broadcast/fixed-point.js'
 import { broadcasterOf, configOf, reference, SIZE, synchronise, written } from './broadcasters.js'
+import { runs } from '../../counts.js'
 
 const AUTHORS = ['anna', 'bert', 'cleo', 'dora']
 
@@ -93,7 +94,7 @@ describe('replicas', () => {
           }
         }
       ),
-      { numRuns: 60 }
+      { numRuns: runs(60) }
     )
   })
 
@@ -113,7 +114,7 @@ describe('replicas', () => {
         settle(network, rng)
         for (const one of network) expect(bits(one)).toEqual(sumOf(all))
       }),
-      { numRuns: 60 }
+      { numRuns: runs(60) }
     )
   })
 
@@ -149,7 +150,7 @@ describe('replicas', () => {
           expect(counted[0]).toEqual(sumOf(countedOf(all)))
         }
       ),
-      { numRuns: 60 }
+      { numRuns: runs(60) }
     )
   })
 

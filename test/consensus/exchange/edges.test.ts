@@ -9,6 +9,7 @@ import { distance2, weightedMean } from '../../../src/tensor/linear.js'
 import { gaussian, schema } from '../../codec/codec-cases.js'
 import type { MachineNetwork } from './machines.js'
 import { machineConfig, machineNetwork } from './machines.js'
+import { runs } from '../../counts.js'
 
 const EDGE_CODECS = CODEC_NAMES.filter((name) => codecByName(name, { schema }).edge !== undefined)
 const reference = gaussian(schema.size, 'x0')
@@ -135,7 +136,7 @@ describe.each(EDGE_CODECS)('an edge with %s', (codec) => {
         expect(drift(network, before)).toBeLessThan(2e-6)
         expectAgreement(network)
       }),
-      { numRuns: 10 }
+      { numRuns: runs(10) }
     )
   })
 })

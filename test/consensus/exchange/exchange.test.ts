@@ -9,6 +9,7 @@ import type { ExchangeConfig, ExchangeEffect, ExchangeState } from '../../../src
 import { distance2, norm2, weightedMean } from '../../../src/tensor/linear.js'
 import type { MachineNetwork } from './machines.js'
 import { machineConfig, machineNetwork } from './machines.js'
+import { runs } from '../../counts.js'
 
 const SIZE = 300
 
@@ -250,7 +251,7 @@ describe('any order of events', () => {
         expect(network.states.flatMap((state) => state.journal.inDoubt)).toEqual([])
         expect(network.states.every((state) => state.active === undefined)).toBe(true)
       }),
-      { numRuns: 600 }
+      { numRuns: runs(600) }
     )
     expect(committed).toBeGreaterThan(2000)
   })
@@ -262,7 +263,7 @@ describe('any order of events', () => {
         const starts = [0, 1, 2, 3].map((i) => near('chaos', i))
         expect(drift(starts, network.parameters, [1, 20, 3, 7])).toBeLessThan(1e-6)
       }),
-      { numRuns: 50 }
+      { numRuns: runs(50) }
     )
   })
 })

@@ -11,6 +11,7 @@ import { mixProducts } from '../../../src/consensus/rules/nested-mixing.js'
 import { createSchema, type ParameterSchema } from '../../../src/tensor/schema.js'
 import { nestedPart } from '../../../src/tensor/slots.js'
 import { machineNetwork } from './machines.js'
+import { runs } from '../../counts.js'
 
 /** Slots of the federation. */
 const MOST = 5
@@ -142,7 +143,7 @@ describe('peers of different ranks', () => {
         const drift = Math.max(...after.map((value, i) => Math.abs(value - (before[i] as number))))
         expect(drift).toBeLessThan(1e-4 * weights.reduce((x, y) => x + y))
       }),
-      { numRuns: 25 }
+      { numRuns: runs(25) }
     )
   })
 

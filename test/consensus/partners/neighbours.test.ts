@@ -9,6 +9,7 @@ import { choosePartner, initialPartnerState, noteAttempt } from '../../../src/co
 import { distance2, weightedMean } from '../../../src/tensor/linear.js'
 import { gaussian } from '../../codec/codec-cases.js'
 import { machineNetwork } from '../exchange/machines.js'
+import { runs } from '../../counts.js'
 
 const KINDS = ['ring', 'torus', 'random-regular', 'exponential', 'complete'] as const
 type Kind = (typeof KINDS)[number]
@@ -44,7 +45,7 @@ describe.each(KINDS)('a %s laid out by each for itself', (kind) => {
         const renamed = (row: readonly number[]) => row.map((j) => members.indexOf(shuffled[j]!)).sort((a, b) => a - b)
         expect(renamed(again[shuffled.indexOf('peer-0')]!)).toEqual(overlay[0])
       }),
-      { numRuns: 30 }
+      { numRuns: runs(30) }
     )
   })
 })

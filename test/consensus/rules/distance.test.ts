@@ -4,6 +4,7 @@ import { euclidean, productDistance } from '../../../src/consensus/rules/distanc
 import { factorsOf } from '../../../src/tensor/factors.js'
 import { createSchema } from '../../../src/tensor/schema.js'
 import { gaussian, schema } from '../../codec/codec-cases.js'
+import { runs } from '../../counts.js'
 
 const { pairs, others } = factorsOf(schema)
 
@@ -66,7 +67,7 @@ describe('the distance in product space', () => {
         expect(measure(x, y)).toEqual(measure(y, x))
         expect(measure(x, x)).toEqual({ distance: 0, crossTerm: 0, crossShare: 0 })
       }),
-      { numRuns: 20 }
+      { numRuns: runs(20) }
     )
   })
 
@@ -82,7 +83,7 @@ describe('the distance in product space', () => {
         })
         expect(measure(x, y).distance).toBeGreaterThan(2 * Math.sqrt(moved) * (1 - 1e-6))
       }),
-      { numRuns: 20 }
+      { numRuns: runs(20) }
     )
   })
 

@@ -5,6 +5,7 @@ import { mixProducts, mixSlots, type Sized } from '../../../src/consensus/rules/
 import { factorsOf } from '../../../src/tensor/factors.js'
 import { createSchema, type ParameterSchema } from '../../../src/tensor/schema.js'
 import { nestedPart, slotCount, withSlots } from '../../../src/tensor/slots.js'
+import { runs } from '../../counts.js'
 
 const [IN, OUT] = [7, 5]
 const schemaOf = (rank: number): ParameterSchema =>
@@ -122,7 +123,7 @@ describe('peers with different numbers of slots', () => {
         }
         expect(tail).toBeLessThan(1e-5)
       }),
-      { numRuns: 40 }
+      { numRuns: runs(40) }
     )
   })
 

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { seededRng } from '../../../src/base/rng.js'
 import { createNumberList } from '../../../src/data/formats/number-list.js'
 import { createSpool } from '../../../src/data/formats/spool.js'
+import { runs } from '../../counts.js'
 
 describe('a spool', () => {
   it('gives back what it was given, from memory, from the file and across both', () => {
@@ -18,7 +19,7 @@ describe('a spool', () => {
         const end = Math.min(whole.length, start + length)
         expect(Buffer.compare(spool.read(start, end - start), whole.subarray(start, end))).toBe(0)
       }),
-      { numRuns: 30 }
+      { numRuns: runs(30) }
     )
     spool.close()
   })

@@ -2,6 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { seededRng } from '../../../src/base/rng.js'
 import { dealClasses, dirichlet, gamma, partition, type PartitionScheme } from '../../../src/data/splits/partition.js'
+import { runs } from '../../counts.js'
 
 const labels = Array.from({ length: 600 }, (_, i) => i % 10)
 const classesOf = (share: readonly number[]) => new Set(share.map((i) => labels[i]))
@@ -21,7 +22,7 @@ describe('partitions', () => {
         expect(shares.flat().toSorted((a, b) => a - b)).toEqual(labels.map((_, i) => i))
         expect(partition(labels, kind, peers, seed)).toEqual(shares)
       }),
-      { numRuns: 40 }
+      { numRuns: runs(40) }
     )
   })
 

@@ -10,6 +10,7 @@ import { FRAME_TIMEOUT_MS } from '../../../src/node/pairwise/driver.js'
 import { MAX_MESSAGES_PER_CHANNEL } from '../../../src/node/pairwise/links.js'
 import { createVirtualClock } from '../../gossip/virtual-clock.js'
 import { exchangeWorld, SIZE } from './exchange-world.js'
+import { runs } from '../../counts.js'
 
 const exchangeId = 'ab'.repeat(16)
 
@@ -127,7 +128,7 @@ describe('a peer that sends what it must not', () => {
         if (rng.integer(2) === 0) channel.abort(new Error('enough'))
         await channel.close()
       }),
-      { numRuns: 150 }
+      { numRuns: runs(150) }
     )
     await expect.poll(() => open().then((channel) => channel.close().then(() => true))).toBe(true)
     await new Promise((resolve) => setImmediate(resolve))

@@ -2,10 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { randomBroadcastScenario, randomScenario } from '../../../src/sim/world/random-scenario.js'
 import { runScenario } from '../../../src/sim/run.js'
 import type { Scenario } from '../../../src/sim/world/scenario.js'
-
-/** Random scenarios in every test run; `npm run bench -- scenarios` does as many as one likes. Broadcasts take several times as long. */
-const SCENARIOS = 2_000
-const BROADCAST_SCENARIOS = 200
+import { BROADCAST_SCENARIOS, SCENARIOS } from '../../counts.js'
 
 /** Scenarios of one test: a busy machine has ten times as long for them as an idle one needs. */
 const SLICE = { pairs: 50, broadcasts: 10 } as const
