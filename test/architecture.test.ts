@@ -245,4 +245,14 @@ describe('architecture', () => {
       .filter(({ file, text }) => file !== 'base/clock.ts' && /\b(Math\.random|Date\.now)\(/.test(text))
     expect(offenders.map(({ file }) => file)).toEqual([])
   })
+  it('hears what every stream has to say: none is piped, and files are streamed through for await', () => {
+    // The error of a stream is an event: pipe carries none from one to the next, and one that nobody hears ends the process.
+    const offenders = files.flatMap((file) =>
+      readFileSync(file, 'utf8')
+        .split('\n')
+        .filter((line) => /\.pipe\(/.test(line) || /(?<! of )\bcreate(Read|Write)Stream\(/.test(line))
+        .map((line) => `${relative(SRC, file)}: ${line.trim()}`)
+    )
+    expect(offenders).toEqual([])
+  })
 })

@@ -6,6 +6,7 @@ import { createDataset, type DatasetParts, type Examples } from './batches/datas
 import { readGlyphs } from './images/glyphs.js'
 import { readIdxPair } from './images/idx.js'
 import { readImages } from './images/images.js'
+import { orClosed } from './formats/files.js'
 import type { OpenOptions } from './formats/progress.js'
 import type { DataSpec, FileSpec, UnionSpec } from './spec.js'
 import { readTable } from './table.js'
@@ -14,7 +15,8 @@ import { readTextFile } from './text/text.js'
 
 /**
  * Opens a peer's private data for a task and a model. Everything that can be wrong with it is said here, before the
- * first step: `data/wrong-task`, `data/model-mismatch`, `data/no-file`, `data/empty`, `data/bad-row`, ...
+ * first step: `data/wrong-task`, `data/model-mismatch`, `data/no-file`, `data/empty`, `data/bad-row`, ... Throws the reason of
+ * the signal, whatever that broke off, and leaves nothing open then.
  */
 export async function openDataset(
   spec: DataSpec,
@@ -23,8 +25,14 @@ export async function openDataset(
   options: OpenOptions = {}
 ): Promise<Dataset> {
   const need = { task, model, options }
-  const parts = spec.kind === 'union' ? await readUnion(spec, need) : await readSource(spec, need)
-  return createDataset({ ...parts, summary: parts.summary ?? countsOf(spec, parts) })
+  const reading = spec.kind === 'union' ? readUnion(spec, need) : readSource(spec, need)
+  const parts = await reading.catch((error: unknown) => {
+    throw options.signal?.aborted ? options.signal.reason : error
+  })
+  return orClosed({ close: () => parts.close?.() }, async () => {
+    options.signal?.throwIfAborted()
+    return createDataset({ ...parts, summary: parts.summary ?? countsOf(spec, parts) })
+  })
 }
 
 interface Need {
@@ -47,7 +55,7 @@ async function readSource(spec: FileSpec, { task, model, options }: Need): Promi
       return readGlyphs(spec, task, model)
     case 'idx':
       if (task.kind !== 'image-classification') throw wrongTask(spec, task, 'image-classification')
-      return readIdxPair(spec, task, model)
+      return readIdxPair(spec, task, model, options)
     case 'text':
       if (task.kind !== 'causal-lm') throw wrongTask(spec, task, 'causal-lm')
       return readTextFile(spec, model, options)
@@ -70,15 +78,14 @@ async function readUnion(spec: UnionSpec, need: Need): Promise<DatasetParts> {
   const layouts = new Set(
     spec.parts.map((part) => `${part.kind} ${'sequenceLength' in part ? part.sequenceLength : ''}`)
   )
-  const [first, ...others] = await Promise.all(spec.parts.map((part) => readSource(part, need)))
-  if (first === undefined || layouts.size > 1)
+  if (layouts.size !== 1)
     throw new PeertuneError('data/mixed-union', 'a union takes sources of one kind and sequence length', {
       facts: { got: [...layouts] }
     })
-  const training = concatenated([first, ...others].map((part) => part.training))
-  const all = [first, ...others]
+  const all = await readAll(spec.parts, need)
+  const first = all[0]!
   return {
-    training,
+    training: concatenated(all.map((part) => part.training)),
     heldOut: first.heldOut,
     seed: spec.seed,
     collate: first.collate,
@@ -86,6 +93,25 @@ async function readUnion(spec: UnionSpec, need: Need): Promise<DatasetParts> {
       for (const part of all) part.close?.()
     }
   }
+}
+
+/** All of the sources; the first that fails, or the signal, ends the reading of the others, and none stays open. */
+async function readAll(parts: readonly FileSpec[], { options, ...need }: Need): Promise<readonly DatasetParts[]> {
+  const broken = new AbortController()
+  const signal = AbortSignal.any([broken.signal, ...(options.signal === undefined ? [] : [options.signal])])
+  const open = parts.map((part) => readSource(part, { ...need, options: { ...options, signal } }))
+  const ended = await Promise.allSettled(
+    open.map((source) =>
+      source.catch((error: unknown) => {
+        broken.abort(error)
+        throw error
+      })
+    )
+  )
+  const read = ended.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
+  if (read.length === parts.length) return read
+  for (const part of read) part.close?.()
+  throw signal.reason
 }
 
 /** Several lists as one, each example made when its turn comes. */

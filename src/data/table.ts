@@ -1,12 +1,12 @@
 import { isPeertuneError, PeertuneError } from '../base/errors.js'
 import type { TaskSpec } from '../base/federation.js'
 import type { DataSummary } from './batches/batch.js'
-import { type Chosen, type Collection, choose } from './splits/choose.js'
+import { type Collection, chooseHeldOut } from './splits/choose.js'
 import { causalCollator, type ModelInputs, tokenInputsOf } from './batches/collate.js'
 import { contentKey } from './splits/content-key.js'
 import { readCsv } from './formats/csv.js'
 import type { DatasetParts, Examples } from './batches/dataset.js'
-import { emptyFile, statFile } from './formats/files.js'
+import { emptyFile, orClosed, statFile } from './formats/files.js'
 import { readJsonl } from './formats/jsonl.js'
 import { createNumberList } from './formats/number-list.js'
 import { checkSequences, packRows } from './text/packed.js'
@@ -39,7 +39,9 @@ export async function readTable(
   const { sequenceLength: length, seed } = spec
   if (task.kind === 'causal-lm') {
     const table = await indexTables(spec, plainText(spec), options)
-    const packed = await packRows({ ...table, column: textColumn(spec), tokenizer, length, options })
+    const packed = await orClosed(table, () =>
+      packRows({ ...table, column: textColumn(spec), tokenizer, length, options })
+    )
     checkSequences(packed, spec.path, length)
     const summary = { ...table.summary, training: packed.training.length, heldOut: packed.heldOut.length }
     return { ...packed, seed, collate: causalCollator(inputs, length), summary }
@@ -89,36 +91,20 @@ interface Tables {
 
 async function indexTables(spec: RowsSpec, reading: Reading, options: OpenOptions): Promise<Tables> {
   const main = await indexTable(spec.path, spec, reading, options)
-  const test = spec.testPath === undefined ? undefined : await indexTable(spec.testPath, spec, reading, options)
-  const { split } = spec
-  const choice = { kind: spec.kind, ...(split && { split }), skipped: main.skipped }
-  const chosen = choose(main, { ...choice, heldOut: test === undefined ? (spec.heldOut ?? 0.1) : 0 })
-  if (test === undefined)
+  return orClosed(main, async () => {
+    const test = spec.testPath === undefined ? main : await indexTable(spec.testPath, spec, reading, options)
+    const { training, heldOut, summary } = chooseHeldOut(main, test, { ...spec, skipped: main.skipped })
     return {
-      training: pick(main, chosen.training),
-      heldOut: pick(main, chosen.heldOut),
-      summary: chosen.summary,
-      close: main.close
+      training: pick(main, training),
+      heldOut: pick(test, heldOut),
+      summary,
+      close() {
+        main.close()
+        if (test !== main) test.close()
+      }
     }
-  const all = choose(test, { kind: spec.kind, heldOut: 0 })
-  return {
-    training: pick(main, chosen.training),
-    heldOut: pick(test, all.training),
-    summary: withTest(chosen.summary, all),
-    close() {
-      main.close()
-      test.close()
-    }
-  }
-}
-
-const withTest = (summary: DataSummary, { summary: { labels, training } }: Chosen): DataSummary => ({
-  ...summary,
-  heldOut: training,
-  ...(summary.labels && {
-    labels: summary.labels.map((one, i) => ({ ...one, heldOut: labels?.[i]?.training ?? 0 }))
   })
-})
+}
 
 /** Reads a row again; what it says must be what it said. */
 const pick = (table: IndexedTable, places: Uint32Array): ChosenRows => ({
@@ -148,12 +134,14 @@ async function indexTable(path: string, spec: RowsSpec, reading: Reading, option
   const index = createIndex(path, { columns, groupColumn, reading, testSeed: spec.testSeed ?? 'test' })
   const skip = createSkipper(spec.badRows === 'skip')
   const { signal, onProgress } = options
-  for await (const piece of readerOf(spec)(path, { columns, ...(signal && { signal }) })) {
-    for (const row of piece.rows) skip(row, index.add)
-    onProgress?.({ file: path, bytes: piece.bytes, totalBytes, rows: index.size() })
-  }
-  if (index.size() === 0) throw emptyFile(path)
-  return { ...index.collection(), skipped: skip.counted() }
+  return orClosed(index, async () => {
+    for await (const piece of readerOf(spec)(path, { columns, ...(signal && { signal }) })) {
+      for (const row of piece.rows) skip(row, index.add)
+      onProgress?.({ file: path, bytes: piece.bytes, totalBytes, rows: index.size() })
+    }
+    if (index.size() === 0) throw emptyFile(path)
+    return { ...index.collection(), skipped: skip.counted() }
+  })
 }
 
 /** Takes rows in, or counts those that are broken where the configuration allows it. */
@@ -189,6 +177,7 @@ function createIndex(path: string, { columns, groupColumn, reading, testSeed }: 
   const key = ({ content, label }: Inspected) => contentKey(testSeed, `${content}\0${label ?? ''}`)
   return {
     size: () => rows.size,
+    close: rows.close,
     add(row: FoundRow): void {
       const inspected = reading.inspect(row)
       if (groupColumn !== undefined) groups.push(numberOfGroup(groupNumbers, groupOf(row, groupColumn), path))

@@ -78,3 +78,23 @@ export async function temporaryTokenizer(config?: object): Promise<string> {
   if (config !== undefined) await writeFile(join(folder, 'tokenizer_config.json'), JSON.stringify(config))
   return folder
 }
+
+/** A .npy file of version 1 as numpy's documentation describes it. */
+export function npy(descr: string, shape: readonly number[], data: ArrayBufferView, fortran = false): Buffer {
+  const order = fortran ? 'True' : 'False'
+  const dims = shape.map((dim) => `${dim},`).join(' ')
+  const text = `{'descr': '${descr}', 'fortran_order': ${order}, 'shape': (${dims}), }`
+  const header = `${text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11)}\n`
+  const head = Buffer.from([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8])
+  return Buffer.concat([head, Buffer.from(header), Buffer.from(data.buffer, data.byteOffset, data.byteLength)])
+}
+
+/** An IDX file of unsigned bytes, as MNIST's page describes it. */
+export function idx(shape: readonly number[], data: Uint8Array | readonly number[]): Buffer {
+  const header = Buffer.alloc(4 + 4 * shape.length)
+  header.writeUInt32BE(0x0800 | shape.length, 0)
+  shape.forEach((dim, i) => {
+    header.writeUInt32BE(dim, 4 + 4 * i)
+  })
+  return Buffer.concat([header, Buffer.from(data)])
+}

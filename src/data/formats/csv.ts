@@ -1,6 +1,6 @@
-import { createReadStream } from 'node:fs'
-import { CsvError, parse } from 'csv-parse'
-import { statFile } from './files.js'
+import { pipeline } from 'node:stream'
+import { CsvError, type Parser, parse } from 'csv-parse'
+import { readPieces } from './files.js'
 import { badRow, checkColumns, type ReadRow, type ReadRows } from './row.js'
 
 /** Characters of one record, so that a quote that never closes cannot fill the memory. */
@@ -22,17 +22,9 @@ interface Parsed {
  */
 export const readCsv = (delimiter: string): ReadRows =>
   async function* (path, { columns, signal }) {
-    await statFile(path)
-    const parser = createReadStream(path, signal && { signal }).pipe(
-      parse({
-        bom: true,
-        delimiter,
-        info: true,
-        relax_column_count: true,
-        skip_empty_lines: true,
-        max_record_size: MAX_RECORD_CHARACTERS
-      })
-    )
+    const parser = parserOf(delimiter)
+    // Each end of it ends the other, and what ended the first is thrown by the second.
+    pipeline(readPieces(path, { signal }), parser, () => undefined)
     let header: readonly string[] | undefined
     let line = 1
     let piece: ReadRow[] = []
@@ -47,10 +39,20 @@ export const readCsv = (delimiter: string): ReadRows =>
         piece = []
       }
     } catch (error) {
-      throw readable(error, path, line)
+      throw signal?.aborted ? signal.reason : readable(error, path, line)
     }
     yield { rows: piece, bytes: parser.info.bytes }
   }
+
+const parserOf = (delimiter: string): Parser =>
+  parse({
+    bom: true,
+    delimiter,
+    info: true,
+    relax_column_count: true,
+    skip_empty_lines: true,
+    max_record_size: MAX_RECORD_CHARACTERS
+  })
 
 function headerOf(path: string, record: readonly string[], columns: readonly string[]): readonly string[] {
   if (record.length > MAX_COLUMNS)

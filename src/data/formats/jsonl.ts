@@ -1,5 +1,4 @@
-import { createReadStream } from 'node:fs'
-import { statFile } from './files.js'
+import { readPieces } from './files.js'
 import { badRow, clip, type ReadRow, type ReadRows } from './row.js'
 
 /** Bytes of one line, so that a file without line ends cannot fill the memory. */
@@ -13,11 +12,9 @@ const LINE_FEED = 0x0a
  * lies, so that it can be read again.
  */
 export const readJsonl: ReadRows = async function* (path, { signal }) {
-  await statFile(path)
   const lines = createLineCutter(path)
-  for await (const chunk of createReadStream(path, { highWaterMark: CHUNK_BYTES, ...(signal && { signal }) })) {
-    yield { rows: lines.take(chunk as Buffer), bytes: lines.bytes() }
-  }
+  for await (const chunk of readPieces(path, { signal, pieceBytes: CHUNK_BYTES }))
+    yield { rows: lines.take(chunk), bytes: lines.bytes() }
   yield { rows: lines.end(), bytes: lines.bytes() }
 }
 

@@ -1,14 +1,10 @@
-import {
-  type AsyncBuffer,
-  asyncBufferFromFile,
-  type FileMetaData,
-  parquetMetadataAsync,
-  parquetReadObjects
-} from 'hyparquet'
+import { type FileHandle, open } from 'node:fs/promises'
+import { type AsyncBuffer, type FileMetaData, parquetMetadataAsync, parquetReadObjects } from 'hyparquet'
 import { compressors } from 'hyparquet-compressors'
 import { parquetSchema } from 'hyparquet'
 import { PeertuneError } from '../../base/errors.js'
-import { statFile } from './files.js'
+import { systemCode } from '../../base/system-error.js'
+import { cannotRead, orAborted, reading, statFile } from './files.js'
 import { checkColumns, type ReadRow, type ReadRows } from './row.js'
 
 /** Unpacked bytes of the wanted columns of one row group: a group is decoded as a whole. */
@@ -16,28 +12,54 @@ const MAX_GROUP_BYTES = 512 * 1024 * 1024
 
 /**
  * The rows of a Parquet file, one row group at a time, with no other columns than those wanted. Snappy, gzip, brotli,
- * zstd and LZ4 pages. Throws `data/bad-parquet`.
+ * zstd and LZ4 pages. Throws `data/bad-parquet`, `data/no-file` and the signal's reason.
  */
 export const readParquet: ReadRows = async function* (path, { columns, signal }) {
   const { size } = await statFile(path)
-  const file = await asyncBufferFromFile(path)
-  const metadata = await guarded(path, parquetMetadataAsync(file))
-  checkColumns(
-    path,
-    columns,
-    parquetSchema(metadata).children.map(({ element }) => element.name)
-  )
-  let rowStart = 0
-  for (const group of metadata.row_groups) {
-    signal?.throwIfAborted()
-    const rowEnd = rowStart + Number(group.num_rows)
-    checkGroup(path, group, columns)
-    const read = await guarded(path, readGroup({ file, metadata, columns: [...columns], rowStart, rowEnd }))
-    const rows = read.map(
-      (fields, i): ReadRow => ({ file: path, unit: 'row', place: rowStart + i + 1, fields: plainFields(fields) })
+  const handle = await reading(path, open(path))
+  try {
+    const file = bufferOf(handle, size)
+    const metadata = await guarded(path, parquetMetadataAsync(file), signal)
+    checkColumns(
+      path,
+      columns,
+      parquetSchema(metadata).children.map(({ element }) => element.name)
     )
-    yield { rows, bytes: Math.round((size * rowEnd) / Math.max(1, Number(metadata.num_rows))) }
-    rowStart = rowEnd
+    let rowStart = 0
+    for (const group of metadata.row_groups) {
+      const rowEnd = rowStart + Number(group.num_rows)
+      checkGroup(path, group, columns)
+      const read = readGroup({ file, metadata, columns: [...columns], rowStart, rowEnd })
+      const rows = (await guarded(path, read, signal)).map(
+        (fields, i): ReadRow => ({ file: path, unit: 'row', place: rowStart + i + 1, fields: plainFields(fields) })
+      )
+      yield { rows, bytes: Math.round((size * rowEnd) / Math.max(1, Number(metadata.num_rows))) }
+      rowStart = rowEnd
+    }
+  } finally {
+    await handle.close()
+  }
+}
+
+/** One open file: what is renamed or removed meanwhile is read to its end. */
+function bufferOf(handle: FileHandle, byteLength: number): AsyncBuffer {
+  const read = async (start: number, end: number): Promise<ArrayBuffer> => {
+    const bytes = new Uint8Array(end - start)
+    for (let at = 0; at < bytes.length; ) {
+      const { bytesRead } = await handle.read(bytes, at, bytes.length - at, start + at)
+      if (bytesRead === 0) throw new Error(`it ends at byte ${start + at}`)
+      at += bytesRead
+    }
+    return bytes.buffer
+  }
+  return {
+    byteLength,
+    slice(start, end = byteLength) {
+      const bytes = read(start, end)
+      // Several are asked for at once and the first to fail ends it: nobody may be waiting for the others.
+      bytes.catch(() => undefined)
+      return bytes
+    }
   }
 }
 
@@ -73,10 +95,12 @@ function plain(value: unknown): unknown {
   return plainFields(value as Record<string, unknown>)
 }
 
-async function guarded<T>(file: string, reading: Promise<T>): Promise<T> {
+async function guarded<T>(file: string, work: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   try {
-    return await reading
+    return await orAborted(work, signal)
   } catch (cause) {
+    if (signal?.aborted) throw signal.reason
+    if (systemCode(cause) !== '') throw cannotRead(file, cause)
     const why = cause instanceof Error ? cause.message : String(cause)
     throw new PeertuneError('data/bad-parquet', `${file} cannot be read as Parquet: ${why}`, { facts: { file }, cause })
   }

@@ -1,5 +1,6 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { PeertuneError } from '../../base/errors.js'
+import { cannotRead } from './files.js'
 import { createNumberList } from './number-list.js'
 import type { FoundRow, Row } from './row.js'
 import { createSpool, type Spool } from './spool.js'
@@ -11,7 +12,7 @@ export const MAX_ROWS = 100_000_000
 export interface RowStore {
   readonly size: number
   add(row: FoundRow): void
-  /** Of a place below `size`. Throws `data/changed` when the file is no longer what it was. */
+  /** Of a place below `size`. Throws `data/changed` when the file is no longer what it was, `data/no-file` without it. */
   at(index: number): Row
   close(): void
 }
@@ -32,10 +33,14 @@ export function createRowStore(path: string, columns: readonly string[]): RowSto
 
   const read = (start: number, length: number): Uint8Array => {
     if (spool !== undefined) return spool.read(start, length)
-    file ??= openSync(path, 'r')
-    const bytes = Buffer.allocUnsafe(length)
-    readSync(file, bytes, 0, length, start)
-    return bytes
+    try {
+      file ??= openSync(path, 'r')
+      const bytes = Buffer.alloc(length)
+      readSync(file, bytes, 0, length, start)
+      return bytes
+    } catch (cause) {
+      throw cannotRead(path, cause)
+    }
   }
   return {
     get size() {

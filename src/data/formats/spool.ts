@@ -2,6 +2,7 @@ import { closeSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from 'n
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { PeertuneError } from '../../base/errors.js'
+import { reasonOf } from '../../base/system-error.js'
 
 /** Bytes of one block, the unit that is kept or written. */
 const BLOCK_BYTES = 1024 * 1024
@@ -13,7 +14,7 @@ const MAX_SPOOL_BYTES = 256 * 1024 * BLOCK_BYTES
 /** Bytes that are appended once and read back at any place. */
 export interface Spool {
   readonly size: number
-  /** Throws `data/spool-full`. */
+  /** Throws `data/spool-full` beyond the bound, and `data/cannot-spool` where the disk refuses. */
   append(bytes: Uint8Array): void
   /** A copy of `length` bytes from `start`; both must lie within `size`. */
   read(start: number, length: number): Uint8Array<ArrayBuffer>
@@ -41,8 +42,12 @@ export function createSpool({ memoryBlocks = MEMORY_BLOCKS, maxBytes = MAX_SPOOL
       kept.push(block)
       return
     }
-    file ??= openNameless()
-    writeSync(file, block, 0, BLOCK_BYTES, (index - memoryBlocks) * BLOCK_BYTES)
+    try {
+      file ??= openNameless()
+      writeWhole(file, block, (index - memoryBlocks) * BLOCK_BYTES)
+    } catch (cause) {
+      throw cannotSpool(cause)
+    }
   }
   /** Fills `out` from one block, from `start` on. */
   const fill = (out: Uint8Array, start: number): void => {
@@ -91,6 +96,20 @@ function openNameless(): number {
   const file = openSync(join(folder, 'spool'), 'wx+', 0o600)
   rmSync(folder, { recursive: true, force: true })
   return file
+}
+
+/** A disk that is filling up takes a part and says nothing. */
+function writeWhole(file: number, bytes: Uint8Array, position: number): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at, bytes.length - at, position + at)
+}
+
+function cannotSpool(cause: unknown): PeertuneError {
+  const folder = tmpdir()
+  return new PeertuneError('data/cannot-spool', `cannot keep the examples in ${folder} (${reasonOf(cause)})`, {
+    facts: { folder },
+    hint: 'make room there, or name a folder on another disk: TMPDIR=DIR',
+    cause
+  })
 }
 
 const spoolFull = (got: number, expected: number): PeertuneError =>

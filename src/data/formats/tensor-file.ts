@@ -2,7 +2,7 @@ import { closeSync, openSync, readSync } from 'node:fs'
 import { PeertuneError } from '../../base/errors.js'
 import { fromHalf } from '../../tensor/half.js'
 import { type Shape, shapeSize } from '../../tensor/schema.js'
-import { statFile } from './files.js'
+import { cannotRead, statFile } from './files.js'
 
 /** Bytes of a header: names and shapes. */
 const MAX_HEADER_BYTES = 16 * 1024 * 1024
@@ -75,30 +75,41 @@ export interface TensorFile {
   close(): void
 }
 
+/** `file.safetensors#name` names a tensor in a file. A folder's name may have a # in it. */
+export function tensorPlace(name: string): { readonly path: string; readonly tensor?: string } {
+  const [, path, tensor] = /^(.*\.safetensors)#([^/]*)$/s.exec(name) ?? []
+  return path === undefined ? { path: name } : { path, tensor: tensor! }
+}
+
 /**
  * `file.npy` (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html), `file.safetensors` with one tensor,
  * or `file.safetensors#name`. The header alone is read; rows come from the file when asked for. Throws `data/no-file`,
  * `data/bad-tensor`.
  */
 export async function openTensor(name: string): Promise<TensorFile> {
-  const at = name.lastIndexOf('#')
-  const path = at > 0 ? name.slice(0, at) : name
+  const { path, tensor } = tensorPlace(name)
   const { size } = await statFile(path)
-  const file = openSync(path, 'r')
+  const file = orCannotRead(path, () => openSync(path, 'r'))
   try {
     const read = (start: number, length: number): Buffer => {
       const bytes = Buffer.alloc(length)
-      readSync(file, bytes, 0, length, start)
+      orCannotRead(path, () => readSync(file, bytes, 0, length, start))
       return bytes
     }
-    const place = path.endsWith('.npy')
-      ? npyPlace(name, read)
-      : safetensorsPlace(name, at > 0 ? name.slice(at + 1) : undefined, read)
+    const place = path.endsWith('.npy') ? npyPlace(name, read) : safetensorsPlace(name, tensor, read)
     checkPlace(name, place, size)
     return tensorAt(name, place, { read, close: () => closeSync(file) })
   } catch (error) {
     closeSync(file)
     throw error
+  }
+}
+
+function orCannotRead<T>(path: string, read: () => T): T {
+  try {
+    return read()
+  } catch (cause) {
+    throw cannotRead(path, cause)
   }
 }
 

@@ -3,15 +3,15 @@ import { extname, join } from 'node:path'
 import { sha256Hex } from '../../base/bytes.js'
 import { isPeertuneError, PeertuneError } from '../../base/errors.js'
 import type { TaskSpec } from '../../base/federation.js'
-import { type Collection, choose } from '../splits/choose.js'
+import { type Collection, chooseHeldOut } from '../splits/choose.js'
 import { type Example, imageCollator, imageInputOf, type ModelInputs } from '../batches/collate.js'
 import { contentKey } from '../splits/content-key.js'
 import type { DatasetParts, Examples } from '../batches/dataset.js'
-import { statFile } from '../formats/files.js'
+import { orClosed, reading, statFile } from '../formats/files.js'
 import { createNumberList } from '../formats/number-list.js'
 import type { OpenOptions } from '../formats/progress.js'
 import type { ImagesSpec } from '../spec.js'
-import { createSpool } from '../formats/spool.js'
+import { createSpool, type Spool } from '../formats/spool.js'
 
 /** Files of one folder tree. */
 const MAX_IMAGES = 10_000_000
@@ -46,23 +46,22 @@ export async function readImages(
   const inputName = imageInputOf(model, shape)
   const decode = await load()
   const main = await decodeFolder(spec.path, { spec, task, shape, decode, options })
-  const { split } = spec
-  const held = { kind: spec.kind, heldOut: spec.testPath === undefined ? (spec.heldOut ?? 0.1) : 0 }
-  const chosen = choose(main, { ...held, ...(split && { split }), skipped: main.skipped })
-  const test =
-    spec.testPath === undefined ? main : await decodeFolder(spec.testPath, { spec, task, shape, decode, options })
-  const heldOut = test === main ? chosen.heldOut : Uint32Array.from({ length: test.size }, (_, i) => i)
-  return {
-    training: pick(main, chosen.training),
-    heldOut: pick(test, heldOut),
-    seed: spec.seed,
-    collate: imageCollator(inputName, shape),
-    summary: { ...chosen.summary, heldOut: heldOut.length },
-    close() {
-      main.close()
-      if (test !== main) test.close()
+  return orClosed(main, async () => {
+    const { testPath } = spec
+    const test = testPath === undefined ? main : await decodeFolder(testPath, { spec, task, shape, decode, options })
+    const { training, heldOut, summary } = chooseHeldOut(main, test, { ...spec, skipped: main.skipped })
+    return {
+      training: pick(main, training),
+      heldOut: pick(test, heldOut),
+      seed: spec.seed,
+      collate: imageCollator(inputName, shape),
+      summary,
+      close() {
+        main.close()
+        if (test !== main) test.close()
+      }
     }
-  }
+  })
 }
 
 export interface ImageFiles {
@@ -129,22 +128,20 @@ interface DecodedFolder extends Collection {
 }
 
 async function decodeFolder(folder: string, decoding: Decoding): Promise<DecodedFolder> {
+  const spool = createSpool()
+  return orClosed(spool, () => decodeInto(spool, folder, decoding))
+}
+
+async function decodeInto(spool: Spool, folder: string, decoding: Decoding): Promise<DecodedFolder> {
   const { spec, task, shape, options } = decoding
   const files = await listImages(folder, task.labels)
   const [keys, labels] = [createNumberList(Uint32Array), createNumberList(Uint32Array)]
-  const spool = createSpool()
-  let skipped = 0
-  let firstSkipped: string | undefined
+  const skip = createImageSkipper(spec)
   for (let first = 0; first < files.length; first += DECODING) {
     options.signal?.throwIfAborted()
     const decoded = await Promise.all(files.slice(first, first + DECODING).map((file) => decodeFile(file, decoding)))
     for (const image of decoded) {
-      if (isPeertuneError(image)) {
-        if (spec.badRows !== 'skip') throw image
-        skipped += 1
-        firstSkipped ??= image.message
-        continue
-      }
+      if (skip(image)) continue
       spool.append(image.pixels)
       keys.push(image.key)
       labels.push(image.label)
@@ -158,13 +155,29 @@ async function decodeFolder(folder: string, decoding: Decoding): Promise<Decoded
     key: keys.at,
     labels: labels.at,
     labelNames: task.labels,
-    skipped: { skipped, ...(firstSkipped === undefined ? {} : { firstSkipped }) },
+    skipped: skip.counted(),
     example: (index) => ({
       values: planes(spool.read(index * pixels, pixels), shape, spec),
       label: labels.at(index)
     }),
     close: spool.close
   }
+}
+
+type DecodedFile = Awaited<ReturnType<typeof decodeFile>>
+
+/** Leaves broken images out and counts them where the configuration allows it. */
+function createImageSkipper({ badRows }: Pick<ImagesSpec, 'badRows'>) {
+  let skipped = 0
+  let firstSkipped: string | undefined
+  const skip = (image: DecodedFile): image is PeertuneError => {
+    if (!isPeertuneError(image)) return false
+    if (badRows !== 'skip') throw image
+    skipped += 1
+    firstSkipped ??= image.message
+    return true
+  }
+  return Object.assign(skip, { counted: () => ({ skipped, ...(firstSkipped === undefined ? {} : { firstSkipped }) }) })
 }
 
 interface ImageFile {
@@ -182,7 +195,7 @@ async function listImages(folder: string, labels: readonly string[]): Promise<Im
         facts: { folder, got: name, expected: labels.slice(0, 20) },
         hint: 'the name of each folder is the label of its images'
       })
-    for (const file of (await readdir(join(folder, name))).sort())
+    for (const file of (await reading(join(folder, name), readdir(join(folder, name)))).sort())
       if (IMAGE_FILES.includes(extname(file).toLowerCase())) files.push({ path: join(folder, name, file), label })
     if (files.length > MAX_IMAGES)
       throw new PeertuneError('data/too-many-images', `${folder} has more than ${MAX_IMAGES} images`, {
@@ -194,12 +207,8 @@ async function listImages(folder: string, labels: readonly string[]): Promise<Im
 }
 
 async function folderNames(folder: string): Promise<string[]> {
-  try {
-    const entries = await readdir(folder, { withFileTypes: true })
-    return entries.flatMap((entry) => (entry.isDirectory() && !entry.name.startsWith('.') ? [entry.name] : [])).sort()
-  } catch (cause) {
-    throw new PeertuneError('data/no-file', `cannot read the folder ${folder}`, { facts: { file: folder }, cause })
-  }
+  const entries = await reading(folder, readdir(folder, { withFileTypes: true }))
+  return entries.flatMap((entry) => (entry.isDirectory() && !entry.name.startsWith('.') ? [entry.name] : [])).sort()
 }
 
 const noImages = (folder: string): PeertuneError =>
@@ -214,7 +223,7 @@ interface FileDecoding extends Pick<Decoding, 'shape' | 'decode'> {
 async function decodeFile({ path, label }: ImageFile, { spec, shape, decode }: FileDecoding) {
   const { size } = await statFile(path)
   if (size > MAX_IMAGE_BYTES) return badImage(path, `at most ${MAX_IMAGE_BYTES} bytes`, String(size))
-  const bytes = await readFile(path)
+  const bytes = await reading(path, readFile(path))
   try {
     const pixels = await decode(bytes, shape, spec.fit ?? 'stretch')
     return { pixels, label, key: contentKey(spec.testSeed ?? 'test', sha256Hex(bytes)) }

@@ -58,6 +58,24 @@ export function choose(collection: Collection, { kind, heldOut: share, split, sk
   }
 }
 
+/** As `choose` with what a source's configuration says: where it has a `test` collection, all of that is held out. */
+export function chooseHeldOut(
+  main: Collection,
+  test: Collection,
+  { kind, heldOut = 0.1, split, skipped }: Partial<ChooseOptions> & Pick<ChooseOptions, 'kind'>
+): Chosen {
+  const options = { kind, ...(split && { split }), ...(skipped && { skipped }) }
+  if (test === main) return choose(main, { ...options, heldOut })
+  const { training, summary } = choose(main, { ...options, heldOut: 0 })
+  const all = choose(test, { kind, heldOut: 0 })
+  const labels = summary.labels?.map((one, i) => ({ ...one, heldOut: all.summary.labels?.[i]?.training ?? 0 }))
+  return {
+    training,
+    heldOut: all.training,
+    summary: { ...summary, heldOut: all.training.length, ...(labels && { labels }) }
+  }
+}
+
 /** Held out is what has a small key; of a source too small for that, what has the smallest. */
 export function holdOut({ size, key }: Pick<Collection, 'size' | 'key'>, share: number) {
   let smallest = KEY_RANGE

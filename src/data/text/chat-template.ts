@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Template } from '@huggingface/jinja'
 import { PeertuneError } from '../../base/errors.js'
-import { statFile } from '../formats/files.js'
+import { reading, statFile } from '../formats/files.js'
 import { contentOf, type Tokenizer } from './tokenizer.js'
 
 /** Bytes of a template file; those in use have below 20 kB. */
@@ -54,7 +54,7 @@ export async function openChatTemplate(
 
 async function readTemplate(file: string): Promise<string> {
   const { size } = await statFile(file)
-  if (size <= MAX_TEMPLATE_BYTES) return readFile(file, 'utf8')
+  if (size <= MAX_TEMPLATE_BYTES) return reading(file, readFile(file, 'utf8'))
   throw badTemplate(`${file} has ${size} bytes, more than ${MAX_TEMPLATE_BYTES}`)
 }
 

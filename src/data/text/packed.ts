@@ -3,6 +3,7 @@ import { PeertuneError } from '../../base/errors.js'
 import { IGNORED_LABEL } from '../batches/batch.js'
 import type { Example } from '../batches/collate.js'
 import type { Examples } from '../batches/dataset.js'
+import { orClosed } from '../formats/files.js'
 import type { OpenOptions } from '../formats/progress.js'
 import { type Row, textOf } from '../formats/row.js'
 import { createSpool, type Spool } from '../formats/spool.js'
@@ -42,10 +43,12 @@ export async function packRows(
   request: PackRequest
 ): Promise<{ training: Examples; heldOut: Examples; close: () => void }> {
   const spool = createSpool()
-  const heldOut = await pack(request.heldOut, request, spool)
-  const training = await pack(request.training, request, spool)
-  request.close()
-  return { training, heldOut, close: spool.close }
+  return orClosed(spool, async () => {
+    const heldOut = await pack(request.heldOut, request, spool)
+    const training = await pack(request.training, request, spool)
+    request.close()
+    return { training, heldOut, close: spool.close }
+  })
 }
 
 async function pack(rows: Rows, { column, tokenizer, length, options }: PackRequest, spool: Spool): Promise<Examples> {

@@ -3,7 +3,7 @@ import { PeertuneError } from '../../base/errors.js'
 import { IGNORED_LABEL } from '../batches/batch.js'
 import { causalCollator, type Example, type ModelInputs, tokenInputsOf } from '../batches/collate.js'
 import type { DatasetParts } from '../batches/dataset.js'
-import { emptyFile, statFile } from '../formats/files.js'
+import { emptyFile, reading, statFile } from '../formats/files.js'
 import type { OpenOptions } from '../formats/progress.js'
 import type { SpeakerSplit, TextSpec } from '../spec.js'
 import { speakersOfPeer, splitSpeakers } from './speakers.js'
@@ -121,5 +121,5 @@ async function readText(path: string): Promise<string> {
       hint: 'cut it, or write it as JSONL'
     })
   if (size === 0) throw emptyFile(path)
-  return readFile(path, 'utf8')
+  return reading(path, readFile(path, 'utf8'))
 }

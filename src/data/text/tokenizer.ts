@@ -2,6 +2,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers'
 import { isPeertuneError, PeertuneError } from '../../base/errors.js'
+import { reasonOf } from '../../base/system-error.js'
 
 /** Bytes of a tokenizer.json; the largest in use (262k tokens) have about 35 MB. */
 const MAX_TOKENIZER_BYTES = 128 * 1024 * 1024
@@ -148,23 +149,26 @@ function ignoreAbsent(error: unknown): Record<string, unknown> {
 }
 
 async function readObject(file: string): Promise<Record<string, unknown>> {
-  const bytes = await stat(file).then(
-    (found) => found.size,
-    (cause: unknown) => {
-      throw new PeertuneError('data/no-tokenizer', `cannot read the tokenizer ${file}`, {
-        facts: { file },
-        hint: 'give a Hugging Face tokenizer.json, or a folder that holds one',
-        cause
-      })
-    }
-  )
-  if (bytes > MAX_TOKENIZER_BYTES) throw badTokenizer(file, `it has ${bytes} bytes, more than ${MAX_TOKENIZER_BYTES}`)
+  const { size } = await stat(file).catch((cause: unknown) => {
+    throw noTokenizer(file, cause)
+  })
+  if (size > MAX_TOKENIZER_BYTES) throw badTokenizer(file, `it has ${size} bytes, more than ${MAX_TOKENIZER_BYTES}`)
+  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+    throw noTokenizer(file, cause)
+  })
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>
+    return JSON.parse(text) as Record<string, unknown>
   } catch (cause) {
     throw badTokenizer(file, 'it is not JSON', cause)
   }
 }
+
+const noTokenizer = (file: string, cause: unknown): PeertuneError =>
+  new PeertuneError('data/no-tokenizer', `cannot read the tokenizer ${file} (${reasonOf(cause)})`, {
+    facts: { file },
+    hint: 'give a Hugging Face tokenizer.json, or a folder that holds one',
+    cause
+  })
 
 function construct(file: string, definition: object, config: object): HuggingFaceTokenizer {
   try {

@@ -1,9 +1,9 @@
 import { chmod, mkdir, readFile, readdir, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { PeertuneError, isPeertuneError } from '../../base/errors.js'
+import { reasonOf } from '../../base/system-error.js'
 import { acquireLock } from './lock-file.js'
 import { writePrivateFile } from './private-file.js'
-import { reasonOf } from './text-file.js'
 
 /** Where a running daemon is to be found; what `peertune status` reads. */
 export interface RunFile {

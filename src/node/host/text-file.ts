@@ -1,5 +1,6 @@
 import { readFile, stat } from 'node:fs/promises'
 import { PeertuneError } from '../../base/errors.js'
+import { reasonOf } from '../../base/system-error.js'
 
 /** Reads a small text file. Throws `config/unreadable-file` and `config/too-large`, naming the file. */
 export async function readTextFile(file: string, maxBytes: number): Promise<string> {
@@ -19,20 +20,4 @@ export function unreadable(where: string, file: string, cause: unknown): Peertun
   const got = where === file ? reasonOf(cause) : `${file} (${reasonOf(cause)})`
   const message = `${where}: expected a readable file, got ${got}`
   return new PeertuneError('config/unreadable-file', message, { facts: { file }, cause })
-}
-
-/** What the file system said, in words. */
-export function reasonOf(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
-  const words: Readonly<Record<string, string>> = {
-    ENOENT: 'no such file or directory',
-    EACCES: 'permission denied',
-    EPERM: 'operation not permitted',
-    EISDIR: 'a directory',
-    EEXIST: 'something of that name',
-    ENOTDIR: 'a path through something that is no directory',
-    EROFS: 'a read-only file system',
-    ENOSPC: 'no space left on the device'
-  }
-  return words[code] ?? (error instanceof Error ? error.message : String(error))
 }

@@ -11,7 +11,8 @@ import {
   parseDocument
 } from 'yaml'
 import { PeertuneError } from '../../base/errors.js'
-import { reasonOf, readTextFile } from './text-file.js'
+import { reasonOf } from '../../base/system-error.js'
+import { readTextFile } from './text-file.js'
 
 /** Where in a document a value stands: keys and list positions from the root. */
 export type FieldPath = readonly (string | number)[]

@@ -1,9 +1,23 @@
+import fs from 'node:fs'
+import { tmpdir } from 'node:os'
 import fc from 'fast-check'
-import { describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { seededRng } from '../../../src/base/rng.js'
 import { createNumberList } from '../../../src/data/formats/number-list.js'
 import { createSpool } from '../../../src/data/formats/spool.js'
 import { runs } from '../../counts.js'
+
+/** The disk's part in a spool's writing, by the tests that fill it. */
+const disk = vi.hoisted(() => ({ writeSync: undefined as typeof fs.writeSync | undefined }))
+vi.mock('node:fs', async (original) => {
+  const real = await original<typeof fs>()
+  const writeSync = (...args: Parameters<typeof fs.writeSync>) => (disk.writeSync ?? real.writeSync)(...args)
+  return { ...real, default: real, writeSync }
+})
+afterEach(() => {
+  disk.writeSync = undefined
+  vi.unstubAllEnvs()
+})
 
 describe('a spool', () => {
   it('gives back what it was given, from memory, from the file and across both', () => {
@@ -29,6 +43,40 @@ describe('a spool', () => {
     spool.append(new Uint8Array(7))
     expect(() => spool.append(new Uint8Array(4))).toThrowError(expect.objectContaining({ code: 'data/spool-full' }))
     expect(spool.size).toBe(7)
+  })
+})
+
+describe('a spool whose disk', () => {
+  const blocks = Uint8Array.from({ length: 3 * 2 ** 20 }, (_, i) => (i * 7) % 253)
+
+  it('takes a part of what it is given at a time gets all of it', () => {
+    disk.writeSync = ((file: number, bytes: Uint8Array, at: number, length: number, position: number) =>
+      fs.writeSync(file, bytes, at, Math.min(length, 300_001), position)) as typeof fs.writeSync
+    const spool = createSpool({ memoryBlocks: 0 })
+    spool.append(blocks)
+    expect(Buffer.compare(spool.read(0, blocks.length), blocks)).toBe(0)
+    spool.close()
+  })
+
+  it('is full says where, and what to do', () => {
+    disk.writeSync = () => {
+      throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' })
+    }
+    const spool = createSpool({ memoryBlocks: 0 })
+    expect(() => spool.append(blocks)).toThrowError(
+      expect.objectContaining({
+        code: 'data/cannot-spool',
+        message: `cannot keep the examples in ${tmpdir()} (no space left on the device)`,
+        hint: expect.stringContaining('TMPDIR=')
+      })
+    )
+    spool.close()
+  })
+
+  it.runIf(process.platform !== 'win32')('has no folder for temporary files says which it looked for', () => {
+    vi.stubEnv('TMPDIR', '/nowhere/at/all')
+    const spool = createSpool({ memoryBlocks: 0 })
+    expect(() => spool.append(blocks)).toThrowError(/\/nowhere\/at\/all \(no such file or directory\)/)
   })
 })
 

@@ -3,16 +3,8 @@ import { gzipSync } from 'node:zlib'
 import { describe, expect, it } from 'vitest'
 import { readIdx } from '../../../src/data/images/idx.js'
 import { openDataset } from '../../../src/data/source.js'
-import { hasShared, SHARED, temporaryFile } from '../fixtures.js'
+import { hasShared, idx, SHARED, temporaryFile } from '../fixtures.js'
 
-const idx = (shape: readonly number[], data: readonly number[]): Buffer => {
-  const header = Buffer.alloc(4 + 4 * shape.length)
-  header.writeUInt32BE(0x0800 | shape.length, 0)
-  shape.forEach((dim, i) => {
-    header.writeUInt32BE(dim, 4 + 4 * i)
-  })
-  return Buffer.concat([header, Buffer.from(data)])
-}
 const model = { inputs: [{ name: 'pixel_values', shape: ['batch', 1, 2, 3] }] }
 const task = { kind: 'image-classification', labels: ['a', 'b'] } as const
 
