@@ -154,6 +154,8 @@ export interface TensorsSpec extends HoldOut {
   /** By name of the model's input: a file, `file.safetensors#name` for a tensor that is called otherwise. */
   readonly inputs: Readonly<Record<string, string>>
   readonly labels: string
+  /** A folder with files of the same names, or a .safetensors file with tensors of the same names, all held out. */
+  readonly testPath?: string
 }
 
 /** Images and labels in MNIST's IDX format, plain or .gz: image classification. */

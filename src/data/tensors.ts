@@ -3,18 +3,21 @@ import { sha256Hex } from '../base/bytes.js'
 import { PeertuneError } from '../base/errors.js'
 import { predictsTokens, type TaskSpec } from '../base/federation.js'
 import { type Batch, type BatchTensor, IGNORED_LABEL } from './batches/batch.js'
-import { choose } from './splits/choose.js'
+import { type Collection, chooseHeldOut } from './splits/choose.js'
 import { type Example, exampleLabels, type ModelInputs } from './batches/collate.js'
 import { contentKey } from './splits/content-key.js'
 import type { DatasetParts, Examples } from './batches/dataset.js'
+import { orClosed } from './formats/files.js'
 import { createNumberList } from './formats/number-list.js'
 import type { OpenOptions } from './formats/progress.js'
 import { MAX_ROWS } from './formats/row-store.js'
 import type { TensorsSpec } from './spec.js'
 import { badTensor, openTensor, type TensorFile } from './formats/tensor-file.js'
+import { testFilesOf } from './formats/test-files.js'
 
-/** Rows hashed between two turns of the event loop. */
+/** Rows, and bytes of them, hashed between two turns of the event loop: some milliseconds. */
 const ROWS_A_TURN = 256
+const BYTES_A_TURN = 4 * 1024 * 1024
 
 /** An example of a model with inputs of any name. */
 interface TensorExample extends Example {
@@ -33,40 +36,107 @@ export async function readTensors(
   model: ModelInputs,
   options: OpenOptions = {}
 ): Promise<DatasetParts> {
-  const inputs = await openInputs(spec, model)
-  const labels = await openTensor(spec.labels)
-  const files = [...inputs.map(({ file }) => file), labels]
-  const count = countOf(files)
-  checkLabels(labels, task)
+  const need = { task, model, options }
+  const main = await openTable(spec, need)
+  return orClosed(main, async () => {
+    const { testPath } = spec
+    const test = testPath === undefined ? main : await openTestTable(spec, testPath, { need, main })
+    const { training, heldOut, summary } = chooseHeldOut(main, test, spec)
+    return {
+      training: pick(main, training),
+      heldOut: pick(test, heldOut),
+      seed: spec.seed,
+      collate: collator(main.inputs, task),
+      summary,
+      close() {
+        main.close()
+        if (test !== main) test.close()
+      }
+    }
+  })
+}
+
+interface Need {
+  readonly task: TaskSpec
+  readonly model: ModelInputs
+  readonly options: OpenOptions
+}
+
+/** The rows of several files side by side. */
+interface TensorTable extends Collection {
+  readonly inputs: readonly OpenInput[]
+  readonly labelFile: TensorFile
+  close(): void
+}
+
+async function openTable(spec: TensorsSpec, { task, model, options }: Need): Promise<TensorTable> {
+  const files: TensorFile[] = []
+  const close = () => {
+    for (const file of files) file.close()
+  }
+  return orClosed({ close }, async () => {
+    const inputs = await openInputs(spec, model, files)
+    const labelFile = await openTensor(spec.labels)
+    files.push(labelFile)
+    const size = countOf(files)
+    checkLabels(labelFile, task)
+    const keys = await checkRows(files, { labelFile, seed: spec.testSeed ?? 'test', task, options })
+    const classes = 'labels' in task && task.kind !== 'token-classification' ? task.labels : undefined
+    const classOf = (row: number): number => labelFile.row(row)[0]!
+    return { size, key: keys.at, inputs, labelFile, close, ...(classes && { labels: classOf, labelNames: classes }) }
+  })
+}
+
+const pick = ({ inputs, labelFile }: TensorTable, places: Uint32Array): Examples => ({
+  length: places.length,
+  at: (index) => exampleAt(places[index]!, inputs, labelFile)
+})
+
+/** Rows of `testPath`, which must be of the same make: one collator serves both. */
+async function openTestTable(
+  spec: TensorsSpec,
+  testPath: string,
+  { need, main }: { readonly need: Need; readonly main: TensorTable }
+): Promise<TensorTable> {
+  const test = await openTable({ ...spec, ...testFilesOf(spec, testPath) }, need)
+  return orClosed(test, async () => {
+    const [own, others] = [filesOf(test), filesOf(main)]
+    for (const [i, file] of own.entries()) {
+      const known = others[i]!
+      const [expected, got] = [known, file].map(({ shape, isFloat }) =>
+        JSON.stringify([shape.slice(1), isFloat ? 'floats' : 'whole numbers'])
+      )
+      if (expected !== got) throw badTensor(file.name, `rows as in ${known.name}: ${expected}`, got!)
+    }
+    return test
+  })
+}
+
+const filesOf = ({ inputs, labelFile }: TensorTable): readonly TensorFile[] => [
+  ...inputs.map(({ file }) => file),
+  labelFile
+]
+
+/** Looks at every row once and resolves with the key of its content. */
+async function checkRows(
+  files: readonly TensorFile[],
+  { labelFile, seed, task, options }: Pick<Need, 'task' | 'options'> & { labelFile: TensorFile; seed: string }
+) {
   const keys = createNumberList(Uint32Array)
+  const count = labelFile.shape[0]!
+  let bytes = 0
   for (let row = 0; row < count; row++) {
-    checkLabelRow(labels, row, task)
-    keys.push(contentKey(spec.testSeed ?? 'test', files.map((file) => sha256Hex(file.bytes(row))).join()))
-    if (row % ROWS_A_TURN < ROWS_A_TURN - 1) continue
+    checkLabelRow(labelFile, row, task)
+    const contents = files.map((file) => file.bytes(row))
+    keys.push(contentKey(seed, contents.map((content) => sha256Hex(content)).join()))
+    bytes += contents.reduce((sum, { length }) => sum + length, 0)
+    if (row % ROWS_A_TURN < ROWS_A_TURN - 1 && bytes < BYTES_A_TURN) continue
+    bytes = 0
     options.signal?.throwIfAborted()
-    options.onProgress?.({ file: spec.labels, bytes: row + 1, totalBytes: count, rows: row + 1 })
+    options.onProgress?.({ file: labelFile.name, bytes: row + 1, totalBytes: count, rows: row + 1 })
     await nextTurn()
   }
-  const { split, heldOut = 0.1 } = spec
-  const classes = 'labels' in task && task.kind !== 'token-classification' ? task.labels : undefined
-  const chosen = choose(
-    { size: count, key: keys.at, ...(classes && { labels: (row) => labels.row(row)[0]!, labelNames: classes }) },
-    { kind: spec.kind, heldOut, ...(split && { split }) }
-  )
-  const pick = (places: Uint32Array): Examples => ({
-    length: places.length,
-    at: (index) => exampleAt(places[index]!, inputs, labels)
-  })
-  return {
-    training: pick(chosen.training),
-    heldOut: pick(chosen.heldOut),
-    seed: spec.seed,
-    collate: collator(inputs, task),
-    summary: chosen.summary,
-    close() {
-      for (const file of files) file.close()
-    }
-  }
+  return keys
 }
 
 interface OpenInput {
@@ -75,7 +145,8 @@ interface OpenInput {
   readonly type: BatchTensor['type']
 }
 
-async function openInputs({ inputs }: TensorsSpec, model: ModelInputs): Promise<OpenInput[]> {
+/** What is opened goes to `files` at once, so that it can be closed whatever is wrong with the next. */
+async function openInputs({ inputs }: TensorsSpec, model: ModelInputs, files: TensorFile[]): Promise<OpenInput[]> {
   const [wanted, given] = [model.inputs.map(({ name }) => name), Object.keys(inputs)]
   if (wanted.some((name) => !given.includes(name)) || given.some((name) => !wanted.includes(name)))
     throw new PeertuneError(
@@ -86,19 +157,19 @@ async function openInputs({ inputs }: TensorsSpec, model: ModelInputs): Promise<
         hint: 'name a file for each input of the model under `inputs`'
       }
     )
-  return Promise.all(
-    model.inputs.map(async ({ name, shape, type }) => {
-      const file = await openTensor(inputs[name]!)
-      const [expected, got] = [shape.slice(1), file.shape.slice(1)]
-      const fits =
-        expected.length === got.length && expected.every((dim, i) => typeof dim === 'string' || dim === got[i])
-      if (!fits) throw badTensor(file.name, `rows of [${expected}] for the input ${name}`, `[${got}]`)
-      const isFloat = type === undefined ? file.isFloat : type === 'float32'
-      // Pixels and other counts may stand for floats, but no float for a token.
-      if (file.isFloat && !isFloat) throw badTensor(file.name, `whole numbers for the input ${name}`, file.type)
-      return { name, file, type: isFloat ? 'float32' : 'int64' } as const
-    })
-  )
+  const open: OpenInput[] = []
+  for (const { name, shape, type } of model.inputs) {
+    const file = await openTensor(inputs[name]!)
+    files.push(file)
+    const [expected, got] = [shape.slice(1), file.shape.slice(1)]
+    const fits = expected.length === got.length && expected.every((dim, i) => typeof dim === 'string' || dim === got[i])
+    if (!fits) throw badTensor(file.name, `rows of [${expected}] for the input ${name}`, `[${got}]`)
+    const isFloat = type === undefined ? file.isFloat : type === 'float32'
+    // Pixels and other counts may stand for floats, but no float for a token.
+    if (file.isFloat && !isFloat) throw badTensor(file.name, `whole numbers for the input ${name}`, file.type)
+    open.push({ name, file, type: isFloat ? 'float32' : 'int64' })
+  }
+  return open
 }
 
 function countOf(files: readonly TensorFile[]): number {

@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import type { TaskSpec } from '../../src/base/federation.js'
@@ -6,19 +6,9 @@ import { openDataset } from '../../src/data/source.js'
 import type { TensorsSpec } from '../../src/data/spec.js'
 import { openTensor } from '../../src/data/formats/tensor-file.js'
 import { writeSafetensors } from '../../src/tensor/safetensors.js'
-import { temporaryFolder } from './fixtures.js'
+import { npy, temporaryFolder } from './fixtures.js'
 
 const GOLDEN = join(import.meta.dirname, 'golden', 'tensors')
-
-/** A .npy file of version 1 as numpy's documentation describes it. */
-function npy(descr: string, shape: readonly number[], data: ArrayBufferView, fortran = false): Buffer {
-  const order = fortran ? 'True' : 'False'
-  const dims = shape.map((dim) => `${dim},`).join(' ')
-  const text = `{'descr': '${descr}', 'fortran_order': ${order}, 'shape': (${dims}), }`
-  const header = `${text.padEnd(Math.ceil((text.length + 11) / 64) * 64 - 11)}\n`
-  const head = Buffer.from([0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length & 255, header.length >> 8])
-  return Buffer.concat([head, Buffer.from(header), Buffer.from(data.buffer, data.byteOffset, data.byteLength)])
-}
 
 const FEATURES = Float32Array.from({ length: 24 }, (_, i) => i / 4 - 2)
 const CLASSES: TaskSpec = { kind: 'sequence-classification', labels: ['low', 'high'] }
@@ -32,7 +22,10 @@ async function files(given: Readonly<Record<string, Buffer | Uint8Array>> = {}) 
     'z.npy': npy('<f8', [4, 1], Float64Array.from([0.5, -1.25, 3, 8])),
     ...given
   }
-  for (const [name, content] of Object.entries(all)) await writeFile(join(folder, name), content)
+  for (const [name, content] of Object.entries(all)) {
+    await mkdir(join(folder, name, '..'), { recursive: true })
+    await writeFile(join(folder, name), content)
+  }
   return (name: string) => join(folder, name)
 }
 
@@ -196,5 +189,97 @@ describe('a dataset of tensors', () => {
       facts: { expected: ['features', 'mask'], got: ['features'] }
     })
     await expect(openDataset(spec(at), { kind: 'causal-lm' }, model)).rejects.toMatchObject({ code: 'data/wrong-task' })
+  })
+})
+
+describe('held-out tensors of their own', () => {
+  const test = {
+    'test/x.npy': npy('<f4', [2, 2, 3], FEATURES.subarray(12)),
+    'test/mask.npy': npy('<i8', [2, 2], BigInt64Array.from([0n, 1n, 1n, 0n])),
+    'test/y.npy': npy('<i8', [2], BigInt64Array.from([1n, 1n]))
+  }
+
+  it('come from files of the same names in another folder, all of them, and nothing else is held out', async () => {
+    const at = await files(test)
+    const data = await openDataset(spec(at, { testPath: at('test'), heldOut: 0.5 }), CLASSES, model)
+    const held = [...data.evaluation(2)]
+    expect(data.size).toBe(4)
+    expect(held).toHaveLength(1)
+    expect([...held[0]!.inputs.features!.data]).toEqual([...FEATURES.subarray(12)])
+    expect([...held[0]!.inputs.mask!.data]).toEqual([0, 1, 1, 0])
+    expect([...held[0]!.labels.data]).toEqual([1, 1])
+    expect(data.summary).toMatchObject({
+      training: 4,
+      heldOut: 2,
+      labels: [
+        { name: 'low', training: 2, heldOut: 0 },
+        { name: 'high', training: 2, heldOut: 2 }
+      ]
+    })
+    data.close?.()
+  })
+
+  it('are the same on every peer of a split', async () => {
+    const at = await files(test)
+    const split = { by: 'iid', peers: 2, peer: 1 } as const
+    const data = await openDataset(spec(at, { testPath: at('test'), split }), CLASSES, model)
+    expect(data.size).toBe(2)
+    expect([...data.evaluation(4)].flatMap(({ labels }) => [...labels.data].filter((label) => label >= 0))).toEqual([
+      1, 1
+    ])
+    data.close?.()
+  })
+
+  it('come from tensors of the same names where all lie in one file', async () => {
+    const columns = (features: Float32Array) => {
+      const rows = features.length / 6
+      return writeSafetensors([
+        { name: 'x', shape: [rows, 2, 3], data: features },
+        { name: 'y', shape: [rows], data: Float32Array.from({ length: rows }, (_, i) => i - 0.5) }
+      ])
+    }
+    const at = await files({ 'a.safetensors': columns(FEATURES), 'b.safetensors': columns(FEATURES.subarray(18)) })
+    const one = { inputs: { features: `${at('a.safetensors')}#x` }, labels: `${at('a.safetensors')}#y` }
+    const given = spec(at, { ...one, testPath: at('b.safetensors') })
+    const data = await openDataset(given, { kind: 'regression' }, { inputs: model.inputs.slice(0, 1) })
+    expect(data.size).toBe(4)
+    const [held] = [...data.evaluation(1)]
+    expect([...held!.inputs.features!.data]).toEqual([...FEATURES.subarray(18)])
+    expect([...held!.labels.data]).toEqual([-0.5])
+    data.close?.()
+  })
+
+  it.each([
+    [
+      'a file that is missing',
+      { 'test/x.npy': test['test/x.npy'] },
+      'test',
+      { code: 'data/no-file', message: /cannot read .*test.mask\.npy \(no such file or directory\)/ }
+    ],
+    [
+      'rows of another shape',
+      { ...test, 'test/x.npy': npy('<f4', [2, 1, 3], FEATURES.subarray(18)) },
+      'test',
+      { code: 'data/bad-tensor', message: /test.x\.npy: expected rows as in .*x\.npy: \[\[2,3\].*got \[\[1,3\]/ }
+    ],
+    [
+      'one file for what comes from several',
+      { 'test.safetensors': writeSafetensors([{ name: 'x', shape: [1], data: new Float32Array(1) }]) },
+      'test.safetensors',
+      { code: 'data/bad-test-path', message: /test\.safetensors: expected a folder/ }
+    ]
+  ])('are refused with what is wrong: %s', async (_, given, testPath, { code, message }) => {
+    const at = await files(given)
+    const opening = openDataset(spec(at, { testPath: at(testPath) }), CLASSES, model)
+    await expect(opening).rejects.toMatchObject({ code, message: expect.stringMatching(message) })
+  })
+
+  it('need files of different names to be found by', async () => {
+    const at = await files({ 'other/x.npy': npy('<i8', [4, 2], new BigInt64Array(8)), ...test })
+    const inputs = { features: at('x.npy'), mask: at('other/x.npy') }
+    await expect(openDataset(spec(at, { inputs, testPath: at('test') }), CLASSES, model)).rejects.toMatchObject({
+      code: 'data/bad-test-path',
+      facts: { got: 'two x.npy' }
+    })
   })
 })

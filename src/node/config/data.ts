@@ -113,6 +113,7 @@ const fileSpecs = [
     kind: f.exactly('tensors'),
     inputs: f.mapping(f.path('a .npy or .safetensors file'), { of: 'inputs of the model', max: MAX_INPUTS }),
     labels: f.path('a .npy or .safetensors file of labels'),
+    testPath: f.path('a folder with files of the same names, or a .safetensors file').exactOptional(),
     ...holdOut
   }),
   f.section({
