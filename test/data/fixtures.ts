@@ -27,7 +27,7 @@ const VOCABULARY = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', 'the', 'cat', 'dog', 'sa
 export const idsOf = (...tokens: readonly string[]): number[] => tokens.map((token) => VOCABULARY.indexOf(token))
 
 /** A BERT-like WordPiece tokenizer of twelve words, in the format of tokenizer.json. */
-const WORDPIECE = {
+export const WORDPIECE = {
   version: '1.0',
   truncation: null,
   padding: null,
