@@ -17,7 +17,7 @@ import { openLocalTrainer } from '../../node/model/open-trainer.js'
 import { withCommonStart } from '../../node/model/start-from.js'
 import { trainingTurns } from '../../node/model/training-turns.js'
 
-/** Configurations of one rehearsal; each file is read. */
+/** Configurations of one trained simulation; each file is read. */
 const MAX_CONFIGS = 1024
 
 const schema = f.section({
@@ -87,10 +87,10 @@ export async function openTrainedSimulation({
   }
 }
 
-/** In a rehearsal all peers have the same parameters and exchange all of them. */
+/** In a trained simulation all peers have the same parameters and exchange all of them. */
 function requireAllShared({ share, peft, peerRanks }: FederationManifest): void {
   if (share === undefined && peerRanks === undefined && !specsOf(peft).some(isPrivate)) return
-  throw new PeertuneError('config/bad-scenario', 'training.configs: share, private and peerRanks cannot be rehearsed', {
+  throw new PeertuneError('config/bad-scenario', 'training.configs: share, private and peerRanks cannot be simulated', {
     hint: 'npm run testnet runs such a federation with real nodes on this machine'
   })
 }

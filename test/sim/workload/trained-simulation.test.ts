@@ -13,7 +13,7 @@ const folder = await temporaryFolder()
 const open = (section: unknown, peers = 2, file = path('examples/scenarios/letters.yaml')) =>
   openTrainedSimulation({ section, file, origin: (field) => ['training', ...field].join('.'), peers })
 
-describe('a rehearsal', () => {
+describe('a trained simulation', () => {
   it('of the letters that ship teaches three peers more than chance after a few steps', async () => {
     const { value } = await readYamlFile(path('examples/scenarios/letters.yaml'))
     const { mixing, ...scenario } = readScenario(value) as Scenario
