@@ -85,5 +85,6 @@ export function constantInts({ op, node }: RuleContext, value: string): number[]
 /** An op whose table entry covers only some of its forms. */
 export const unsupportedForm = ({ node }: RuleContext, form: string): PeertuneError =>
   new PeertuneError('autodiff/no-rule', `no derivative of ${node.op} ${node.name} with ${form}`, {
-    facts: { op: node.op, node: node.name, form, ...(node.module === undefined ? {} : { module: node.module }) }
+    facts: { op: node.op, node: node.name, form, ...(node.module === undefined ? {} : { module: node.module }) },
+    hint: 'train only layers above this node, or export the model without that form'
   })

@@ -18,11 +18,9 @@ export type EdgeCodecName =
 export type CodecName = StatelessCodecName | EdgeCodecName
 
 export type CodecVerdictCode =
-  | 'codec/unknown-codec'
   | 'codec/wrong-length'
   | 'codec/truncated'
   | 'codec/not-finite'
-  | 'codec/bad-magic'
   | 'codec/unsupported-version'
   | 'codec/too-large'
   | 'codec/bad-checksum'

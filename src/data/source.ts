@@ -80,7 +80,8 @@ async function readUnion(spec: UnionSpec, need: Need): Promise<DatasetParts> {
   )
   if (layouts.size !== 1)
     throw new PeertuneError('data/mixed-union', 'a union takes sources of one kind and sequence length', {
-      facts: { got: [...layouts] }
+      facts: { got: [...layouts] },
+      hint: 'give all parts the same kind, and the same sequenceLength where they have one'
     })
   const all = await readAll(spec.parts, need)
   const first = all[0]!

@@ -202,7 +202,8 @@ function numberOfGroup(numbers: Map<string, number>, name: string, file: string)
   if (known !== undefined) return known
   if (numbers.size === MAX_GROUPS)
     throw new PeertuneError('data/bad-split', `${file} has more than ${MAX_GROUPS} groups to split by`, {
-      facts: { file, expected: MAX_GROUPS }
+      facts: { file, expected: MAX_GROUPS },
+      hint: 'split by a column of fewer different values'
     })
   numbers.set(name, numbers.size)
   return numbers.size - 1

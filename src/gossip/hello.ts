@@ -58,7 +58,8 @@ export function encodeHello(card: HelloCard): Uint8Array {
   for (const [field, text] of Object.entries({ name: card.name, version: card.version })) {
     if (text.length <= MAX_HELLO_TEXT) continue
     throw new PeertuneError('config/name-too-long', `The node's ${field} is too long`, {
-      facts: { field, got: text.length, expected: `at most ${MAX_HELLO_TEXT} characters` }
+      facts: { field, got: text.length, expected: `at most ${MAX_HELLO_TEXT} characters` },
+      hint: 'give the node a shorter label'
     })
   }
   return new TextEncoder().encode(

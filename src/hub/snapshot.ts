@@ -204,7 +204,8 @@ async function weightsOf(path: string, file: string, { weightFiles }: SnapshotOp
   return locations.map((location) => {
     if (isInside(location)) return posix.join(posix.dirname(file), location)
     throw new PeertuneError('hub/weights-outside', `${file} keeps weights at ${location}, outside its own folder`, {
-      facts: { file, location }
+      facts: { file, location },
+      hint: 'take a model whose weights lie beside it'
     })
   })
 }

@@ -32,7 +32,8 @@ export function createNextLogits({ forward, inputs, context }: TextModel): NextL
     const length = fixed ?? bucketOf(ids.length, context)
     if (ids.length > length)
       throw new PeertuneError('infer/prompt-too-long', `${ids.length} tokens, expected at most ${length}`, {
-        facts: { got: ids.length, expected: length }
+        facts: { got: ids.length, expected: length },
+        hint: 'give a shorter text'
       })
     const { data } = await forward.run(textInputs(inputs, ids, length), [ids.length - 1])
     return data as Float32Array
@@ -63,7 +64,8 @@ export function textInputs(inputs: TextModel['inputs'], ids: Int32Array, length:
       const make = known[name]
       if (make !== undefined) return [name, make()]
       throw new PeertuneError('infer/no-text-input', `the model's input ${name} cannot be made from a text`, {
-        facts: { input: name, expected: Object.keys(known) }
+        facts: { input: name, expected: Object.keys(known) },
+        hint: 'export the model without it, for text alone'
       })
     })
   )

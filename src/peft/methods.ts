@@ -151,7 +151,8 @@ function chosen(spec: SelectiveSpec, all: readonly Weight[], what: string): Weig
   for (const target of targets)
     if (!free.some(({ module }) => isMeantBy(target, module)))
       throw new PeertuneError('config/no-such-module', `the model has no ${what} in a module called ${target}`, {
-        facts: { name: target, available: [...new Set(free.map(({ module }) => module))] }
+        facts: { name: target, available: [...new Set(free.map(({ module }) => module))] },
+        hint: 'peertune inspect lists the modules of a model'
       })
   const meant = targets.length === 0 ? free : free.filter(({ module }) => targets.some((t) => isMeantBy(t, module)))
   if (meant.length > 0) return meant

@@ -30,7 +30,11 @@ export function selectTensors(
   for (const pattern of patterns ?? [])
     if (!schema.entries.some(({ name }) => mayBe(name) && isMeantBy(pattern, name)))
       throw new PeertuneError('config/nothing-shared', `share: ${pattern} is part of no parameter's name`, {
-        facts: { pattern, parameters: schema.entries.slice(0, 8).map(({ name }) => name) }
+        facts: { pattern, parameters: schema.entries.slice(0, 8).map(({ name }) => name) },
+        hint: `parameters are called ${schema.entries
+          .slice(0, 3)
+          .map(({ name }) => name)
+          .join(', ')} and so on`
       })
   const isMeant = (name: string): boolean => patterns?.some((pattern) => isMeantBy(pattern, name)) ?? true
   const chosen = schema.entries.filter(({ name }) => mayBe(name) && isMeant(name))

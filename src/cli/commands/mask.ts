@@ -51,7 +51,7 @@ export async function mask(options: MaskOptions, env: Environment, out: Output):
 function examplesOf(text: string): number {
   const examples = Number(text)
   if (Number.isInteger(examples) && examples > 0) return examples
-  throw new PeertuneError('config/wrong-value', `--examples: expected a positive whole number, got ${text}`, {
+  throw new PeertuneError('config/wrong-number', `--examples: expected a positive whole number, got ${text}`, {
     facts: { got: text }
   })
 }

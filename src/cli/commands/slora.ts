@@ -41,4 +41,4 @@ function positive(text: string, flag: string): number {
 }
 
 const wrongNumber = (flag: string, got: string): PeertuneError =>
-  new PeertuneError('config/wrong-value', `${flag}: expected a positive number, got ${got}`, { facts: { got } })
+  new PeertuneError('config/wrong-number', `${flag}: expected a positive number, got ${got}`, { facts: { got } })

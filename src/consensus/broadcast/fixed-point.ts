@@ -109,7 +109,7 @@ export function createReplica(reference: Float32Array): Replica {
     units: () => sum.slice(),
     reset(units) {
       if (units.length !== sum.length)
-        throw new PeertuneError('tensor/length-mismatch', 'a sum of another size', {
+        throw new PeertuneError('tensor/length-mismatch', 'a snapshot of another size', {
           facts: { expected: sum.length, got: units.length }
         })
       sum.set(units)

@@ -16,7 +16,6 @@ export type BroadcastVerdictCode =
   | 'broadcast/not-an-author'
   | 'broadcast/too-many-authors'
   | 'broadcast/too-far-ahead'
-  | 'broadcast/too-many-bytes'
   | 'broadcast/duplicate'
   /** One author, one number, two updates. */
   | 'broadcast/equivocation'
@@ -24,8 +23,6 @@ export type BroadcastVerdictCode =
   | 'broadcast/author-stopped'
   /** The update was compacted: its number counts already and its body is no longer kept. */
   | 'broadcast/compacted'
-  | 'broadcast/unconfirmed-snapshot'
-  | 'broadcast/unexpected-message'
   | 'broadcast/too-many-messages'
   | 'broadcast/over-byte-budget'
   | 'broadcast/timeout'

@@ -161,7 +161,8 @@ export function drawExamples(
   const names = classes.map((name) => checkClass(name, labels))
   if (count > MAX_IMAGES)
     throw new PeertuneError('data/too-many-images', `${count} images are more than memory should hold`, {
-      facts: { got: count, expected: `at most ${MAX_IMAGES}` }
+      facts: { got: count, expected: `at most ${MAX_IMAGES}` },
+      hint: 'lower samples or testSamples'
     })
   if (names.length === 0) return []
   return Array.from({ length: count }, (_, i) => {
@@ -189,6 +190,7 @@ function checkClass(name: string, labels: readonly string[]): GlyphName {
   if (isGlyph(name) && labels.includes(name)) return name
   const reason = isGlyph(name) ? 'is not a label of the task' : 'is no glyph'
   throw new PeertuneError('data/unknown-class', `class ${name} ${reason}`, {
-    facts: { got: name, expected: isGlyph(name) ? [...labels] : 'a digit or a capital letter' }
+    facts: { got: name, expected: isGlyph(name) ? [...labels] : 'a digit or a capital letter' },
+    hint: 'glyphs are digits and capital letters; those of a peer must be among the labels of the task'
   })
 }

@@ -199,7 +199,8 @@ async function listImages(folder: string, labels: readonly string[]): Promise<Im
       if (IMAGE_FILES.includes(extname(file).toLowerCase())) files.push({ path: join(folder, name, file), label })
     if (files.length > MAX_IMAGES)
       throw new PeertuneError('data/too-many-images', `${folder} has more than ${MAX_IMAGES} images`, {
-        facts: { folder, expected: MAX_IMAGES }
+        facts: { folder, expected: MAX_IMAGES },
+        hint: 'give this peer a part of the data'
       })
   }
   if (files.length === 0) throw noImages(folder)
@@ -213,7 +214,8 @@ async function folderNames(folder: string): Promise<string[]> {
 
 const noImages = (folder: string): PeertuneError =>
   new PeertuneError('data/empty', `${folder} holds no JPEG or PNG file in a folder named after a label`, {
-    facts: { file: folder }
+    facts: { file: folder },
+    hint: 'put the images of each label into a folder of its name'
   })
 
 interface FileDecoding extends Pick<Decoding, 'shape' | 'decode'> {

@@ -102,7 +102,8 @@ function deal(all: Uint32Array, collection: Collection, split: PeerSplit) {
   const { peers, peer, seed = 'split' } = split
   if (peer !== undefined && peer >= peers)
     throw new PeertuneError('data/bad-split', `there is no peer ${peer} among ${peers}: they count from 0`, {
-      facts: { peer, peers }
+      facts: { peer, peers },
+      hint: 'lower split.peer, or raise split.peers'
     })
   const order = byKey(all, collection.key)
   const { of, names } = groupsOf(collection, split)

@@ -76,7 +76,8 @@ export function packSpeakers(play: string, split: SpeakerSplit, tokenizer: Token
   const texts = splitSpeakers(play, split.speakers).map((speaker) => speaker.text)
   if (peer !== undefined && (peer < 0 || peer >= Math.min(peers, texts.length)))
     throw new PeertuneError('data/bad-split', `there is no peer ${peer} among ${peers} with ${texts.length} speakers`, {
-      facts: { peer, peers, speakers: texts.length }
+      facts: { peer, peers, speakers: texts.length },
+      hint: 'every peer needs a speaker: lower the number of peers, or give a longer text'
     })
   const own = peer === undefined ? speakersOfPeer(texts.length, 0, 1) : speakersOfPeer(texts.length, peer, peers)
   return packParts(texts, own, tokenizer, length)

@@ -87,7 +87,8 @@ async function weightFiles(path: string): Promise<string[]> {
     const file = resolve(folder, location)
     if (file.startsWith(folder.endsWith(sep) ? folder : folder + sep)) return file
     throw new PeertuneError('onnx/weights-outside', `${path}: expected weights beside the model, got ${location}`, {
-      facts: { path, location }
+      facts: { path, location },
+      hint: 'export the model with its data file in the folder of the .onnx file'
     })
   })
 }

@@ -42,7 +42,8 @@ export async function quantiseModel(modelPath: string, request: QuantiseRequest)
   const whole = inlined(graph, read)
   if (bytesOf(whole) > MAX_MODEL_FILE_BYTES)
     throw new PeertuneError('onnx/too-large', `${out} would have ${bytesOf(whole)} bytes`, {
-      facts: { bytes: bytesOf(whole), limit: MAX_MODEL_FILE_BYTES }
+      facts: { bytes: bytesOf(whole), limit: MAX_MODEL_FILE_BYTES },
+      hint: 'a quantised model is one file: take a smaller base model'
     })
   await writeWhole(out, writeModel(whole))
   return { out, layers, bytesBefore: bytesOf(model.graph), bytesAfter: bytesOf(whole) }

@@ -82,7 +82,8 @@ function factorise(module: MaskedModule, delta: Float32Array, { rank, scale }: S
   const { path, inFeatures, outFeatures, indices } = module
   if (rank > Math.min(inFeatures, outFeatures))
     throw new PeertuneError('config/rank-too-large', `${path} has fewer than ${rank} singular values`, {
-      facts: { rank, path, inFeatures, outFeatures }
+      facts: { rank, path, inFeatures, outFeatures },
+      hint: 'lower the rank'
     })
   const values = new Float32Array(outFeatures * inFeatures)
   for (const [at, index] of indices.entries()) values[index] = delta[at] as number

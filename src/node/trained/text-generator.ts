@@ -68,13 +68,16 @@ export async function openTextGenerator(trained: TrainedModel, spec: GenerateSpe
 
 function checkPrompt(ids: Int32Array, context: number): void {
   if (ids.length === 0)
-    throw new PeertuneError('infer/empty-prompt', 'the prompt is empty, and the tokenizer adds nothing')
+    throw new PeertuneError('infer/empty-prompt', 'the prompt is empty, and the tokenizer adds nothing', {
+      hint: 'give some text to go on from'
+    })
   if (ids.length < context) return
   throw new PeertuneError(
     'infer/prompt-too-long',
     `the prompt has ${ids.length} tokens, the model ${context} positions`,
     {
-      facts: { got: ids.length, expected: context }
+      facts: { got: ids.length, expected: context },
+      hint: 'give a shorter prompt, or leave its beginning out'
     }
   )
 }

@@ -27,7 +27,8 @@ export function resolveLocation(directory: string, location: string): string {
   if (!isAbsolute(path) && path !== '..' && !path.startsWith('../') && !path.startsWith('..\\'))
     return join(directory, path)
   throw new PeertuneError('onnx/weights-outside', `the model keeps weights at ${location}, outside its own folder`, {
-    facts: { location }
+    facts: { location },
+    hint: 'export the model with its data file in the folder of the .onnx file'
   })
 }
 

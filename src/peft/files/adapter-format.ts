@@ -83,7 +83,11 @@ async function readJson(path: string): Promise<AdapterConfig | undefined> {
   try {
     return JSON.parse(text) as AdapterConfig
   } catch (cause) {
-    throw new PeertuneError('config/no-adapter', `${path} is no JSON`, { facts: { path }, cause })
+    throw new PeertuneError('config/no-adapter', `${path} is no JSON`, {
+      facts: { path },
+      hint: 'the file is damaged: save or download the adapter again',
+      cause
+    })
   }
 }
 

@@ -25,7 +25,8 @@ export function readMasks(bytes: Uint8Array, source: string): SparseMasks {
       const indices = intsOf(entry, name)
       if (indices.some((index, at) => index < 0 || (at > 0 && index <= (indices[at - 1] as number))))
         throw new PeertuneError('config/wrong-mask', `${source}: indices of ${name} are not in ascending order`, {
-          facts: { file: source, tensor: name }
+          facts: { file: source, tensor: name },
+          hint: 'make the file with peertune mask'
         })
       return [name.slice(0, -SUFFIX.length), Uint32Array.from(indices)]
     })
@@ -58,5 +59,9 @@ export async function openMasks(path: string | undefined): Promise<(sha256: stri
 }
 
 function missing(path: string, cause: unknown): never {
-  throw new PeertuneError('config/no-mask', `cannot read the mask file ${path}`, { facts: { file: path }, cause })
+  throw new PeertuneError('config/no-mask', `cannot read the mask file ${path}`, {
+    facts: { file: path },
+    hint: 'name as maskFile a file that is there and that this user may read',
+    cause
+  })
 }

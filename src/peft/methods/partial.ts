@@ -21,7 +21,8 @@ export function partsOf({ targets, lastLayers }: PartialSpec, all: readonly Weig
   for (const target of targets)
     if (!all.some(({ module }) => isMeantBy(target, module)))
       throw new PeertuneError('config/no-such-module', `the model has no weights in a module called ${target}`, {
-        facts: { name: target, available: [...new Set(all.map(({ module }) => module))] }
+        facts: { name: target, available: [...new Set(all.map(({ module }) => module))] },
+        hint: 'peertune inspect lists the modules of a model'
       })
   const blocks = lastBlocks(all, lastLayers)
   const meant = all.filter(
@@ -50,7 +51,8 @@ function lastBlocks(all: readonly Weight[], count: number): string[] {
   const longest = [...lists.values()].reduce((most, list) => (list.size > most.size ? list : most), new Set<string>())
   if (count > longest.size)
     throw new PeertuneError('config/too-few-layers', `the model has ${longest.size} numbered layers, not ${count}`, {
-      facts: { wanted: count, found: longest.size }
+      facts: { wanted: count, found: longest.size },
+      hint: 'lower lastLayers, or name targets'
     })
   const number = (block: string): number => Number(/(\d+)\.$/.exec(block)?.[1])
   return [...longest].sort((a, b) => number(a) - number(b)).slice(-count)

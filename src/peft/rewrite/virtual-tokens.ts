@@ -90,7 +90,8 @@ function extendInputs(graph: Graph, count: number): Graph {
 function extension({ name, type }: ValueInfo, [rows = 0, long = 0]: Shape, count: number): Addition {
   if (type !== 'int64')
     throw new PeertuneError('config/no-tokens', `input ${name} runs along the sequence but is ${type}, not int64`, {
-      facts: { name, type }
+      facts: { name, type },
+      hint: 'choose another method for this model'
     })
   const short = { name, type, shape: [rows, long - count] }
   const positions = Array.from({ length: rows * count }, (_, index) => index % count)

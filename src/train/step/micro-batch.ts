@@ -7,11 +7,11 @@ import type { Trainer } from '../trainer.js'
 /**
  * Gradient accumulation: a batch goes through in parts of `rows` examples, so that the activations of one part are in
  * memory and not those of the whole. Loss and gradients are the whole batch's, each label weighing the same. The last
- * part is filled up with ignored examples, so there is one graph. Throws `config/micro-batch`.
+ * part is filled up with ignored examples, so there is one graph. Throws `config/wrong-value`.
  */
 export function inMicroBatches(trainer: Trainer, rows: number): Trainer {
   if (!Number.isInteger(rows) || rows < 1)
-    throw new PeertuneError('config/micro-batch', `microBatch: expected a positive whole number, got ${rows}`)
+    throw new PeertuneError('config/wrong-value', `microBatch: expected a positive whole number, got ${rows}`)
   return {
     description: trainer.description,
     async step(parameters, batch, options = {}) {
