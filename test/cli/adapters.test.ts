@@ -132,7 +132,7 @@ describe('peertune slora', () => {
     expect(manifest.startFrom).toEqual({ sha256 })
     await expect(printed((out) => slora(start, options, out))).rejects.toMatchObject({ code: 'config/not-sparse' })
     await expect(printed((out) => slora(first, { ...options, rank: '1.5' }, out))).rejects.toMatchObject({
-      code: 'config/wrong-value'
+      code: 'config/wrong-number'
     })
   })
 })
