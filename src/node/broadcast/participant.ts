@@ -6,7 +6,7 @@ import { lastSaved } from '../learner/checkpointer.js'
 import { conclude, createLearner } from '../learner/learner.js'
 import { IDLE_MS } from '../learner/loop.js'
 import type { Participant, ParticipantView } from '../participant/types.js'
-import { ownView } from '../learner/participant-view.js'
+import { ownView } from '../learner/own-report.js'
 
 /** Milliseconds between two conversations without a reason: what got lost on the way is found by then. */
 const SYNC_INTERVAL_MS = 5_000

@@ -18,7 +18,7 @@ import type {
 import { type Learner, lossOf, placeOf } from '../learner/learner.js'
 import type { Membership } from '../peers/membership.js'
 import { createMixer, type Mixer } from './mixer.js'
-import { createOverlayView } from '../peers/overlay-view.js'
+import { createOverlayView } from '../peers/overlay-neighbours.js'
 import { createOwnMembership } from '../learner/own-membership.js'
 import type { ParticipantParts } from '../participant/types.js'
 import { watchedLog } from '../learner/recovery.js'

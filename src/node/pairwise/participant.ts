@@ -7,7 +7,7 @@ import { surroundingsOf } from '../peers/membership.js'
 import type { AttemptOptions } from './mixer.js'
 import { createNeighbourhood, type Neighbourhood } from './neighbourhood.js'
 import type { Participant, ParticipantParts, ParticipantView } from '../participant/types.js'
-import { ownView } from '../learner/participant-view.js'
+import { ownView } from '../learner/own-report.js'
 import { journalOf, mapValues, recover } from '../learner/recovery.js'
 import { parametersSha256, RESUMED } from '../learner/resumed.js'
 
