@@ -6,7 +6,7 @@ import type { BootstrapStatus, PeerStatus, Phase, Status } from '../status/snaps
 import type { ChildTrainer } from '../train/process/child-trainer.js'
 import type { TrainerDescription } from '../train/trainer.js'
 import type { NodeConfig } from './config/schema.js'
-import type { ParticipantView } from './participant/types.js'
+import type { ParticipantReport } from './participant/types.js'
 import type { Offence } from './peers/refusal-book.js'
 
 /** What a snapshot is made of, read at the moment of the question. */
@@ -26,7 +26,7 @@ export interface StatusSources {
   /** What is held against peers. */
   readonly offences: ReadonlyMap<PeerId, Offence>
   readonly trainer: (TrainerDescription & RunningTrainer) | undefined
-  readonly participant: ParticipantView | undefined
+  readonly participant: ParticipantReport | undefined
   readonly data: Status['data']
   readonly stopping: boolean
   readonly startedAtMs: number

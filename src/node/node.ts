@@ -144,7 +144,7 @@ const statusNow = (wiring: Wiring, { hello, trainer, participant, data, stopping
     refusals: wiring.refusals.byPeer(),
     offences: wiring.refusals.offences(),
     trainer: trainer && runningTrainer(trainer),
-    participant: participant?.view(),
+    participant: participant?.report(),
     data: data.state(),
     stopping: stopping.signal.aborted,
     startedAtMs,
@@ -197,7 +197,7 @@ async function work(
   { trainer, joined }: { readonly trainer: ChildTrainer; readonly joined: Promise<void> }
 ): Promise<void> {
   const { signal } = life.stopping
-  const table = () => life.participant?.view().membership.table()
+  const table = () => life.participant?.report().membership.table()
   const openData: OpenData = async (model) => (await Promise.all([life.data.open(model, signal), joined]))[0]
   life.participant = await openParticipant(wiring, trainer, { openData, table }).catch((error) => {
     if (!signal.aborted) throw error

@@ -128,9 +128,9 @@ function write(images: Float32Array): Uint8Array {
   images.forEach((value, i) => {
     if (!Number.isFinite(value))
       throw new PeertuneError('codec/out-of-range', 'a projection is too large to be sent', {
-      facts: { index: i },
-      hint: 'parameters this far from their start have diverged: lower the learning rate'
-    })
+        facts: { index: i },
+        hint: 'parameters this far from their start have diverged: lower the learning rate'
+      })
     view.setFloat32(4 * i, value, true)
   })
   return bytes

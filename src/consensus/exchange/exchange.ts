@@ -7,7 +7,7 @@ import type {
   ExchangeOutcome,
   ExchangeState,
   ExchangeVerdictCode,
-  LocalView,
+  LocalState,
   Step
 } from './types.js'
 import { greet, onAccept, onInitiate } from './initiator.js'
@@ -57,20 +57,20 @@ export const stepExchange = (
   config: ExchangeConfig,
   state: ExchangeState,
   event: ExchangeEvent,
-  view: LocalView
-): Step => runHere(config, exchangeStep(config, state, event, view))
+  local: LocalState
+): Step => runHere(config, exchangeStep(config, state, event, local))
 
 /**
- * One step that stops at each of its tasks, for whoever does them elsewhere. `state` and `view` must stay what they are until it ends,
- * and no other step may begin before that.
+ * One step that stops at each of its tasks, for whoever does them elsewhere. `state` and `local` must stay what they are
+ * until it ends, and no other step may begin before that.
  */
 export function* exchangeStep(
   config: ExchangeConfig,
   state: ExchangeState,
   event: ExchangeEvent,
-  view: LocalView
+  local: LocalState
 ): Working<Step> {
-  const turn: Turn = { config, view, link: event.link, peer: event.peer }
+  const turn: Turn = { config, local, link: event.link, peer: event.peer }
   switch (event.type) {
     case 'initiate':
       return yield* onInitiate(turn, state)

@@ -27,7 +27,7 @@ export function* onInitiate(turn: Turn, state: ExchangeState): Working<Step> {
 }
 
 export function* greet(turn: Turn, state: ExchangeState): Working<Step> {
-  const { config, view, link, peer } = turn
+  const { config, local, link, peer } = turn
   const exchangeId = nextExchangeId(config, peer, state.initiated)
   const edge = config.codec.edge === undefined ? undefined : state.edges.get(peer)
   const terms = yield* termsNow(turn, state)
@@ -36,7 +36,7 @@ export function* greet(turn: Turn, state: ExchangeState): Working<Step> {
     exchangeId,
     federation: config.federation,
     schema: config.schema.hash,
-    phase: view.phase,
+    phase: local.phase,
     weight: config.weight,
     codec: config.codec.name,
     gamma: config.gamma,
@@ -54,7 +54,7 @@ export function* onAccept(
   message: AcceptMessage,
   payload?: Uint8Array
 ): Working<Step> {
-  const { config, view, link, peer } = turn
+  const { config, local, link, peer } = turn
   const { exchangeId } = message
   const greeting = activeOf(turn, state, exchangeId)
   if (greeting?.stage !== 'greeting') return unexpected(turn, state, message)
@@ -71,7 +71,7 @@ export function* onAccept(
     return refuseSide(turn, state, exchangeId, reject('codec/malformed', 'an edge that we have not offered'))
   const partner = yield* ask({ task: 'partner-side', slots, edge, header: message.payload, payload })
   if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
-  const own = yield* ask({ task: 'own-side', slots, edge, parameters: view.parameters, exchangeId })
+  const own = yield* ask({ task: 'own-side', slots, edge, parameters: local.parameters, exchangeId })
   const mixed = yield* ask({
     task: 'mix',
     slots,

@@ -10,12 +10,12 @@ import { noteState } from '../rules/robust-rule.js'
 
 /** What a committed exchange leaves behind besides its increment: the edge moves with it and never without. */
 export function withExchange(
-  { config, view }: Pick<Turn, 'config' | 'view'>,
+  { config, local }: Pick<Turn, 'config' | 'local'>,
   state: ExchangeState,
   { peer, leaves = {}, observed }: Pick<InDoubt, 'peer' | 'leaves' | 'observed'>
 ): ExchangeState {
   const { edge, seen, outer } = leaves
-  const pace = paceOf(config, view)
+  const pace = paceOf(config, local)
   return {
     ...state,
     edges: keepEdge(state.edges, peer, edge, mostEdges(config)),
@@ -27,18 +27,18 @@ export function withExchange(
 }
 
 /** What we announce in HELLO or ACCEPT. */
-export function* termsNow({ config, view }: Turn, state: ExchangeState): Working<Terms> {
+export function* termsNow({ config, local }: Turn, state: ExchangeState): Working<Terms> {
   const distanceFromStart = hasRadius(config)
-    ? yield* ask({ task: 'distance-from-start', parameters: view.parameters })
+    ? yield* ask({ task: 'distance-from-start', parameters: local.parameters })
     : 0
-  return ownTerms(config, state, view, distanceFromStart)
+  return ownTerms(config, state, local, distanceFromStart)
 }
 
 /** What of the state and the moment an exchange's arithmetic depends on. */
-export const sceneOf = ({ config, view, peer }: Turn, { recent, losses, outer }: ExchangeState): MixScene => ({
+export const sceneOf = ({ config, local, peer }: Turn, { recent, losses, outer }: ExchangeState): MixScene => ({
   peer,
   recent,
-  step: paceOf(config, view).step,
+  step: paceOf(config, local).step,
   ...(losses === undefined ? {} : { losses }),
   ...(outer === undefined ? {} : { outer })
 })

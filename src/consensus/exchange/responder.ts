@@ -75,18 +75,18 @@ function makeWay(turn: Turn, state: ExchangeState): Step | undefined {
 }
 
 export function* accept(turn: Turn, state: ExchangeState, hello: HelloMessage): Working<Step> {
-  const { config, view, link, peer } = turn
+  const { config, local, link, peer } = turn
   const { exchangeId, slots } = hello
   const known = config.codec.edge === undefined ? undefined : fittingEdge(config, state.edges.get(peer), slots)
   const edge = sameReference(known?.reference, hello.reference) ? known : undefined
-  const own = yield* ask({ task: 'own-side', slots, edge, parameters: view.parameters, exchangeId })
+  const own = yield* ask({ task: 'own-side', slots, edge, parameters: local.parameters, exchangeId })
   const terms = yield* termsNow(turn, state)
   const active: ActiveExchange = { stage: 'accepted', link, peer, exchangeId, hello, edge, terms, own }
   const journal = noteAccepted(state.journal, peer, exchangeId)
   const message: AcceptMessage = {
     type: 'accept',
     exchangeId,
-    phase: view.phase,
+    phase: local.phase,
     weight: config.weight,
     payload: { sizeBytes: own.payload.length, sha256: own.sha256 },
     ...slotsField(config),

@@ -1,8 +1,8 @@
-import type { ExchangeConfig, ExchangeState, LocalView, Terms } from './types.js'
+import type { ExchangeConfig, ExchangeState, LocalState, Terms } from './types.js'
 import { balanceRadius } from '../rules/mixing-acceptance.js'
 import { announcedRadius, clipScale, holdsBack, type Pace, radiusOf } from '../rules/radius.js'
 
-export const paceOf = ({ localSteps = 1 }: ExchangeConfig, { step = 0 }: LocalView): Pace => ({ step, localSteps })
+export const paceOf = ({ localSteps = 1 }: ExchangeConfig, { step = 0 }: LocalState): Pace => ({ step, localSteps })
 
 /** True where the federation's rule makes both sides say how far they follow. */
 export const hasRadius = ({ clip, robust }: ExchangeConfig): boolean => clip !== undefined || robust?.rule === 'balance'
@@ -11,16 +11,16 @@ export const hasRadius = ({ clip, robust }: ExchangeConfig): boolean => clip !==
 export function ownTerms(
   config: ExchangeConfig,
   state: ExchangeState,
-  view: LocalView,
+  local: LocalState,
   distanceFromStart: number
 ): Terms {
   const { clip = Number.POSITIVE_INFINITY, robust } = config
-  const { degree, progress = 0 } = view
+  const { degree, progress = 0 } = local
   const neighbours = degree === undefined ? {} : { degree }
   if (!hasRadius(config)) return neighbours
   if (robust?.rule === 'balance')
     return { radius: balanceRadius(robust, { distanceFromStart, progress }), ...neighbours }
-  const usual = radiusOf(clip, state.distances, { ...paceOf(config, view), distanceFromStart })
+  const usual = radiusOf(clip, state.distances, { ...paceOf(config, local), distanceFromStart })
   return { radius: announcedRadius(usual, state.distances), usual, ...neighbours }
 }
 

@@ -8,7 +8,7 @@ import type {
   ExchangeState,
   ExchangeVerdictCode,
   LinkId,
-  LocalView,
+  LocalState,
   ActiveExchange,
   Step
 } from './types.js'
@@ -20,7 +20,7 @@ import type { Working } from './tasks.js'
 /** What every handler needs to know about the event at hand. */
 export interface Turn {
   readonly config: ExchangeConfig
-  readonly view: LocalView
+  readonly local: LocalState
   readonly link: LinkId
   readonly peer: PeerId
 }

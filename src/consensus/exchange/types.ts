@@ -65,7 +65,7 @@ export interface ExchangeConfig {
 }
 
 /** What the machine may look at while it takes one step; `parameters` is read, not kept. */
-export interface LocalView {
+export interface LocalState {
   readonly parameters: Float32Array
   readonly phase: Phase
   /** Local steps taken. Default 0. */

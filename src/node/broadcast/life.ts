@@ -11,7 +11,7 @@ import { createCheckpointer, type Checkpointer } from '../learner/checkpointer.j
 import type { Learner } from '../learner/learner.js'
 import { type Membership, surroundingsOf } from '../peers/membership.js'
 import { createOwnMembership } from '../learner/own-membership.js'
-import type { ParticipantView } from '../participant/types.js'
+import type { ParticipantReport } from '../participant/types.js'
 
 /** A participant that broadcasts, from its start to its end. */
 export interface BroadcastLife {
@@ -25,7 +25,7 @@ export interface BroadcastLife {
   readonly failure: AbortController
   /** Conversations that came to nothing. */
   failures: number
-  evaluation: ParticipantView['evaluation']
+  evaluation: ParticipantReport['evaluation']
 }
 
 /** Brings the live parameters to the broadcaster, lets it work, and takes them back. */

@@ -5,8 +5,8 @@ import { train } from './training.js'
 import { lastSaved } from '../learner/checkpointer.js'
 import { conclude, createLearner } from '../learner/learner.js'
 import { IDLE_MS } from '../learner/loop.js'
-import type { Participant, ParticipantView } from '../participant/types.js'
-import { ownView } from '../learner/own-report.js'
+import type { Participant, ParticipantReport } from '../participant/types.js'
+import { ownReport } from '../learner/own-report.js'
 
 /** Milliseconds between two conversations without a reason: what got lost on the way is found by then. */
 const SYNC_INTERVAL_MS = 5_000
@@ -15,14 +15,14 @@ const SYNC_INTERVAL_MS = 5_000
 export async function createBroadcastParticipant(parts: BroadcastParticipantParts): Promise<Participant> {
   const saved = await lastSaved(parts)
   const life = await createBroadcastLife(parts, createLearner(parts, saved), saved)
-  return { run: (signal) => live(life, signal), view: () => viewOf(life) }
+  return { run: (signal) => live(life, signal), report: () => reportOf(life) }
 }
 
-function viewOf(life: BroadcastLife): ParticipantView {
+function reportOf(life: BroadcastLife): ParticipantReport {
   const { parts, learner, checkpointer, driver, membership, evaluation, failures } = life
   const waiting = waitsFor(life)
   return {
-    ...ownView(learner, checkpointer, evaluation),
+    ...ownReport(learner, checkpointer, evaluation),
     failures: failures === 0 ? {} : { 'broadcast/no-conversation': failures },
     broadcast: driver.stats(),
     ...(waiting === undefined ? {} : { waitsFor: waiting }),

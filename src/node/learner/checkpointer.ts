@@ -1,7 +1,7 @@
 import type { JsonValue } from '../../base/json.js'
 import type { NodeState } from '../../checkpoint/state.js'
 import type { Learner } from './learner.js'
-import type { ParticipantParts, ParticipantView } from '../participant/types.js'
+import type { ParticipantParts, ParticipantReport } from '../participant/types.js'
 import type { SavedJournal } from './recovery.js'
 
 /** Writes checkpoints; what it knows of the last one is for the status. */
@@ -9,8 +9,8 @@ export interface Checkpointer {
   save(): Promise<void>
   /** Saves when enough exchanges have been made since the last time. Called between two steps only. */
   isDue(): boolean
-  saved(): ParticipantView['saved']
-  bytesBefore(): ParticipantView['bytesBefore']
+  saved(): ParticipantReport['saved']
+  bytesBefore(): ParticipantReport['bytesBefore']
 }
 
 /** What a checkpoint holds besides the learner. */
@@ -48,7 +48,7 @@ export async function lastSaved({
 
 export function createCheckpointer(parts: CheckpointerParts): Checkpointer {
   const { participant, learner, before } = parts
-  let saved: ParticipantView['saved'] = before && { step: before.step, atMs: before.savedAtMs }
+  let saved: ParticipantReport['saved'] = before && { step: before.step, atMs: before.savedAtMs }
   let exchanges = before?.exchanges ?? 0
   return {
     async save() {

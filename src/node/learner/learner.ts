@@ -8,7 +8,7 @@ import {
   type LocalOptimiser,
   type LocalOptimiserOptions
 } from '../../train/optimiser/local-optimiser.js'
-import type { ParticipantParts, ParticipantView } from '../participant/types.js'
+import type { ParticipantParts, ParticipantReport } from '../participant/types.js'
 import { createProgress, type Progress, restoreRounds } from './progress.js'
 import { journalOf } from './recovery.js'
 import { sharedPart } from '../config/shared-part.js'
@@ -64,7 +64,7 @@ export async function conclude(
   parts: Pick<ParticipantParts, 'config' | 'dataset' | 'trainer' | 'onDone' | 'log'>,
   { parameters, progress }: Learner,
   save: () => Promise<void>
-): Promise<NonNullable<ParticipantView['evaluation']>> {
+): Promise<NonNullable<ParticipantReport['evaluation']>> {
   const heldOut = parts.dataset.evaluation(parts.config.training.batchSize)
   const result = await evaluateDataset(parts.trainer, parameters, heldOut)
   await save()

@@ -2,7 +2,7 @@ import type { Clock } from '../../base/clock.js'
 import { PeertuneError } from '../../base/errors.js'
 import type { NodeState } from '../../checkpoint/state.js'
 import { exchangeMade, initialRounds, type RoundsConfig, type RoundsState, stepTaken } from '../../consensus/rounds.js'
-import type { LossView } from '../participant/types.js'
+import type { LossReport } from '../participant/types.js'
 
 /** Weight of the newest loss in the smoothed one: about the last twenty steps count. */
 const LOSS_SMOOTHING = 0.1
@@ -13,7 +13,7 @@ export interface Progress {
   setRounds(next: RoundsState): void
   stepped(loss: number): void
   exchanged(partnerPhase: RoundsState['phase']): void
-  loss(): LossView
+  loss(): LossReport
   /** Milliseconds since this phase began or the last exchange that counted in it. */
   waitedMs(): number
   stepsPerSecond(): number
@@ -24,7 +24,7 @@ export interface Progress {
 export function createProgress(start: RoundsState, config: RoundsConfig, clock: Clock): Progress {
   const listeners = new Set<() => void>()
   let rounds = start
-  let loss: LossView = {}
+  let loss: LossReport = {}
   let waitingSince = clock.now()
   let firstStep: { readonly atMs: number; readonly step: number } | undefined
   let lastStepAtMs = 0

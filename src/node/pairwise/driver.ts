@@ -12,7 +12,7 @@ import type {
   ExchangeState,
   ExchangeVerdictCode,
   LinkId,
-  LocalView,
+  LocalState,
   Step
 } from '../../consensus/exchange/types.js'
 import { journalDocument } from '../../consensus/exchange/journal.js'
@@ -146,8 +146,8 @@ function amend(driver: Running, change: (state: ExchangeState) => ExchangeState)
 function dispatch(driver: Running, event: ExchangeEvent): MaybeLater {
   const { holder, phase, place, tasks } = driver.components
   if (tasks === undefined) {
-    const view = { ...place?.(), parameters: holder.parameters(), phase: phase() }
-    take(driver, stepExchange(driver.init.config, driver.state, event, view))
+    const local = { ...place?.(), parameters: holder.parameters(), phase: phase() }
+    take(driver, stepExchange(driver.init.config, driver.state, event, local))
     return undefined
   }
   const step = driver.lastStep.then(() => stepElsewhere(driver, tasks, event))
@@ -158,7 +158,7 @@ function dispatch(driver: Running, event: ExchangeEvent): MaybeLater {
 async function stepElsewhere(driver: Running, tasks: ExchangeTasks, event: ExchangeEvent): Promise<void> {
   const { holder, phase, place } = driver.components
   let taken: Float32Array | undefined
-  const view: LocalView = {
+  const local: LocalState = {
     ...place?.(),
     // Local steps go on meanwhile, so what is coded is a copy; most steps need none.
     get parameters() {
@@ -169,7 +169,7 @@ async function stepElsewhere(driver: Running, tasks: ExchangeTasks, event: Excha
   }
   driver.stepping = true
   try {
-    const working = exchangeStep(driver.init.config, driver.state, event, view)
+    const working = exchangeStep(driver.init.config, driver.state, event, local)
     let next = working.next()
     while (!next.done) next = working.next(await tasks.run(next.value))
     take(driver, next.value)

@@ -18,7 +18,7 @@ import type {
 import { type Learner, lossOf, placeOf } from '../learner/learner.js'
 import type { Membership } from '../peers/membership.js'
 import { createMixer, type Mixer } from './mixer.js'
-import { createOverlayView } from '../peers/overlay-neighbours.js'
+import { createOverlayNeighbours } from '../peers/overlay-neighbours.js'
 import { createOwnMembership } from '../learner/own-membership.js'
 import type { ParticipantParts } from '../participant/types.js'
 import { watchedLog } from '../learner/recovery.js'
@@ -56,7 +56,7 @@ export function createNeighbourhood(
   logBroken.promise.catch(() => undefined)
   const membership = createOwnMembership(parts, progress)
   const overlay = { spec: manifest.mixing.overlay, seed: federation, self: transport.self }
-  const neighbours = createOverlayView({ ...overlay, membership, clock })
+  const neighbours = createOverlayNeighbours({ ...overlay, membership, clock })
   const config = exchangeConfig(parts, shared)
   const holder = holderOf(learner)
   const exchangesByPeer = new Map<PeerId, number>()

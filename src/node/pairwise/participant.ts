@@ -6,8 +6,8 @@ import { type LoopParts, runLoop } from '../learner/loop.js'
 import { surroundingsOf } from '../peers/membership.js'
 import type { AttemptOptions } from './mixer.js'
 import { createNeighbourhood, type Neighbourhood } from './neighbourhood.js'
-import type { Participant, ParticipantParts, ParticipantView } from '../participant/types.js'
-import { ownView } from '../learner/own-report.js'
+import type { Participant, ParticipantParts, ParticipantReport } from '../participant/types.js'
+import { ownReport } from '../learner/own-report.js'
 import { journalOf, mapValues, recover } from '../learner/recovery.js'
 import { parametersSha256, RESUMED } from '../learner/resumed.js'
 
@@ -16,7 +16,7 @@ interface Life {
   readonly learner: Learner
   readonly others: Neighbourhood
   readonly checkpointer: Checkpointer
-  evaluation: ParticipantView['evaluation']
+  evaluation: ParticipantReport['evaluation']
 }
 
 /** A node with its model in place: all between the trainer and the transport, as the last checkpoint left it. */
@@ -36,7 +36,7 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
   const others = createNeighbourhood(parts, learner, { journal, savedAtMs: saved?.savedAtMs })
   const checkpointer = createExchangeKeeper(parts, learner, others, saved)
   const life: Life = { parts, learner, others, checkpointer, evaluation: undefined }
-  return { run: (signal) => live(life, signal), view: () => viewOf(life) }
+  return { run: (signal) => live(life, signal), report: () => reportOf(life) }
 }
 
 /** With the journal in every checkpoint; what a checkpoint contains of the exchange log is not needed there any more. */
@@ -68,10 +68,10 @@ function createExchangeKeeper(
 const waits = ({ parts, learner, others }: Life): boolean =>
   isIsolated(learner.progress.rounds(), surroundingsOf(others.membership, parts.clock.now()), learner.roundsConfig)
 
-const viewOf = (life: Life): ParticipantView => viewWith(life, waits(life))
+const reportOf = (life: Life): ParticipantReport => reportWith(life, waits(life))
 
-const viewWith = ({ learner, others, checkpointer, evaluation }: Life, waiting: boolean): ParticipantView => ({
-  ...ownView(learner, checkpointer, evaluation),
+const reportWith = ({ learner, others, checkpointer, evaluation }: Life, waiting: boolean): ParticipantReport => ({
+  ...ownReport(learner, checkpointer, evaluation),
   ...(waiting && { waitsFor: 'exchange' as const }),
   failures: others.mixer.failures(),
   driver: others.driver,

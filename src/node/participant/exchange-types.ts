@@ -4,7 +4,12 @@ import type { Logger } from '../../base/log.js'
 import type { Verdict } from '../../base/verdict.js'
 import type { ExchangeLog } from '../../checkpoint/exchange-log.js'
 import type { Phase, RefusalCode } from '../../codec/wire/messages.js'
-import type { ExchangeConfig, ExchangeOutcome, ExchangeVerdictCode, LocalView } from '../../consensus/exchange/types.js'
+import type {
+  ExchangeConfig,
+  ExchangeOutcome,
+  ExchangeVerdictCode,
+  LocalState
+} from '../../consensus/exchange/types.js'
 import type { ExchangeRole, Journal, JournalDocument, Observation } from '../../consensus/exchange/journal.js'
 import type { ExchangeTask, TaskResults } from '../../consensus/exchange/tasks.js'
 import type { PeerId, Transport } from '../../gossip/transport.js'
@@ -49,7 +54,7 @@ export interface ExchangeDriverComponents {
   /** Our phase now. */
   readonly phase: () => Phase
   /** How far we are, and among how many neighbours. Default: nowhere yet, and no overlay. */
-  readonly place?: () => Pick<LocalView, 'step' | 'progress' | 'degree'>
+  readonly place?: () => Pick<LocalState, 'step' | 'progress' | 'degree'>
   /** Without it, a crash loses the exchanges since the last checkpoint, whose partners keep their halves. */
   readonly exchangeLog?: Pick<ExchangeLog, 'append' | 'synced'>
   /** Does the arithmetic of exchanges elsewhere; without it, on the event loop. The driver closes it. */

@@ -40,7 +40,7 @@ export interface ParticipantParts {
 }
 
 /** Cross entropy in nats: of the last local step, and smoothed over many. */
-export interface LossView {
+export interface LossReport {
   readonly last?: number
   readonly smoothed?: number
 }
@@ -57,10 +57,10 @@ export interface CatchUpReport {
   readonly kept: number
 }
 
-/** What the status is made of; a live view. */
-export interface ParticipantView {
+/** What the status is made of; live. */
+export interface ParticipantReport {
   readonly rounds: RoundsState
-  readonly loss: LossView
+  readonly loss: LossReport
   readonly stepsPerSecond: number
   readonly evaluation: (DatasetEvaluation & { readonly atStep: number }) | undefined
   readonly saved: { readonly step: number; readonly atMs: number } | undefined
@@ -91,5 +91,5 @@ export interface ParticipantView {
 export interface Participant {
   /** Trains and mixes until the signal aborts, then saves a checkpoint. Rejects when training cannot go on. */
   run(signal: AbortSignal): Promise<void>
-  view(): ParticipantView
+  report(): ParticipantReport
 }

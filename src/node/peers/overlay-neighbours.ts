@@ -5,7 +5,7 @@ import { present } from '../../consensus/partners/peers.js'
 import type { PeerId } from '../../gossip/transport.js'
 import type { Membership } from './membership.js'
 
-export interface OverlayViewParts {
+export interface OverlayNeighboursParts {
   readonly spec: OverlaySpec | undefined
   /** Common to all members: the federation's hash. */
   readonly seed: string
@@ -15,7 +15,7 @@ export interface OverlayViewParts {
 }
 
 /** Our neighbours on the federation's overlay among those connected or heard of lately; laid out anew when these change. */
-export function createOverlayView(parts: OverlayViewParts): (() => readonly PeerId[]) | undefined {
+export function createOverlayNeighbours(parts: OverlayNeighboursParts): (() => readonly PeerId[]) | undefined {
   const { spec, seed, self, membership, clock } = parts
   if (spec === undefined || spec.kind === 'random') return undefined
   const { kind, degree } = spec

@@ -13,7 +13,7 @@ import type {
   ExchangeState,
   ExchangeVerdictCode,
   LinkId,
-  LocalView
+  LocalState
 } from '../../consensus/exchange/types.js'
 import type { Journal } from '../../consensus/exchange/journal.js'
 import type { PeerId } from '../../consensus/peer-id.js'
@@ -48,7 +48,7 @@ export interface ExchangerParts {
   /** Live, float32[size]. */
   readonly parameters: Float32Array
   readonly phase: () => Phase
-  readonly place: () => Pick<LocalView, 'step' | 'degree'>
+  readonly place: () => Pick<LocalState, 'step' | 'degree'>
   readonly journal: Journal
   readonly tamper: Tamper | undefined
   /** An increment was added. */
@@ -212,7 +212,7 @@ function dispatch(inner: Inner, { partner, config }: SimLink, event: ExchangeEve
     event.type === 'message' ? `${event.message.type} from ${event.peer}` : `${event.type} ${event.peer}`
   )
   let claimed: Float32Array | undefined
-  const view: LocalView = {
+  const local: LocalState = {
     ...place(),
     // Most steps look at no parameters: nothing is made up for them.
     get parameters() {
@@ -222,7 +222,7 @@ function dispatch(inner: Inner, { partner, config }: SimLink, event: ExchangeEve
     phase: phase()
   }
   try {
-    const [next, effects] = stepExchange(config, inner.state, event, view)
+    const [next, effects] = stepExchange(config, inner.state, event, local)
     inner.state = next
     for (const effect of effects) perform(inner, effect)
   } catch (error) {

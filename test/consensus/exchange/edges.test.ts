@@ -225,12 +225,12 @@ describe('a partner that names an edge we have not offered', () => {
   it('is refused and pays for it', () => {
     const options = { weights: [3, 5], reference, starts: [near('a'), near('b')], codec: 'int4-edge' as const }
     const config = machineConfig(0, options)
-    const view = { parameters: options.starts[0]!, phase: 'training' as const }
+    const local = { parameters: options.starts[0]!, phase: 'training' as const }
     const [greeting, sent] = stepExchange(
       config,
       initialExchangeState(),
       { type: 'initiate', link: 1, peer: 'm' },
-      view
+      local
     )
     const hello = sent[0]?.type === 'send' ? sent[0].message : undefined
     const [, effects] = stepExchange(
@@ -249,7 +249,7 @@ describe('a partner that names an edge we have not offered', () => {
           reference: { hash: 'e'.repeat(64), sequence: 9 }
         }
       },
-      view
+      local
     )
     expect(effects.map(({ type }) => type)).toEqual(expect.arrayContaining(['penalise', 'send']))
     expect(effects.find(({ type }) => type === 'finished')).toMatchObject({ outcome: { kind: 'failed' } })

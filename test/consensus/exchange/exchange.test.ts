@@ -271,7 +271,7 @@ describe('any order of events', () => {
 describe('a partner that breaks the rules', () => {
   const config = machineConfig(0, { weights: [3, 5], reference, starts: [], codec: 'float32' })
   const parameters = near('honest')
-  const view = { parameters, phase: 'training' as const }
+  const local = { parameters, phase: 'training' as const }
   const id = 'ab'.repeat(16)
   const hello: ExchangeMessage = {
     type: 'hello',
@@ -289,7 +289,7 @@ describe('a partner that breaks the rules', () => {
       config,
       state,
       { type: 'message', link: 1, peer: 'mallory', message: content, ...(payload === undefined ? {} : { payload }) },
-      view
+      local
     )
 
   const verdicts = (effects: readonly ExchangeEffect[]) =>
@@ -348,7 +348,7 @@ describe('a partner that breaks the rules', () => {
       config,
       initialExchangeState(),
       { type: 'initiate', link: 1, peer: 'mallory' },
-      view
+      local
     )
     const exchangeId = sent[0]?.type === 'send' ? sent[0].message.exchangeId : ''
     const accept: ExchangeMessage = { type: 'accept', exchangeId, phase: 'training', weight: 5, payload: header }
@@ -381,7 +381,7 @@ describe('a partner that breaks the rules', () => {
       config,
       initialExchangeState(),
       { type: 'initiate', link: 1, peer: 'mallory' },
-      view
+      local
     )
     const exchangeId = sent[0]?.type === 'send' ? sent[0].message.exchangeId : ''
     const accept = { type: 'accept', exchangeId, phase: 'training', weight: 0, payload: payloadHeader(good) } as const
@@ -430,7 +430,7 @@ describe('a partner that breaks the rules', () => {
 
   it('an id is good for one exchange', () => {
     const [accepted] = message(initialExchangeState(), hello)
-    const [ended] = stepExchange(config, accepted, { type: 'broken', link: 1, peer: 'mallory' }, view)
+    const [ended] = stepExchange(config, accepted, { type: 'broken', link: 1, peer: 'mallory' }, local)
     const [, effects] = message(ended, hello)
     expect(refusals(effects)).toEqual(['duplicate-exchange'])
   })

@@ -9,7 +9,7 @@ import type {
   ExchangeEvent,
   ExchangeState,
   LinkId,
-  LocalView
+  LocalState
 } from '../../../src/consensus/exchange/types.js'
 import type { Layouts } from '../../../src/consensus/rules/layouts.js'
 import { addInto } from '../../../src/tensor/linear.js'
@@ -69,7 +69,7 @@ export function machineNetwork(options: MachineOptions) {
   const log: { readonly machine: number; readonly effect: ExchangeEffect }[] = []
   const carried: { readonly to: number; readonly from: number; readonly item: Item }[] = []
   /** Local steps and neighbours of each machine, for the test to set. */
-  const places: Pick<LocalView, 'step' | 'degree'>[] = configs.map(() => ({}))
+  const places: Pick<LocalState, 'step' | 'degree'>[] = configs.map(() => ({}))
   let nextLink = 1
 
   const indexOf = (peer: string): number => configs.findIndex((config) => config.self === peer)
@@ -87,8 +87,8 @@ export function machineNetwork(options: MachineOptions) {
   }
 
   function dispatch(machine: number, event: ExchangeEvent): void {
-    const view = { ...places[machine], parameters: parameters[machine]!, phase: 'training' as const }
-    const [state, effects] = stepExchange(configs[machine]!, states[machine]!, event, view)
+    const local = { ...places[machine], parameters: parameters[machine]!, phase: 'training' as const }
+    const [state, effects] = stepExchange(configs[machine]!, states[machine]!, event, local)
     states[machine] = state
     for (const effect of effects) perform(machine, effect)
   }

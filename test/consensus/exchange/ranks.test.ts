@@ -214,8 +214,8 @@ describe('a peer that lies about its rank', () => {
   const answer = (changes: object) => {
     if (config === undefined || state === undefined) throw new Error('no such machine')
     const message = { ...hello, ...changes } as ExchangeMessage
-    const view = { parameters: net.parameters[1] as Float32Array, phase: 'training' } as const
-    const [, effects] = stepExchange(config, state, { type: 'message', link: 1, peer: 'peer-0', message }, view)
+    const local = { parameters: net.parameters[1] as Float32Array, phase: 'training' } as const
+    const [, effects] = stepExchange(config, state, { type: 'message', link: 1, peer: 'peer-0', message }, local)
     return effects.flatMap((effect) => (effect.type === 'send' ? [effect.message] : []))
   }
 

@@ -89,9 +89,9 @@ function world(seed: string) {
       return {
         participant,
         start: () => void lives.push(participant.run(leave.signal)),
-        step: () => participant.view().rounds.step,
-        without: () => participant.view().rounds.step - participant.view().rounds.lastExchangeStep,
-        waitsFor: () => participant.view().waitsFor
+        step: () => participant.report().rounds.step,
+        without: () => participant.report().rounds.step - participant.report().rounds.lastExchangeStep,
+        waitsFor: () => participant.report().waitsFor
       }
     },
     async end() {
@@ -154,7 +154,7 @@ describe('a peer that broadcasts and reaches nobody', () => {
     anna.start()
     await clock.advance(20_000 + 5 * LIMIT * STEP_MS)
     expect(anna.step()).toBe(5 * LIMIT)
-    expect(anna.participant.view().rounds.phase).not.toBe('training')
+    expect(anna.participant.report().rounds.phase).not.toBe('training')
     await end()
   })
 })

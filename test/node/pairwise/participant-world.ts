@@ -63,7 +63,7 @@ export async function until(condition: () => boolean): Promise<void> {
 type Peer = { readonly participant: Participant }
 
 const isDone = ({ participant }: Peer): boolean =>
-  participant.view().rounds.phase === 'done' && participant.view().evaluation !== undefined
+  participant.report().rounds.phase === 'done' && participant.report().evaluation !== undefined
 
 /** All live until `condition` holds, every one of them being done unless another is given; then all leave. */
 export async function live(peers: readonly Peer[], condition = () => peers.every(isDone)): Promise<void> {

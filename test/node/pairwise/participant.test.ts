@@ -102,8 +102,8 @@ describe('participant', () => {
     expect(farthest).toBeLessThan(0.1)
     expect(finals.every((final) => final.every(Number.isFinite))).toBe(true)
     for (const { participant, verdicts } of peers) {
-      expect(participant.view().rounds.step).toBe(60)
-      expect(participant.view().rounds.exchanges).toBeGreaterThan(12)
+      expect(participant.report().rounds.step).toBe(60)
+      expect(participant.report().rounds.exchanges).toBeGreaterThan(12)
       expect(verdicts.filter((code) => code.startsWith('exchange/'))).toEqual([])
     }
   })
@@ -117,7 +117,7 @@ describe('participant', () => {
     const peers = await Promise.all(PLANS.map((plan) => join(network, plan, { manifest: agreed })))
     await network.connectAll()
     await live(peers)
-    const stats = peers.map(({ participant }) => participant.view().driver!.stats())
+    const stats = peers.map(({ participant }) => participant.report().driver!.stats())
 
     const identity = { ...IDENTITY, federationHash: federationHash(agreed) }
     const finals = await Promise.all(peers.map(async ({ store }) => (await store.load(identity))!.parameters))
@@ -164,7 +164,7 @@ describe('participant', () => {
     // Sixty AdamW steps of at most 0.05 with a cosine go about 1.5 towards the targets 3 and -1.
     expect(final()![0]).toBeGreaterThan(1.5)
     expect(final()![1]).toBeLessThan(-0.5)
-    expect(participant.view().rounds).toMatchObject({ phase: 'done', step: 60, exchanges: 0 })
+    expect(participant.report().rounds).toMatchObject({ phase: 'done', step: 60, exchanges: 0 })
   })
 
   it('starts late from the middle of several states, not from one, and not from a liar', async () => {
@@ -178,12 +178,12 @@ describe('participant', () => {
     await network.connectAll()
     const leave = new AbortController()
     const lives = [...early, liar].map(({ participant }) => participant.run(leave.signal))
-    await until(() => early.every(({ participant }) => participant.view().rounds.step > 100))
+    await until(() => early.every(({ participant }) => participant.report().rounds.step > 100))
     const late = await join(network, { name: 'zoe', target: () => 3, samples: 100 }, parts)
     await network.connectAll()
     lives.push(late.participant.run(leave.signal))
-    await until(() => late.participant.view().caughtUp !== undefined)
-    const { caughtUp } = late.participant.view()
+    await until(() => late.participant.report().caughtUp !== undefined)
+    const { caughtUp } = late.participant.report()
     leave.abort()
     await Promise.all(lives)
     expect(caughtUp).toMatchObject({ reason: 'newcomer', kept: 0 })
@@ -209,7 +209,7 @@ describe('participant', () => {
     const [goes, stays] = [new AbortController(), new AbortController()]
     const first = peers[0]!.participant.run(goes.signal)
     const others = peers.slice(1).map(({ participant }) => participant.run(stays.signal))
-    await until(() => peers[0]!.participant.view().rounds.exchanges >= 3)
+    await until(() => peers[0]!.participant.report().rounds.exchanges >= 3)
     goes.abort()
     await first
     const left = (await store.load(identity))!
@@ -217,8 +217,8 @@ describe('participant', () => {
     const back = await join(network, { ...PLANS[0]!, name: 'alice-again' }, { ...parts, store })
     await network.connectAll()
     const again = back.participant.run(stays.signal)
-    await until(() => back.participant.view().caughtUp !== undefined)
-    const { caughtUp } = back.participant.view()
+    await until(() => back.participant.report().caughtUp !== undefined)
+    const { caughtUp } = back.participant.report()
     stays.abort()
     await Promise.all([...others, again])
     expect(caughtUp).toMatchObject({ reason: 'away' })
@@ -233,15 +233,15 @@ describe('participant', () => {
     const first = await join(network, PLANS[1]!, { store, config: training(1_000_000) })
     const other = await join(network, PLANS[2]!, { config: training(1_000_000) })
     await network.connectAll()
-    await live([first, other], () => first.participant.view().rounds.exchanges >= 4)
-    const left = first.participant.view().rounds
+    await live([first, other], () => first.participant.report().rounds.exchanges >= 4)
+    const left = first.participant.report().rounds
     const saved = await store.load(IDENTITY)
     expect(saved).toMatchObject({ step: left.step, exchanges: left.exchanges, phase: 'training' })
     expect(saved!.adam.step).toBe(left.step)
     expect(saved!.cursor.position).toBe(left.step)
 
     const again = await join(network, { ...PLANS[1]!, name: 'bob-again' }, { store, config: training(1_000_000) })
-    expect(again.participant.view().rounds).toEqual(left)
+    expect(again.participant.report().rounds).toEqual(left)
     const stopAtOnce = AbortSignal.abort()
     await again.participant.run(stopAtOnce)
     const unchanged = await store.load(IDENTITY)
@@ -256,7 +256,7 @@ describe('participant', () => {
     const theirs = await join(network, PLANS[1]!, { config: training(40), manifest: manifest({ gamma: 0.5 }) })
     await network.connectAll()
     const both = [ours, theirs]
-    await live(both, () => both.every(({ participant }) => participant.view().rounds.phase !== 'training'))
-    expect(ours.participant.view().rounds.exchanges + theirs.participant.view().rounds.exchanges).toBe(0)
+    await live(both, () => both.every(({ participant }) => participant.report().rounds.phase !== 'training'))
+    expect(ours.participant.report().rounds.exchanges + theirs.participant.report().rounds.exchanges).toBe(0)
   })
 })

@@ -154,7 +154,7 @@ describe('UBAR in a node with its trainer', () => {
     const { network, participant, book, bans, partner, final } = await world()
     const stop = new AbortController()
     const life = participant.run(stop.signal)
-    await until(() => participant.view().rounds.phase === 'done' && participant.view().evaluation !== undefined)
+    await until(() => participant.report().rounds.phase === 'done' && participant.report().evaluation !== undefined)
     // Live: what it was done with is what exchanges move from now on.
     const own = final()!
     const before = own.slice()
@@ -173,7 +173,7 @@ describe('UBAR in a node with its trainer', () => {
       await until(() => verdicts('liar')['exchange/worse-than-start'] === time)
       expect(own).toEqual(before)
     }
-    expect(participant.view().driver!.stats().verdicts).toEqual({ 'exchange/worse-than-start': 3 })
+    expect(participant.report().driver!.stats().verdicts).toEqual({ 'exchange/worse-than-start': 3 })
     // Other data may be the reason, so it is counted and not punished.
     expect(book.offences().size).toBe(0)
     expect(bans).toEqual([])
