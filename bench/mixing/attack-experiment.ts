@@ -33,7 +33,7 @@ const BATCH = 16
 const LOSS_SAMPLES = 40
 
 /** How a liar differs from an honest peer; without any of these it does not. */
-export interface Lie {
+export interface AttackCase {
   /** What it claims to have. */
   readonly claims?: Attack
   /** What it trains on: label y becomes C - 1 - y. */
@@ -60,7 +60,7 @@ export interface ExperimentInit extends Defence {
   readonly peers: number
   readonly attackers: number
   /** Absent: the attackers behave. */
-  readonly lie?: Lie
+  readonly lie?: AttackCase
   /** Concentration of the label split; absent: every peer draws from all classes alike. */
   readonly dirichlet?: number
   readonly seed: string

@@ -3,7 +3,7 @@ import { ATTACKS, dissensus, gradientAssembly, mimic, signFlip } from '../../src
 import { SUGGESTED_MAX_PULL } from '../../src/consensus/rules/mixing.js'
 import { SUGGESTED_CLIP } from '../../src/consensus/rules/radius.js'
 import { MAX_WEIGHT } from '../../src/consensus/weight.js'
-import { attackExperiment, type Defence, type ExperimentInit, type Lie } from './attack-experiment.js'
+import { attackExperiment, type Defence, type ExperimentInit, type AttackCase } from './attack-experiment.js'
 import { ATTACK_TASKS, type AttackTaskName } from './attack-tasks.js'
 import { rowsOf } from '../flags.js'
 
@@ -33,7 +33,7 @@ const scaled = (pattern: number) => (honest: Uint8Array) => {
 }
 
 /** Every attack, on every task; gradient assembly needs factors. */
-function liesOf(task: AttackTaskName): Readonly<Record<string, Lie>> {
+function attackCases(task: AttackTaskName): Readonly<Record<string, AttackCase>> {
   const { pairs } = ATTACK_TASKS[task]('')
   const claimed = Object.entries(ATTACKS).map(([name, claims]) => [name, { claims }] as const)
   return {
@@ -55,7 +55,7 @@ interface Options {
   readonly seeds: readonly string[]
   readonly task: AttackTaskName
   readonly rules: readonly string[]
-  readonly attacks: readonly (readonly [string, Lie])[]
+  readonly attacks: readonly (readonly [string, AttackCase])[]
 }
 
 function optionsFrom(args: readonly string[]): Options {
@@ -73,7 +73,7 @@ function optionsFrom(args: readonly string[]): Options {
   return {
     seeds: Array.from({ length: count }, (_, i) => `${prefix}-${i}`),
     task: task as AttackTaskName,
-    attacks: rowsOf(liesOf(task as AttackTaskName), flagValue('--only')),
+    attacks: rowsOf(attackCases(task as AttackTaskName), flagValue('--only')),
     rules: args.includes('--rules') ? Object.keys(DEFENCES) : [MEAN, 'default']
   }
 }

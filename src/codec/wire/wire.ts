@@ -64,7 +64,7 @@ export const phases = wireEnum<Phase, WirePhase>({
   done: WirePhase.DONE
 })
 
-const fates = wireEnum<ExchangeFate, WireOutcome>({ committed: WireOutcome.COMMITTED, undone: WireOutcome.UNDONE })
+const outcomes = wireEnum<ExchangeFate, WireOutcome>({ committed: WireOutcome.COMMITTED, undone: WireOutcome.UNDONE })
 
 export const refusals = wireEnum<RefusalCode, WireRefusal>({
   unspecified: WireRefusal.UNSPECIFIED,
@@ -184,7 +184,7 @@ function bodyToWire(message: ExchangeMessage): WireBody {
     case 'resolve':
       return { case: 'resolve', value: {} }
     case 'resolution':
-      return { case: 'resolution', value: { outcome: fates.code(message.fate) } }
+      return { case: 'resolution', value: { outcome: outcomes.code(message.fate) } }
   }
 }
 
@@ -220,7 +220,7 @@ function bodyFromWire(exchangeId: string, body: ExchangeFrame['body']): Exchange
     case 'resolve':
       return { type: 'resolve', exchangeId }
     case 'resolution':
-      return { type: 'resolution', exchangeId, fate: requireField(fates.name(body.value.outcome), 'outcome') }
+      return { type: 'resolution', exchangeId, fate: requireField(outcomes.name(body.value.outcome), 'outcome') }
     default:
       throw new Unreadable('a message of no known type')
   }

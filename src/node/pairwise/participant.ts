@@ -34,13 +34,13 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
     parts.log.info({ step, exchanges, sha256: parametersSha256(learner.parameters), pid: process.pid }, RESUMED)
   }
   const others = createNeighbourhood(parts, learner, { journal, savedAtMs: saved?.savedAtMs })
-  const checkpointer = createExchangeKeeper(parts, learner, others, saved)
+  const checkpointer = createExchangeCheckpointer(parts, learner, others, saved)
   const life: Life = { parts, learner, others, checkpointer, evaluation: undefined }
   return { run: (signal) => live(life, signal), report: () => reportOf(life) }
 }
 
 /** With the journal in every checkpoint; what a checkpoint contains of the exchange log is not needed there any more. */
-function createExchangeKeeper(
+function createExchangeCheckpointer(
   parts: ParticipantParts,
   learner: Learner,
   { driver }: Neighbourhood,

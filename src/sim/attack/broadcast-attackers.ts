@@ -48,7 +48,7 @@ export function createBroadcastTamper({ attack, scenario, peer, insight }: LiarP
     case 'stale-replay':
       return staleReplay()
     case 'equivocation':
-      return twoRows()
+      return forkedChain()
     case 'label-flip':
       return HONEST
     case 'ipm':
@@ -90,7 +90,7 @@ function staleReplay(): BroadcastTamper {
 }
 
 /** Every second neighbour hears of another branch from some number on. */
-function twoRows(): BroadcastTamper {
+function forkedChain(): BroadcastTamper {
   const other = new Map<number, Update>()
   return {
     ...HONEST,

@@ -74,11 +74,11 @@ export function randomScenario(seed: string): Scenario {
     })),
     attackers: randomAttackers(seed, { peers, trains, broadcast: false })
   })
-  return readScenario(withFates(scenario))
+  return readScenario(withChurn(scenario))
 }
 
 /** Peers that come late, and peers that are away, in a quarter of the scenarios each; in one of sixteen for an hour. */
-function withFates(base: Scenario): Scenario {
+function withChurn(base: Scenario): Scenario {
   const rng = seededRng(base.seed, 'random-fates')
   const scenario = rng.integer(16) === 0 ? stretched(base) : base
   const { peers, durationMs, attackers } = scenario
