@@ -104,7 +104,7 @@ async function broadcasts(count: number, from: number) {
       `${totals.compactions} compactions, ${totals.snapshots} snapshots adopted, ` +
       `${totals.framesLost} frames lost, ${totals.linksCut} links cut; ${seconds.toFixed(0)} s`
   )
-  const { equivocations: caught, compactions: folds, snapshots: sums, ...rest } = totals
-  const counted = { ...rest, caught, folds, sums }
+  const { equivocations, compactions, snapshots, ...rest } = totals
+  const counted = { ...rest, caught: equivocations, folds: compactions, sums: snapshots }
   return { count, violations: failing.length, failing: failing.slice(0, MAX_SHOWN), ...counted, seconds }
 }

@@ -27,7 +27,7 @@ export async function runScenario(options: TestnetOptions, signal: AbortSignal):
 
 /** What a disturbed run has not kept of its promises, in words; nothing where all is well. */
 export function brokenPromises(report: TestnetReport): readonly string[] {
-  const { timeline, stalls, refusals, undisturbed, metric, comebacks } = report
+  const { timeline, stalls, refusals, undisturbed, metric } = report
   if (timeline.length === 0) return []
   const unit = metric === 'accuracy' ? 'of the examples' : 'nats'
   const unexplained = refusals.filter(({ reason }) => reason === undefined).map(({ code }) => code)
@@ -37,7 +37,7 @@ export function brokenPromises(report: TestnetReport): readonly string[] {
       : []),
     ...(stalls.exchangeMs > MAX_STALL_MS ? [`a peer waited ${stalls.exchangeMs} ms for an exchange`] : []),
     ...(stalls.stepMs > MAX_STALL_MS ? [`a peer waited ${stalls.stepMs} ms for a local step`] : []),
-    ...comebacks.flatMap(({ peer, kept }) =>
+    ...report.comebacks.flatMap(({ peer, kept }) =>
       kept ? [] : [`peer ${peer} was killed and went on with other parameters`]
     ),
     ...(unexplained.length > 0 ? [`refused or failed without a known reason: ${unexplained.join(', ')}`] : [])

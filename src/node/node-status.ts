@@ -155,13 +155,13 @@ function neighbourhoodOf({
 function broadcastOf({ participant }: StatusSources): Pick<Status, 'broadcast'> {
   const stats = participant?.broadcast
   if (stats === undefined) return {}
-  const { heads, verdicts: _, equivocations: caught, ...rest } = stats
+  const { heads, verdicts: _, equivocations, ...rest } = stats
   const authors = heads.map(({ author, sequence, stop }) => ({
     author,
     sequence,
     ...(stop === undefined ? {} : { stoppedAt: stop.sequence })
   }))
-  return { broadcast: { ...rest, caught, authors } }
+  return { broadcast: { ...rest, caught: equivocations, authors } }
 }
 
 /** What we refused and what was refused to us, by code. */

@@ -409,7 +409,7 @@ describe('old updates', () => {
     expect(newcomer.live).toEqual(newcomer.replica)
   })
 
-  it('are added up only where more than two thirds of all that count have them, and all who are connected', () => {
+  it('are compacted only where more than two thirds of all that count have them, and all who are connected', () => {
     const maxHeldBytes = 100
     const compacted = (
       said: Readonly<Record<string, readonly Head[]>>,
@@ -469,7 +469,7 @@ describe('old updates', () => {
     expect(bits(one)).toEqual(sumOf(chains.flat()))
   })
 
-  it('are added up without those that have been gone for long where there is no more room', () => {
+  it('are compacted without those that have been gone for long where there is no more room', () => {
     const bytes = chains.flat().reduce((sum, { body }) => sum + body.length, 0)
     const compacted = (around: readonly string[], maxHeldBytes: number) => {
       const one = broadcasterOf('p0')

@@ -33,7 +33,7 @@ function live(seed: number) {
 }
 
 describe('replaying the exchange log', () => {
-  it('gives back the doubts, the fates and the parameters of every machine, whatever happened', () => {
+  it('gives back the doubts, what became of them and the parameters of every machine, whatever happened', () => {
     let exchanges = 0
     for (let seed = 0; seed < 40; seed++) {
       const network = live(seed)

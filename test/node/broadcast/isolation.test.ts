@@ -167,7 +167,7 @@ describe('a peer that keeps more for others than they have taken', () => {
     await network.connectAll()
     for (const one of [anna, bert, carl]) one.start()
     await clock.advance(60_000)
-    // Eight times 600 bytes are a few updates: long before the end they would be reached, were they not added up.
+    // Eight times 600 bytes are a few updates: long before the end they would be reached, were they not compacted.
     for (const one of [anna, bert, carl]) expect([one.step() > 20 * LIMIT, one.waitsFor()]).toEqual([true, undefined])
 
     // Two of three are no more than two thirds.

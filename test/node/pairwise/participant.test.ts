@@ -98,7 +98,7 @@ describe('participant', () => {
     const farthest = Math.max(
       ...finals[0]!.map((value, i) => Math.max(...finals.map((other) => Math.abs(other[i]! - value))))
     )
-    // The targets lie up to 5 apart; int8 against the common start leaves under 1 % of the way travelled.
+    // The targets lie up to 5 apart; int8 against the common start leaves under 1 % of that distance.
     expect(farthest).toBeLessThan(0.1)
     expect(finals.every((final) => final.every(Number.isFinite))).toBe(true)
     for (const { participant, verdicts } of peers) {
