@@ -27,6 +27,15 @@ export interface Quantiser {
   /** Codes are -levels..levels. */
   readonly levels: number
   readonly rounding: Rounding
+  /** Drawn from where rounding is stochastic. */
+  readonly rng: Rng
+}
+
+/** Where the scales of all blocks and the codes of all elements are written. */
+export interface QuantisedInto {
+  readonly scales: DataView
+  /** int8[vector.length]. */
+  readonly codes: Int8Array
 }
 
 const notFinite = (index: number, value: number | undefined) =>
@@ -64,16 +73,14 @@ function blockMagnitude(vector: Float32Array, start: number, end: number): numbe
 const words = new Uint32Array(BLOCK)
 
 /**
- * Writes the binary16 scales of all blocks to `scales` and the codes to `codes`, int8[vector.length]. The scale is
- * absmax / levels rounded up to binary16, so nothing is clipped; a block of zeros has scale 0 and draws nothing.
+ * Writes the binary16 scales of all blocks and the codes. The scale is absmax / levels rounded up to binary16, so nothing
+ * is clipped; a block of zeros has scale 0 and draws nothing.
  * Throws `codec/not-finite` and `codec/out-of-range`.
  */
 export function quantise(
-  { name, levels, rounding }: Quantiser,
+  { name, levels, rounding, rng }: Quantiser,
   vector: Float32Array,
-  rng: Rng,
-  scales: DataView,
-  codes: Int8Array
+  { scales, codes }: QuantisedInto
 ): void {
   for (let index = 0, start = 0; start < vector.length; index++, start += BLOCK) {
     const end = Math.min(start + BLOCK, vector.length)

@@ -30,7 +30,7 @@ export const int4Coder = (rounding: Rounding): VectorCodec => ({
     const codesAt = SCALE_BYTES * blocksOf(vector.length)
     const bytes = new Uint8Array(codesAt + nibbleBytes(vector.length))
     const codes = new Int8Array(vector.length)
-    quantise({ name: 'int4', levels: LEVELS, rounding }, vector, rng, new DataView(bytes.buffer), codes)
+    quantise({ name: 'int4', levels: LEVELS, rounding, rng }, vector, { scales: new DataView(bytes.buffer), codes })
     pack(codes, bytes, codesAt)
     return bytes
   },

@@ -29,7 +29,7 @@ export const int8Coder = (rounding: Rounding): VectorCodec => ({
     const codesAt = SCALE_BYTES * blocksOf(vector.length)
     const bytes = new Uint8Array(codesAt + vector.length)
     const codes = new Int8Array(bytes.buffer, codesAt, vector.length)
-    quantise({ name: 'int8', levels: LEVELS, rounding }, vector, rng, new DataView(bytes.buffer), codes)
+    quantise({ name: 'int8', levels: LEVELS, rounding, rng }, vector, { scales: new DataView(bytes.buffer), codes })
     return bytes
   },
 

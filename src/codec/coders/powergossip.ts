@@ -5,7 +5,7 @@ import { decoded, refused, reject } from '../../base/verdict.js'
 import { allFinite } from '../../tensor/linear.js'
 import type { ParameterSchema } from '../../tensor/schema.js'
 import { requireFinite, wrongLength } from './blocks.js'
-import type { CodecVerdictCode, VectorCodec } from '../codec.js'
+import type { CodecVerdictCode, EdgeMemory, VectorCodec } from '../codec.js'
 
 /** A matrix is projected; anything else (a bias) is one row and is sent whole. */
 interface Matrix {
@@ -45,15 +45,25 @@ function normalise(direction: Float32Array, seed: readonly (string | number)[]):
   for (let i = 0; i < direction.length; i++) direction[i] = direction[i]! * scale + 0
 }
 
+/** What one turn projects: every matrix on a direction of its own, one behind the other. */
+interface Probe {
+  readonly matrices: readonly Matrix[]
+  readonly turn: number
+  readonly directions: Float32Array
+}
+
+/** One matrix of a probe, with its direction and the image under it. */
+interface Projection {
+  readonly matrix: Matrix
+  readonly left: boolean
+  readonly direction: Float32Array
+  readonly image: Float32Array
+}
+
 /** image = X^T p (left) or X p (right), for the matrix at `offset` of `vector` minus `start`. */
-function project(
-  { offset, rows, columns }: Matrix,
-  left: boolean,
-  vector: Float32Array,
-  start: Float32Array | undefined,
-  direction: Float32Array,
-  image: Float32Array
-): void {
+function project(projection: Projection, vector: Float32Array, start: Float32Array | undefined): void {
+  const { left, direction, image } = projection
+  const { offset, rows, columns } = projection.matrix
   const sums = new Float64Array(image.length)
   for (let r = 0, at = offset; r < rows; r++)
     for (let c = 0; c < columns; c++, at++) {
@@ -65,60 +75,45 @@ function project(
 }
 
 /** vector <- vector + p q^T (left) or q p^T (right). */
-function expand(
-  { offset, rows, columns }: Matrix,
-  left: boolean,
-  direction: Float32Array,
-  image: Float32Array,
-  vector: Float32Array
-): void {
+function expand({ matrix, left, direction, image }: Projection, vector: Float32Array): void {
+  const { offset, rows, columns } = matrix
   for (let r = 0, at = offset; r < rows; r++)
     for (let c = 0; c < columns; c++, at++)
       vector[at] = vector[at]! + (left ? direction[r]! * image[c]! : image[r]! * direction[c]!)
 }
 
-/** Walks the matrices with each one's direction and image. */
-function eachMatrix(
-  matrices: readonly Matrix[],
-  turn: number,
-  directions: Float32Array,
-  images: Float32Array,
-  visit: (matrix: Matrix, direction: Float32Array, image: Float32Array) => void
-): void {
+const sizeOf = (matrices: readonly Matrix[], turn: number): number =>
+  matrices.reduce((sum, matrix) => sum + directionLength(matrix, turn), 0)
+
+const imageElements = ({ matrices, turn }: Omit<Probe, 'directions'>): number => sizeOf(matrices, turn + 1)
+
+/** Walks the matrices of a probe with their part of `images`. */
+function eachMatrix(probe: Probe, images: Float32Array, visit: (projection: Projection) => void): void {
+  const { matrices, turn, directions } = probe
   let directionAt = 0
   let imageAt = 0
   for (const matrix of matrices) {
-    const [directionEnd, imageEnd] = [
-      directionAt + directionLength(matrix, turn),
-      imageAt + directionLength(matrix, turn + 1)
-    ]
-    visit(matrix, directions.subarray(directionAt, directionEnd), images.subarray(imageAt, imageEnd))
+    const directionEnd = directionAt + directionLength(matrix, turn)
+    const imageEnd = imageAt + directionLength(matrix, turn + 1)
+    const direction = directions.subarray(directionAt, directionEnd)
+    visit({ matrix, left: isLeft(turn), direction, image: images.subarray(imageAt, imageEnd) })
     directionAt = directionEnd
     imageAt = imageEnd
   }
 }
 
-const sizeOf = (matrices: readonly Matrix[], turn: number): number =>
-  matrices.reduce((sum, matrix) => sum + directionLength(matrix, turn), 0)
-
 /** Images of `vector` minus `start`, one behind the other. */
-function imagesOf(
-  matrices: readonly Matrix[],
-  turn: number,
-  vector: Float32Array,
-  start: Float32Array | undefined,
-  directions: Float32Array
-): Float32Array {
-  const images = new Float32Array(sizeOf(matrices, turn + 1))
-  eachMatrix(matrices, turn, directions, images, (matrix, direction, image) =>
-    project(matrix, isLeft(turn), vector, start, direction, image)
-  )
+function imagesOf(probe: Probe, vector: Float32Array, start: Float32Array | undefined): Float32Array {
+  const images = new Float32Array(imageElements(probe))
+  eachMatrix(probe, images, (projection) => project(projection, vector, start))
   return images
 }
 
 function firstDirections(matrices: readonly Matrix[]): Float32Array {
   const directions = new Float32Array(sizeOf(matrices, 0))
-  eachMatrix(matrices, 0, directions, directions, ({ name }, direction) => normalise(direction, [name]))
+  eachMatrix({ matrices, turn: 0, directions }, new Float32Array(sizeOf(matrices, 1)), ({ matrix, direction }) =>
+    normalise(direction, [matrix.name])
+  )
   return directions
 }
 
@@ -137,22 +132,14 @@ function write(images: Float32Array): Uint8Array {
 }
 
 /** `start` moved by what the images say. */
-function read(
-  matrices: readonly Matrix[],
-  turn: number,
-  bytes: Uint8Array,
-  start: Float32Array,
-  directions: Float32Array
-): Decoded<Float32Array, CodecVerdictCode> {
-  const fault = wrongLength(bytes, 4 * sizeOf(matrices, turn + 1))
+function read(probe: Probe, bytes: Uint8Array, start: Float32Array): Decoded<Float32Array, CodecVerdictCode> {
+  const fault = wrongLength(bytes, 4 * imageElements(probe))
   if (fault !== undefined) return fault
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
   const images = Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true))
   if (!allFinite(images)) return refused(reject('codec/not-finite', 'an image is not finite'))
   const vector = start.slice()
-  eachMatrix(matrices, turn, directions, images, (matrix, direction, image) =>
-    expand(matrix, isLeft(turn), direction, image, vector)
-  )
+  eachMatrix(probe, images, (projection) => expand(projection, vector))
   return allFinite(vector) ? decoded(vector) : refused(reject('codec/not-finite', 'start plus projection overflows'))
 }
 
@@ -168,28 +155,31 @@ function read(
 export function powerGossipCodec(schema: ParameterSchema): VectorCodec {
   const matrices = schema.entries.map(matrixOf)
   const first = firstDirections(matrices)
+  const firstProbe: Probe = { matrices, turn: 0, directions: first }
   const mostElements = Math.max(sizeOf(matrices, 0), sizeOf(matrices, 1))
-  const encode = (vector: Float32Array, start: Float32Array | undefined, directions: Float32Array, turn: number) => {
+  const probeOf = ({ directions = first, turns }: EdgeMemory): Probe => ({ matrices, turn: turns, directions })
+  const encode = (probe: Probe, vector: Float32Array, start?: Float32Array) => {
     requireFinite(vector)
-    return write(imagesOf(matrices, turn, vector, start, directions))
+    return write(imagesOf(probe, vector, start))
   }
 
   return {
     name: 'powergossip',
     variableLength: true,
     encodedBytes: () => 4 * mostElements,
-    encode: (vector) => encode(vector, undefined, first, 0),
+    encode: (vector) => encode(firstProbe, vector),
     decode: (bytes, count) =>
       count === schema.size
-        ? read(matrices, 0, bytes, new Float32Array(count), first)
+        ? read(firstProbe, bytes, new Float32Array(count))
         : refused(reject('codec/wrong-length', `${count} elements, the schema has ${schema.size}`)),
     edge: {
       begin: (start) => ({ own: start, partner: start, directions: first, turns: 0 }),
-      encode: (parameters, { own, directions = first, turns }) => encode(parameters, own, directions, turns),
-      decode: (bytes, { own, directions = first, turns }) => read(matrices, turns, bytes, own, directions),
-      next({ own: start, directions = first, turns }, own, partner) {
-        const images = imagesOf(matrices, turns, own, partner, directions)
-        eachMatrix(matrices, turns, directions, images, ({ name }, _, image) => normalise(image, [name, turns + 1]))
+      encode: (parameters, memory) => encode(probeOf(memory), parameters, memory.own),
+      decode: (bytes, memory) => read(probeOf(memory), bytes, memory.own),
+      next(memory, own, partner) {
+        const { own: start, turns } = memory
+        const images = imagesOf(probeOf(memory), own, partner)
+        eachMatrix(probeOf(memory), images, ({ matrix, image }) => normalise(image, [matrix.name, turns + 1]))
         return { own: start, partner: start, directions: images, turns: turns + 1 }
       },
       memoryElements: () => mostElements

@@ -23,7 +23,7 @@ export function largestMagnitudes(vector: Float32Array, k: number): Uint32Array 
   }
   const rest = binHolding(low, k - top.above)
   const threshold = Math.max(1, top.bin * 2 ** HIGH_SHIFT + rest.bin)
-  return gather(bits, threshold, k, k - top.above - rest.above)
+  return gather(bits, k, { threshold, ties: k - top.above - rest.above })
 }
 
 /** The same by sorting, for vectors much shorter than the histograms. */
@@ -31,7 +31,7 @@ function largestOfFew(bits: Uint32Array, k: number): Uint32Array {
   const rising = bits.map((value) => value & MAGNITUDE).sort()
   const smallest = rising[Math.max(0, rising.length - k)] ?? 0
   const above = rising.reduce((count, magnitude) => count + (magnitude > smallest ? 1 : 0), 0)
-  return gather(bits, Math.max(1, smallest), k, k - above)
+  return gather(bits, k, { threshold: Math.max(1, smallest), ties: k - above })
 }
 
 /** The bin in which the k-th largest lies, and how many lie above that bin; bin 0 where there are fewer than k. */
@@ -44,8 +44,13 @@ function binHolding(counts: Uint32Array, k: number): { readonly bin: number; rea
   return { bin: 0, above }
 }
 
-/** Everything above the threshold, and the first `ties` that equal it. */
-function gather(bits: Uint32Array, threshold: number, k: number, ties: number): Uint32Array {
+/** Where the kept end: everything above the threshold is, and the first `ties` that equal it. */
+interface Cut {
+  readonly threshold: number
+  readonly ties: number
+}
+
+function gather(bits: Uint32Array, k: number, { threshold, ties }: Cut): Uint32Array {
   const indices = new Uint32Array(Math.min(k, bits.length))
   let kept = 0
   let equal = 0

@@ -65,11 +65,16 @@ export function requireFits(bytes: Uint8Array, maxBytes: number): Uint8Array {
 
 export const fromHex = (hex: string): Uint8Array<ArrayBuffer> => Uint8Array.from(fromString(hex, 'hex'))
 
-/** Reads a frame of at most `maxBytes` and of our version. Never throws for what a peer sent. */
+/** One kind of message on the wire, and how long it may be. */
+export interface FrameKind<Frame extends Message & { readonly version: number }> {
+  readonly schema: GenMessage<Frame>
+  readonly maxBytes: number
+}
+
+/** Reads a frame of that kind and of our version. Never throws for what a peer sent. */
 export const readingFrame = <Frame extends Message & { readonly version: number }, T>(
-  schema: GenMessage<Frame>,
+  { schema, maxBytes }: FrameKind<Frame>,
   bytes: Uint8Array,
-  maxBytes: number,
   read: (frame: Frame) => T
 ): Decoded<T, CodecVerdictCode> =>
   reading(bytes, maxBytes, () => {

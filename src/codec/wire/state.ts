@@ -58,7 +58,7 @@ export const encodeStateRequest = ({ federation, schema, placeOnly }: StateReque
 
 /** Never throws for what a peer sent. */
 export const decodeStateRequest = (bytes: Uint8Array): Decoded<StateRequest, CodecVerdictCode> =>
-  readingFrame(StateRequestSchema, bytes, MAX_MESSAGE_BYTES, (frame) => ({
+  readingFrame({ schema: StateRequestSchema, maxBytes: MAX_MESSAGE_BYTES }, bytes, (frame) => ({
     ...groundsFromWire(frame),
     placeOnly: frame.placeOnly
   }))
@@ -87,7 +87,7 @@ const stateToWire = ({ codec, payload, ...place }: StateHeader) => ({
 
 /** Never throws for what a peer sent. */
 export const decodeStateReply = (bytes: Uint8Array): Decoded<StateReply, CodecVerdictCode> =>
-  readingFrame(StateReplySchema, bytes, MAX_MESSAGE_BYTES, ({ body }): StateReply => {
+  readingFrame({ schema: StateReplySchema, maxBytes: MAX_MESSAGE_BYTES }, bytes, ({ body }): StateReply => {
     if (body.case === 'refuse') return { type: 'refuse', code: refusals.name(body.value.code) ?? 'unspecified' }
     if (body.case !== 'state') throw new Unreadable('a reply of no known type')
     const { phase, weight, step, codec, payload } = body.value

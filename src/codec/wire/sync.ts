@@ -158,4 +158,4 @@ export const encodeSyncHeader = (header: SyncHeader): Uint8Array =>
 
 /** Never throws for what a peer sent. */
 export const decodeSyncHeader = (bytes: Uint8Array): Decoded<SyncHeader, CodecVerdictCode> =>
-  readingFrame(SyncFrameSchema, bytes, MAX_SYNC_FRAME_BYTES, ({ body }) => fromWire(body))
+  readingFrame({ schema: SyncFrameSchema, maxBytes: MAX_SYNC_FRAME_BYTES }, bytes, ({ body }) => fromWire(body))

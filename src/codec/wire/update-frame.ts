@@ -120,7 +120,7 @@ function encodeNotice({ federation, sequence, hash, body }: Update): Uint8Array 
 
 /** Never throws for what a peer sent. */
 export const decodeUpdateFrame = (bytes: Uint8Array): Decoded<UpdateFrame, CodecVerdictCode> =>
-  readingFrame(UpdateFrameSchema, bytes, MAX_UPDATE_FRAME_BYTES, ({ body }): UpdateFrame => {
+  readingFrame({ schema: UpdateFrameSchema, maxBytes: MAX_UPDATE_FRAME_BYTES }, bytes, ({ body }): UpdateFrame => {
     if (body.case === 'update') return { type: 'update', update: updateOf(body.value) }
     if (body.case !== 'notice') throw new Unreadable('a message of no known type')
     const { federation, sequence, hash, sizeBytes } = body.value

@@ -238,7 +238,7 @@ export function encodeExchangeMessage(message: ExchangeMessage): Uint8Array {
 
 /** Never throws for what a peer sent. Fields of a newer version are ignored, a newer `version` is refused. */
 export const decodeExchangeMessage = (bytes: Uint8Array): Decoded<ExchangeMessage, CodecVerdictCode> =>
-  readingFrame(ExchangeFrameSchema, bytes, MAX_MESSAGE_BYTES, ({ exchangeId, body }) =>
+  readingFrame({ schema: ExchangeFrameSchema, maxBytes: MAX_MESSAGE_BYTES }, bytes, ({ exchangeId, body }) =>
     bodyFromWire(hexField(exchangeId, EXCHANGE_ID_BYTES, 'exchange_id'), body)
   )
 
@@ -264,7 +264,7 @@ export function encodeAnnouncement(announcement: Announcement): Uint8Array {
 
 /** Never throws for what a peer sent. */
 export const decodeAnnouncement = (bytes: Uint8Array): Decoded<Announcement, CodecVerdictCode> =>
-  readingFrame(AnnouncementFrameSchema, bytes, MAX_ANNOUNCEMENT_BYTES, (frame) => {
+  readingFrame({ schema: AnnouncementFrameSchema, maxBytes: MAX_ANNOUNCEMENT_BYTES }, bytes, (frame) => {
     const label = textField(frame.label, (text) => UNPRINTABLE.test(text), 'label')
     return {
       federation: hexField(frame.federation, HASH_BYTES, 'federation'),
