@@ -42,7 +42,7 @@ const FLOORS: Readonly<Record<string, readonly (readonly string[])[]>> = {
   codec: [['codec'], ['coders', 'wire']],
   data: [['spec'], ['formats', 'batches'], ['splits'], ['text', 'images']],
   consensus: [
-    ['peer-id', 'weight', 'median', 'rounds', 'claimed-share'],
+    ['peer-id', 'weight', 'median', 'rounds', 'claimed-share', 'keep-latest'],
     ['rules'],
     ['exchange', 'broadcast'],
     ['catch-up', 'partners']

@@ -195,13 +195,13 @@ function exchange(world: World, [from, to]: readonly [number, number], step: num
   for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
     const node = nodes[next.to]!
     const other = next.to === from ? to : from
-    const view = {
+    const local = {
       parameters: views.get(next.to)!,
       phase: 'training',
       step,
       progress: step / (ROUNDS * LOCAL_STEPS)
     } as const
-    const [state, effects] = stepExchange(node.config, node.state, next.event, view)
+    const [state, effects] = stepExchange({ config: node.config, local }, node.state, next.event)
     node.state = state
     for (const effect of effects) {
       if (effect.type === 'apply') {
@@ -227,7 +227,7 @@ function measureLosses({ init, task, nodes }: World, index: number): void {
   const latest = [...node.state.recent].at(-1)
   if (latest === undefined || latest[1].loss !== undefined) return
   const [peer, { vector }] = latest
-  const recent = noteLoss(node.state.recent, peer, vector, lossOf(task, vector, batch))
+  const recent = noteLoss(node.state.recent, peer, { vector, loss: lossOf(task, vector, batch) })
   const losses = { own: lossOf(task, node.parameters, batch), start: lossOf(task, task.start, batch) }
   node.state = { ...node.state, recent, losses }
 }

@@ -71,17 +71,18 @@ export function robustMiddle(states: readonly Float32Array[], measure: DistanceM
   return centralMean(states, Math.floor((states.length - 1) / 2), measure)
 }
 
+/** Where we are and where several others are, float32[n] each. */
+export interface Positions {
+  readonly own: Float32Array
+  readonly states: readonly Float32Array[]
+}
+
 /**
  * Where a peer goes that has fallen behind. A newcomer: to the middle of the states. Who comes back with work of its own
  * keeps as much of it as lies within the others' usual distance from that middle, since they would follow it no farther.
  * Not an exchange: nobody else moves, so the network's mean does.
  */
-export function caughtUp(
-  reason: CatchUpReason,
-  own: Float32Array,
-  states: readonly Float32Array[],
-  measure: DistanceMeasure
-): CaughtUp {
+export function caughtUp(reason: CatchUpReason, { own, states }: Positions, measure: DistanceMeasure): CaughtUp {
   const middle = robustMiddle(states, measure)
   const { distance } = measure(own, middle)
   const usual = lowerMedian(states.map((state) => measure(state, middle).distance))

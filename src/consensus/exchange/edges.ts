@@ -5,7 +5,7 @@ import type { EdgeReference, ExchangeId } from '../../codec/wire/messages.js'
 import type { PeerId } from '../peer-id.js'
 
 /**
- * Partners whose edge is kept: twice the view a node draws its partners from. With any other partner the next exchange
+ * Partners whose edge is kept: twice the local a node draws its partners from. With any other partner the next exchange
  * starts from the common start again, which costs a few exchanges of precision and nothing else.
  */
 export const MAX_EDGES = 16
@@ -41,24 +41,17 @@ export function mostEdges({ codec, schema }: EdgeConfig): number {
   return Math.max(1, Math.min(MAX_EDGES, Math.floor(MAX_EDGES_BYTES / Math.max(1, 4 * elements))))
 }
 
-export function keepEdge(edges: Edges, peer: PeerId, edge: Edge | undefined, most: number): Edges {
-  if (edge === undefined) return edges
-  const next = new Map(edges)
-  // Deleted first, so that the edge used last stands last.
-  next.delete(peer)
-  next.set(peer, edge)
-  for (const oldest of next.keys()) {
-    if (next.size <= most) break
-    next.delete(oldest)
-  }
-  return next
-}
-
 /** How this codec codes on an edge; one without memory codes from the start, always. */
 export const codingOf = (codec: VectorCodec) => codec.edge ?? statelessCoding(codec)
 
-export const memoryOf = ({ codec, reference }: EdgeConfig, edge: Edge | undefined): EdgeMemory =>
-  edge?.memory ?? codingOf(codec).begin(reference)
+/** What a vector is coded against: an edge, or without one the common start. */
+export interface Coding<Config extends EdgeConfig = EdgeConfig> {
+  readonly config: Config
+  readonly edge: Edge | undefined
+}
+
+export const memoryOf = ({ config, edge }: Coding): EdgeMemory =>
+  edge?.memory ?? codingOf(config.codec).begin(config.reference)
 
 /** What one exchange adds to an edge. */
 export interface EdgeStep {
@@ -74,16 +67,16 @@ export interface EdgeStep {
  * The edge as it will be once the exchange is committed; absent for codecs without memory. Its reference hashes the one
  * before with the exchange and both payloads, so that two ends that name the same one hold the same bits.
  */
-export function edgeAfter(config: EdgeConfig, edge: Edge | undefined, step: EdgeStep): Edge | undefined {
-  const { edge: coding } = config.codec
+export function edgeAfter(before: Coding, step: EdgeStep): Edge | undefined {
+  const { edge: coding } = before.config.codec
   if (coding === undefined) return undefined
   const { exchangeId, initiatorSha256, responderSha256, own, partner } = step
-  const { hash = '', sequence = 0 } = edge?.reference ?? {}
+  const { hash = '', sequence = 0 } = before.edge?.reference ?? {}
   return {
     reference: {
       hash: sha256Hex(JSON.stringify([hash, exchangeId, initiatorSha256, responderSha256])),
       sequence: sequence + 1
     },
-    memory: coding.next(memoryOf(config, edge), own, partner)
+    memory: coding.next(memoryOf(before), own, partner)
   }
 }

@@ -7,9 +7,9 @@ import type { ExchangeId, HelloMessage, PayloadHeader, RefusalCode } from '../..
 import { allFinite } from '../../tensor/linear.js'
 import type { Apart } from '../rules/distance.js'
 import { euclidean } from '../rules/distance.js'
-import type { Edge } from './edges.js'
+import type { Coding, Edge } from './edges.js'
 import { codingOf, memoryOf } from './edges.js'
-import type { ExchangeConfig, Side, Terms } from './types.js'
+import type { ExchangeConfig, Side } from './types.js'
 import type { Observation, Remembered } from './journal.js'
 import type { PeerId } from '../peer-id.js'
 import { pairwiseMean, pullScale } from '../rules/mixing.js'
@@ -18,7 +18,7 @@ import { outerStep } from '../rules/outer-momentum.js'
 import { clipScale } from '../rules/radius.js'
 import type { KnownLosses, RecentStates } from '../rules/robust-rule.js'
 import { keepsStates, robustTarget } from '../rules/robust-rule.js'
-import { agreedOn } from './step-agreement.js'
+import { agreedOn, type PairTerms } from './step-agreement.js'
 import { isSaneWeight } from '../weight.js'
 
 export type SideCode = 'codec/bad-checksum' | 'codec/not-finite' | 'codec/malformed'
@@ -26,13 +26,8 @@ export type SideCode = 'codec/bad-checksum' | 'codec/not-finite' | 'codec/malfor
 export type MixCode = 'codec/not-finite' | 'exchange/own-step-too-far'
 
 /** The vector that both ends take these bytes for. The same float32 operations on both, hence the same bits. */
-function sideVector(
-  config: ExchangeConfig,
-  edge: Edge | undefined,
-  whose: 'own' | 'partner',
-  payload: Uint8Array
-): Decoded<Float32Array, SideCode> {
-  const vector = codingOf(config.codec).decode(payload, memoryOf(config, edge), whose)
+function sideVector(coding: Coding, whose: 'own' | 'partner', payload: Uint8Array): Decoded<Float32Array, SideCode> {
+  const vector = codingOf(coding.config.codec).decode(payload, memoryOf(coding), whose)
   if (!vector.ok) {
     const { verdict } = vector
     const detail = verdict.verdict === 'accept' ? undefined : verdict.detail
@@ -46,15 +41,11 @@ function sideVector(
  * Codes a snapshot of our parameters against what both ends know. Rounding is seeded by the exchange and the sender, so it
  * is fresh for every exchange and repeats with its seed. Throws `codec/*` when our own parameters have diverged.
  */
-export function ownSide(
-  config: ExchangeConfig,
-  edge: Edge | undefined,
-  parameters: Float32Array,
-  exchangeId: ExchangeId
-): Side {
+export function ownSide(coding: Coding<ExchangeConfig>, parameters: Float32Array, exchangeId: ExchangeId): Side {
+  const { config } = coding
   const rng = seededRng('exchange', exchangeId, config.self)
-  const payload = codingOf(config.codec).encode(parameters, memoryOf(config, edge), rng)
-  const vector = sideVector(config, edge, 'own', payload)
+  const payload = codingOf(config.codec).encode(parameters, memoryOf(coding), rng)
+  const vector = sideVector(coding, 'own', payload)
   if (!vector.ok)
     throw new PeertuneError('consensus/own-side-unreadable', 'our own parameters do not survive coding', {
       facts: { codec: config.codec.name }
@@ -64,8 +55,7 @@ export function ownSide(
 
 /** Reads the partner's side after checking that it is what the header announced. */
 export function partnerSide(
-  config: ExchangeConfig,
-  edge: Edge | undefined,
+  coding: Coding,
   header: PayloadHeader,
   payload: Uint8Array | undefined
 ): Decoded<Side, SideCode> {
@@ -73,7 +63,7 @@ export function partnerSide(
     return refused(reject('codec/malformed', `payload of ${payload?.length ?? 0} bytes, announced ${header.sizeBytes}`))
   const sha256 = sha256Hex(payload)
   if (sha256 !== header.sha256) return refused(reject('codec/bad-checksum'))
-  const vector = sideVector(config, edge, 'partner', payload)
+  const vector = sideVector(coding, 'partner', payload)
   return vector.ok ? decoded({ payload, sha256, vector: vector.value }) : vector
 }
 
@@ -96,13 +86,11 @@ export interface MixScene {
 }
 
 /** The two ends of an exchange, about to be mixed. */
-export interface MixTask {
+export interface MixTask extends PairTerms {
   /** As both ends take them, float32[schema.size]. */
   readonly own: Float32Array
   readonly partner: Float32Array
   readonly partnerWeight: number
-  readonly terms: Terms
-  readonly partnerTerms: Terms
   readonly scene: MixScene
   /** Exchanges behind what was coded against. */
   readonly turns: number
@@ -113,7 +101,7 @@ export function mixSides(config: ExchangeConfig, pair: MixTask): Decoded<MixedSi
   const { own, partner, scene, turns } = pair
   const apart = (config.measure ?? euclidean)(own, partner)
   if (!Number.isFinite(apart.distance)) return refused(reject('codec/not-finite', 'the distance overflows'))
-  const { scale, heldBack } = agreedOn(config, pair.terms, pair.partnerTerms, apart.distance)
+  const { scale, heldBack } = agreedOn(config, pair, apart.distance)
   const ofPair = (): Float32Array => pairIncrement(config, pair, scale)
   const mixed = robustIncrement(config, pair, apart) ?? { increment: ofPair(), scale }
   const outer = config.outer && outerStep(config.outer, { own, increment: mixed.increment, state: scene.outer })

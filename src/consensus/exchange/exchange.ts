@@ -1,13 +1,19 @@
 import type { Verdict } from '../../base/verdict.js'
-import type { ExchangeFate, ExchangeId, ExchangeMessage, RefusalCode } from '../../codec/wire/messages.js'
 import type {
-  ExchangeConfig,
+  AckMessage,
+  ExchangeFate,
+  ExchangeMessage,
+  RefuseMessage,
+  ResolutionMessage
+} from '../../codec/wire/messages.js'
+import type {
+  Arrival,
   ExchangeEffect,
   ExchangeEvent,
   ExchangeOutcome,
   ExchangeState,
   ExchangeVerdictCode,
-  LocalState,
+  Standpoint,
   Step
 } from './types.js'
 import { greet, onAccept, onInitiate } from './initiator.js'
@@ -53,29 +59,20 @@ export const elsewhere = ({ outer: _outer, ...state }: ExchangeState): ExchangeS
 })
 
 /** One step, its arithmetic here and now. Throws `codec/*` only where our own parameters cannot be sent. */
-export const stepExchange = (
-  config: ExchangeConfig,
-  state: ExchangeState,
-  event: ExchangeEvent,
-  local: LocalState
-): Step => runHere(config, exchangeStep(config, state, event, local))
+export const stepExchange = (here: Standpoint, state: ExchangeState, event: ExchangeEvent): Step =>
+  runHere(here.config, exchangeStep(here, state, event))
 
 /**
- * One step that stops at each of its tasks, for whoever does them elsewhere. `state` and `local` must stay what they are
- * until it ends, and no other step may begin before that.
+ * One step that stops at each of its tasks, for whoever does them elsewhere. `here` and `state` must stay what they are until
+ * it ends, and no other step may begin before that.
  */
-export function* exchangeStep(
-  config: ExchangeConfig,
-  state: ExchangeState,
-  event: ExchangeEvent,
-  local: LocalState
-): Working<Step> {
-  const turn: Turn = { config, local, link: event.link, peer: event.peer }
+export function* exchangeStep(here: Standpoint, state: ExchangeState, event: ExchangeEvent): Working<Step> {
+  const turn: Turn = { ...here, link: event.link, peer: event.peer }
   switch (event.type) {
     case 'initiate':
       return yield* onInitiate(turn, state)
     case 'message':
-      return yield* onMessage(turn, state, event.message, event.payload)
+      return yield* onMessage(turn, state, event)
     case 'unreadable':
       return onUnreadable(turn, state, event.verdict)
     case 'broken':
@@ -83,33 +80,28 @@ export function* exchangeStep(
   }
 }
 
-function* onMessage(turn: Turn, state: ExchangeState, message: ExchangeMessage, payload?: Uint8Array): Working<Step> {
+function* onMessage(turn: Turn, state: ExchangeState, { message, payload }: Arrival<ExchangeMessage>): Working<Step> {
   switch (message.type) {
     case 'hello':
       return yield* onHello(turn, state, message)
     case 'accept':
-      return yield* onAccept(turn, state, message, payload)
+      return yield* onAccept(turn, state, { message, payload })
     case 'commit':
-      return yield* onCommit(turn, state, message, payload)
+      return yield* onCommit(turn, state, { message, payload })
     case 'ack':
-      return yield* onDecision(turn, state, message, 'committed')
     case 'resolution':
-      return yield* onDecision(turn, state, message, message.fate)
+      return yield* onDecision(turn, state, message)
     case 'refuse':
-      return onRefuse(turn, state, message.exchangeId, message.code)
+      return onRefuse(turn, state, message)
     case 'resolve':
       return onResolve(turn, state, message.exchangeId)
   }
 }
 
 /** The responder's word on an exchange we may be in doubt about: ACK, or the answer to RESOLVE. */
-function* onDecision(
-  turn: Turn,
-  state: ExchangeState,
-  message: ExchangeMessage & { readonly exchangeId: ExchangeId },
-  fate: ExchangeFate
-): Working<Step> {
+function* onDecision(turn: Turn, state: ExchangeState, message: AckMessage | ResolutionMessage): Working<Step> {
   const { exchangeId } = message
+  const fate = message.type === 'ack' ? 'committed' : message.fate
   const record = doubtAbout(state.journal, turn.peer, exchangeId)
   if (record === undefined) return unexpected(turn, state, message)
   const undoubted: ExchangeState = { ...state, journal: leaveDoubt(state.journal, record) }
@@ -117,12 +109,16 @@ function* onDecision(
   const settling: ExchangeEffect =
     fate === 'committed' ? applied(record) : { type: 'undone', peer: turn.peer, exchangeId }
   return yield* andThen([settled, [settledEntry(record, fate), settling]], (after) =>
-    goOn(turn, after, exchangeId, fate)
+    goOn(turn, after, { exchangeId, fate })
   )
 }
 
 /** What the active exchange does once its doubt is settled. */
-function* goOn(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, fate: ExchangeFate): Working<Step> {
+function* goOn(
+  turn: Turn,
+  state: ExchangeState,
+  { exchangeId, fate }: Pick<ResolutionMessage, 'exchangeId' | 'fate'>
+): Working<Step> {
   const { active } = state
   if (active === undefined || active.peer !== turn.peer || active.exchangeId !== exchangeId) return [state, []]
   const free: ExchangeState = { ...state, active: undefined }
@@ -151,9 +147,10 @@ const applied = (record: InDoubt): ExchangeEffect => ({
 })
 
 /** The partner says no. After our COMMIT that is its decision, so the exchange in doubt is undone. */
-function onRefuse(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, code: RefusalCode): Step {
+function onRefuse(turn: Turn, state: ExchangeState, refusal: RefuseMessage): Step {
+  const { exchangeId, code } = refusal
   const active = activeOf(turn, state, exchangeId)
-  if (active === undefined) return unexpected(turn, state, { type: 'refuse', exchangeId, code })
+  if (active === undefined) return unexpected(turn, state, refusal)
   const record = active.stage === 'committing' ? doubtAbout(state.journal, turn.peer, exchangeId) : undefined
   const journal = record === undefined ? state.journal : leaveDoubt(state.journal, record)
   const undone: readonly ExchangeEffect[] =

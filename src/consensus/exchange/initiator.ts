@@ -1,7 +1,7 @@
 import { reject } from '../../base/verdict.js'
 import type { AcceptMessage, CommitMessage, HelloMessage } from '../../codec/wire/messages.js'
 import { sameReference } from './edges.js'
-import type { ExchangeEffect, ExchangeState, ActiveExchange, Step } from './types.js'
+import type { Arrival, ExchangeEffect, ExchangeState, ActiveExchange, Step } from './types.js'
 import type { InDoubt } from './journal.js'
 import { doubtWith, enterDoubt, leaving } from './journal.js'
 import type { Turn } from './turn.js'
@@ -51,8 +51,7 @@ export function* greet(turn: Turn, state: ExchangeState): Working<Step> {
 export function* onAccept(
   turn: Turn,
   state: ExchangeState,
-  message: AcceptMessage,
-  payload?: Uint8Array
+  { message, payload }: Arrival<AcceptMessage>
 ): Working<Step> {
   const { config, local, link, peer } = turn
   const { exchangeId } = message
@@ -60,17 +59,20 @@ export function* onAccept(
   if (greeting?.stage !== 'greeting') return unexpected(turn, state, message)
   if (!isSaneWeight(message.weight))
     return withEffects(
-      refuse(turn, state, exchangeId, 'absurd-weight'),
+      refuse(turn, state, { exchangeId, code: 'absurd-weight' }),
       penalise(turn, reject('exchange/absurd-weight', String(message.weight)))
     )
   const { slots } = message
   if (config.layouts !== undefined && config.layouts.pairWith(slots ?? 0) === undefined)
-    return refuseSide(turn, state, exchangeId, reject('codec/malformed', `${slots} slots`))
+    return refuseSide(turn, state, { exchangeId, verdict: reject('codec/malformed', `${slots} slots`) })
   const edge = message.reference === undefined ? undefined : fittingEdge(config, greeting.edge, slots)
   if (!sameReference(message.reference, edge?.reference))
-    return refuseSide(turn, state, exchangeId, reject('codec/malformed', 'an edge that we have not offered'))
+    return refuseSide(turn, state, {
+      exchangeId,
+      verdict: reject('codec/malformed', 'an edge that we have not offered')
+    })
   const partner = yield* ask({ task: 'partner-side', slots, edge, header: message.payload, payload })
-  if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
+  if (!partner.ok) return refuseSide(turn, state, { exchangeId, verdict: partner.verdict })
   const own = yield* ask({ task: 'own-side', slots, edge, parameters: local.parameters, exchangeId })
   const mixed = yield* ask({
     task: 'mix',
@@ -83,7 +85,7 @@ export function* onAccept(
     scene: sceneOf(turn, state),
     turns: edge?.reference.sequence ?? 0
   })
-  if (!mixed.ok) return refuseSide(turn, state, exchangeId, mixed.verdict)
+  if (!mixed.ok) return refuseSide(turn, state, { exchangeId, verdict: mixed.verdict })
   const { increment, observed, leaves } = mixed.value
   const kept = { exchangeId, peer, partnerPhase: message.phase, increment, observed }
   const after = yield* edgeNow(turn, edge, {

@@ -1,5 +1,6 @@
 import { PeertuneError } from '../../base/errors.js'
 import type { ExchangeFate, ExchangeId, Phase } from '../../codec/wire/messages.js'
+import { keepLatest } from '../keep-latest.js'
 import type { Edge } from './edges.js'
 import type { OuterState } from '../rules/outer-momentum.js'
 import type { PeerId } from '../peer-id.js'
@@ -102,15 +103,8 @@ export const leaveDoubt = (journal: Journal, record: InDoubt): Journal => ({
 const acceptedFrom = (journal: Journal, peer: PeerId): readonly Accepted[] => journal.accepted.get(peer) ?? []
 
 function withAccepted(journal: Journal, peer: PeerId, ids: readonly Accepted[]): Journal {
-  const accepted = new Map(journal.accepted)
-  // Deleted first, so that the peer heard from last stands last.
-  accepted.delete(peer)
-  accepted.set(peer, ids.slice(-MAX_ACCEPTED_PER_PEER))
-  for (const oldest of accepted.keys()) {
-    if (accepted.size <= MAX_REMEMBERED_PEERS) break
-    accepted.delete(oldest)
-  }
-  return { ...journal, accepted }
+  const latest = ids.slice(-MAX_ACCEPTED_PER_PEER)
+  return { ...journal, accepted: keepLatest(journal.accepted, [peer, latest], MAX_REMEMBERED_PEERS) }
 }
 
 /** True once `noteAccepted` has seen the id, whatever became of it: an id is good for one exchange. */

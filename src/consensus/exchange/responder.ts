@@ -1,7 +1,7 @@
 import { reject } from '../../base/verdict.js'
 import type { AcceptMessage, CommitMessage, ExchangeId, HelloMessage } from '../../codec/wire/messages.js'
 import { sameReference } from './edges.js'
-import type { ExchangeEffect, ExchangeState, ActiveExchange, Step } from './types.js'
+import type { Arrival, ExchangeEffect, ExchangeState, ActiveExchange, Step } from './types.js'
 import { doubtWith, fateOf, leaving, noteAccepted, noteCommitted, wasAccepted } from './journal.js'
 import type { Turn } from './turn.js'
 import {
@@ -24,12 +24,13 @@ import { termsOf } from './step-agreement.js'
 
 export function* onHello(turn: Turn, state: ExchangeState, hello: HelloMessage): Working<Step> {
   if (state.active?.link === turn.link) return unexpected(turn, state, hello)
+  const { exchangeId } = hello
   const code = helloRefusal(turn.config, hello)
   if (code !== undefined)
-    return withEffects(refuse(turn, state, hello.exchangeId, code), penalise(turn, reject(`exchange/${code}`)))
-  if (wasAccepted(state.journal, turn.peer, hello.exchangeId)) return onStrayHello(turn, state, hello)
+    return withEffects(refuse(turn, state, { exchangeId, code }), penalise(turn, reject(`exchange/${code}`)))
+  if (wasAccepted(state.journal, turn.peer, exchangeId)) return onStrayHello(turn, state, hello)
   const freed = makeWay(turn, state)
-  if (freed === undefined) return refuse(turn, state, hello.exchangeId, 'busy')
+  if (freed === undefined) return refuse(turn, state, { exchangeId, code: 'busy' })
   return yield* andThen(freed, (free) => acceptOrAsk(turn, free, hello))
 }
 
@@ -54,7 +55,7 @@ function* acceptOrAsk(turn: Turn, free: ExchangeState, hello: HelloMessage): Wor
 function onStrayHello(turn: Turn, state: ExchangeState, { exchangeId }: HelloMessage): Step {
   if (fateOf(state.journal, turn.peer, exchangeId) === 'committed')
     return [state, [send(turn, { type: 'ack', exchangeId })]]
-  return refuse(turn, state, exchangeId, 'duplicate-exchange')
+  return refuse(turn, state, { exchangeId, code: 'duplicate-exchange' })
 }
 
 /**
@@ -99,8 +100,7 @@ export function* accept(turn: Turn, state: ExchangeState, hello: HelloMessage): 
 export function* onCommit(
   turn: Turn,
   state: ExchangeState,
-  message: CommitMessage,
-  payload?: Uint8Array
+  { message, payload }: Arrival<CommitMessage>
 ): Working<Step> {
   const { peer } = turn
   const { exchangeId } = message
@@ -109,7 +109,7 @@ export function* onCommit(
   const { edge, own, hello } = active
   const { slots } = hello
   const partner = yield* ask({ task: 'partner-side', slots, edge, header: message.payload, payload })
-  if (!partner.ok) return refuseSide(turn, state, exchangeId, partner.verdict)
+  if (!partner.ok) return refuseSide(turn, state, { exchangeId, verdict: partner.verdict })
   const mixed = yield* ask({
     task: 'mix',
     slots,
@@ -121,7 +121,7 @@ export function* onCommit(
     scene: sceneOf(turn, state),
     turns: edge?.reference.sequence ?? 0
   })
-  if (!mixed.ok) return refuseSide(turn, state, exchangeId, mixed.verdict)
+  if (!mixed.ok) return refuseSide(turn, state, { exchangeId, verdict: mixed.verdict })
   const { increment, observed, leaves } = mixed.value
   const made = { peer, exchangeId, partnerPhase: hello.phase, increment }
   const after = yield* edgeNow(turn, edge, {
@@ -149,7 +149,7 @@ function onStrayCommit(turn: Turn, state: ExchangeState, exchangeId: ExchangeId)
   const [decided, effects] = decide(turn, state, exchangeId)
   if (fateOf(decided.journal, turn.peer, exchangeId) === 'committed')
     return [decided, [...effects, send(turn, { type: 'ack', exchangeId })]]
-  return withEffects(refuse(turn, decided, exchangeId, 'unknown-exchange'), ...effects)
+  return withEffects(refuse(turn, decided, { exchangeId, code: 'unknown-exchange' }), ...effects)
 }
 
 /** Makes the fate of an exchange final before we name it: one we still wait for is given up. */

@@ -1,26 +1,21 @@
-import type { ExchangeConfig, ExchangeState, LocalState, Terms } from './types.js'
+import type { ExchangeConfig, ExchangeState, Standpoint, Terms } from './types.js'
 import { balanceRadius } from '../rules/mixing-acceptance.js'
 import { announcedRadius, clipScale, holdsBack, type Pace, radiusOf } from '../rules/radius.js'
 
-export const paceOf = ({ localSteps = 1 }: ExchangeConfig, { step = 0 }: LocalState): Pace => ({ step, localSteps })
+export const paceOf = ({ config: { localSteps = 1 }, local: { step = 0 } }: Standpoint): Pace => ({ step, localSteps })
 
 /** True where the federation's rule makes both sides say how far they follow. */
 export const hasRadius = ({ clip, robust }: ExchangeConfig): boolean => clip !== undefined || robust?.rule === 'balance'
 
-/** What we announce; each only where the federation's rule asks for it. `distanceFromStart`: ours, from the common start. */
-export function ownTerms(
-  config: ExchangeConfig,
-  state: ExchangeState,
-  local: LocalState,
-  distanceFromStart: number
-): Terms {
-  const { clip = Number.POSITIVE_INFINITY, robust } = config
-  const { degree, progress = 0 } = local
+/** What we announce; each only where the federation's rule asks for it. `distanceFromStart`: our way from the common start. */
+export function ownTerms(here: Standpoint, state: ExchangeState, distanceFromStart: number): Terms {
+  const { clip = Number.POSITIVE_INFINITY, robust } = here.config
+  const { degree, progress = 0 } = here.local
   const neighbours = degree === undefined ? {} : { degree }
-  if (!hasRadius(config)) return neighbours
+  if (!hasRadius(here.config)) return neighbours
   if (robust?.rule === 'balance')
     return { radius: balanceRadius(robust, { distanceFromStart, progress }), ...neighbours }
-  const usual = radiusOf(clip, state.distances, { ...paceOf(config, local), distanceFromStart })
+  const usual = radiusOf(clip, state.distances, { ...paceOf(here), distanceFromStart })
   return { radius: announcedRadius(usual, state.distances), usual, ...neighbours }
 }
 
@@ -29,6 +24,12 @@ export const termsOf = ({ radius, degree }: Terms): Terms => ({
   ...(radius === undefined ? {} : { radius }),
   ...(degree === undefined ? {} : { degree })
 })
+
+/** What the two sides of an exchange have told each other. */
+export interface PairTerms {
+  readonly terms: Terms
+  readonly partnerTerms: Terms
+}
 
 export interface Agreed {
   /** Share of the whole way to a partner at that distance that both sides go. */
@@ -44,7 +45,8 @@ export interface Agreed {
  * is the case w = 1/2, hence twice w times a pair average (Xiao, Boyd & Kim 2007,
  * https://doi.org/10.1016/j.jpdc.2006.08.010).
  */
-export function agreedOn(config: ExchangeConfig, own: Terms, partner: Terms, distance: number): Agreed {
+export function agreedOn(config: ExchangeConfig, pair: PairTerms, distance: number): Agreed {
+  const { terms: own, partnerTerms: partner } = pair
   const radius = Math.min(own.radius ?? Number.POSITIVE_INFINITY, partner.radius ?? Number.POSITIVE_INFINITY)
   const share = !hasRadius(config)
     ? 1

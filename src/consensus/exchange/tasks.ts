@@ -66,14 +66,14 @@ export function perform(config: ExchangeConfig, task: ExchangeTask): TaskResults
       return (config.measure ?? euclidean)(task.parameters, config.reference).distance
     case 'own-side': {
       const { edge, parameters, exchangeId } = task
-      return ownSide({ ...config, ...pair?.own }, edge, pair?.take(parameters) ?? parameters, exchangeId)
+      return ownSide({ config: { ...config, ...pair?.own }, edge }, pair?.take(parameters) ?? parameters, exchangeId)
     }
     case 'partner-side':
-      return partnerSide({ ...config, ...pair?.partner }, task.edge, task.header, task.payload)
+      return partnerSide({ config: { ...config, ...pair?.partner }, edge: task.edge }, task.header, task.payload)
     case 'mix':
       return pair === undefined ? mixSides(config, task) : mixPair(config, pair, task)
     case 'edge':
-      return edgeAfter({ ...config, ...pair?.own }, task.edge, task.step)
+      return edgeAfter({ config: { ...config, ...pair?.own }, edge: task.edge }, task.step)
   }
 }
 

@@ -1,15 +1,14 @@
 import type { Verdict } from '../../base/verdict.js'
 import { ignore } from '../../base/verdict.js'
-import type { ExchangeId, ExchangeMessage, RefusalCode } from '../../codec/wire/messages.js'
+import type { ExchangeId, ExchangeMessage, RefusalCode, RefuseMessage } from '../../codec/wire/messages.js'
 import type {
-  ExchangeConfig,
   ExchangeEffect,
   ExchangeOutcome,
   ExchangeState,
   ExchangeVerdictCode,
   LinkId,
-  LocalState,
   ActiveExchange,
+  Standpoint,
   Step
 } from './types.js'
 import type { ExchangeRole } from './journal.js'
@@ -18,9 +17,7 @@ import { doubtAbout } from './journal.js'
 import type { Working } from './tasks.js'
 
 /** What every handler needs to know about the event at hand. */
-export interface Turn {
-  readonly config: ExchangeConfig
-  readonly local: LocalState
+export interface Turn extends Standpoint {
   readonly link: LinkId
   readonly peer: PeerId
 }
@@ -73,9 +70,9 @@ export function endActive(state: ExchangeState, link: LinkId, outcome: ExchangeO
 }
 
 /** We say no, or no longer, to the exchange on this link. */
-export function refuse(turn: Turn, state: ExchangeState, exchangeId: ExchangeId, code: RefusalCode): Step {
-  const ended = endActive(state, turn.link, { kind: 'failed', code: `exchange/${code}` })
-  return withEffects(ended, send(turn, { type: 'refuse', exchangeId, code }), { type: 'close', link: turn.link })
+export function refuse(turn: Turn, state: ExchangeState, refusal: Omit<RefuseMessage, 'type'>): Step {
+  const ended = endActive(state, turn.link, { kind: 'failed', code: `exchange/${refusal.code}` })
+  return withEffects(ended, send(turn, { type: 'refuse', ...refusal }), { type: 'close', link: turn.link })
 }
 
 /** What a partner is told about its side. Of what is wrong with ours alone it hears nothing that it could look for at home. */
@@ -85,15 +82,15 @@ function toldOf(code: ExchangeVerdictCode | undefined): RefusalCode {
   return code === 'exchange/own-step-too-far' ? 'unspecified' : 'bad-payload'
 }
 
-/** Refuses a side that cannot be used, for what `verdict` says of its sender. */
-export function refuseSide(
-  turn: Turn,
-  state: ExchangeState,
-  exchangeId: ExchangeId,
-  verdict: Verdict<ExchangeVerdictCode>
-) {
-  const told = toldOf(verdict.verdict === 'accept' ? undefined : verdict.code)
-  return withEffects(refuse(turn, state, exchangeId, told), penalise(turn, verdict))
+/** A side that cannot be used, and what that says of its sender. */
+export interface FaultySide {
+  readonly exchangeId: ExchangeId
+  readonly verdict: Verdict<ExchangeVerdictCode>
+}
+
+export function refuseSide(turn: Turn, state: ExchangeState, { exchangeId, verdict }: FaultySide): Step {
+  const code = toldOf(verdict.verdict === 'accept' ? undefined : verdict.code)
+  return withEffects(refuse(turn, state, { exchangeId, code }), penalise(turn, verdict))
 }
 
 /** A message that has no place here: dropped, and nothing changes. A repeated ACK or RESOLUTION ends here. */

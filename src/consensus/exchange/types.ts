@@ -76,6 +76,12 @@ export interface LocalState {
   readonly degree?: number
 }
 
+/** Where an event finds us: what is agreed on in the federation, and what we are at the moment. */
+export interface Standpoint {
+  readonly config: ExchangeConfig
+  readonly local: LocalState
+}
+
 /** What each side lays down before it knows the other's vector. */
 export interface Terms {
   /** The longest difference we follow whole; absent: any. */
@@ -149,17 +155,16 @@ export interface ExchangeState {
   readonly initiated: number
 }
 
+/** A message has arrived whole, its payload with it. */
+export interface Arrival<Message extends ExchangeMessage> {
+  readonly message: Message
+  readonly payload?: Uint8Array | undefined
+}
+
 export type ExchangeEvent =
   /** We want to mix with `peer` and have opened `link` to it. */
   | { readonly type: 'initiate'; readonly link: LinkId; readonly peer: PeerId }
-  /** A message has arrived whole, its payload with it. */
-  | {
-      readonly type: 'message'
-      readonly link: LinkId
-      readonly peer: PeerId
-      readonly message: ExchangeMessage
-      readonly payload?: Uint8Array
-    }
+  | (Arrival<ExchangeMessage> & { readonly type: 'message'; readonly link: LinkId; readonly peer: PeerId })
   /** The peer sent something that is no message, or nothing for too long. The link is no longer used. */
   | {
       readonly type: 'unreadable'

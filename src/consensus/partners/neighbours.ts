@@ -4,6 +4,12 @@ import { complete, createOverlay, ring } from './overlay.js'
 import type { PeerId } from '../peer-id.js'
 import { seededRng } from '../../base/rng.js'
 
+/** An overlay that all members lay out alike, from a seed that all of them know. */
+export interface CommonOverlay extends Omit<OverlaySpec, 'kind'> {
+  readonly kind: Exclude<OverlaySpec['kind'], 'random'>
+  readonly seed: string
+}
+
 /** Where a peer stands on a circle: nobody can choose it without choosing another identity. */
 const positionOf = (seed: string, circle: number, peer: PeerId): string =>
   sha256Hex(JSON.stringify([seed, circle, peer]))
@@ -28,8 +34,7 @@ function beside(order: readonly PeerId[], self: PeerId, overlay: readonly (reado
  * along an edge that only one end knows of is as good as any other.
  */
 export function overlayNeighbours(
-  { kind, degree }: Omit<OverlaySpec, 'kind'> & { readonly kind: Exclude<OverlaySpec['kind'], 'random'> },
-  seed: string,
+  { kind, degree, seed }: CommonOverlay,
   self: PeerId,
   others: readonly PeerId[]
 ): readonly PeerId[] {

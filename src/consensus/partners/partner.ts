@@ -43,6 +43,11 @@ export const initialPartnerState: PartnerState = { view: [], sinceRefresh: 0, ba
 /** How an attempt to mix ended, as far as choosing the next partner goes. */
 export type AttemptResult = 'committed' | 'busy' | 'failed'
 
+export interface Attempt {
+  readonly peer: PeerId
+  readonly result: AttemptResult
+}
+
 /** Busy and yielding are how a crowded network works, not faults of the partner. */
 export function attemptResult(outcome: ExchangeOutcome): AttemptResult {
   if (outcome.kind === 'committed') return 'committed'
@@ -79,6 +84,9 @@ export interface PartnerQuestion {
   readonly rng: Rng
 }
 
+/** When something happened to us, and what chance is drawn from. */
+type Moment = Pick<PartnerQuestion, 'nowMs' | 'rng'>
+
 /**
  * On an overlay every edge has its turn: the neighbour met longest ago, so that nobody is asked more than others. Whoever is
  * not to be had is passed over; where no neighbour is, any candidate will do, since a peer alone drifts away.
@@ -108,7 +116,7 @@ export function choosePartner(
   return [after, pick(inDoubt.filter(isRested), rng) ?? pick(after.view.filter(isRested), rng)]
 }
 
-function backoffAfter(previous: Backoff | undefined, result: 'busy' | 'failed', nowMs: number, rng: Rng): Backoff {
+function backoffAfter(previous: Backoff | undefined, result: 'busy' | 'failed', { nowMs, rng }: Moment): Backoff {
   if (result === 'busy')
     return { untilMs: nowMs + BUSY_BACKOFF_MS * (1 + rng.uniform()), failures: previous?.failures ?? 0 }
   const failures = (previous?.failures ?? 0) + 1
@@ -124,17 +132,12 @@ const afterTurn = (state: PartnerState, peer: PeerId): PartnerState => ({
 })
 
 /** Learns from an attempt we made. An exchange a peer made with us counts as `committed`, too. */
-export function noteAttempt(
-  state: PartnerState,
-  peer: PeerId,
-  result: AttemptResult,
-  { nowMs, rng }: { readonly nowMs: number; readonly rng: Rng }
-): PartnerState {
+export function noteAttempt(state: PartnerState, { peer, result }: Attempt, moment: Moment): PartnerState {
   const backoffs = new Map(state.backoffs)
   const previous = backoffs.get(peer)
   backoffs.delete(peer)
   if (result === 'committed') return { ...afterTurn(state, peer), backoffs, sinceRefresh: state.sinceRefresh + 1 }
-  backoffs.set(peer, backoffAfter(previous, result, nowMs, rng))
+  backoffs.set(peer, backoffAfter(previous, result, moment))
   if (backoffs.size > MAX_BACKOFFS) {
     const [soonest] = [...backoffs].reduce((a, b) => (b[1].untilMs < a[1].untilMs ? b : a))
     backoffs.delete(soonest)

@@ -3,6 +3,7 @@ import { ignore } from '../../base/verdict.js'
 import type { Announcement, Phase } from '../../codec/wire/messages.js'
 import type { AnnouncementVerdictCode } from './announcement.js'
 import { judgeAnnouncement } from './announcement.js'
+import { keepLatest } from '../keep-latest.js'
 import type { PeerId } from '../peer-id.js'
 
 /** Peers in the table, each under a kilobyte: as many as one node keeps connections. */
@@ -41,11 +42,16 @@ function replaceable({ records }: PeerTable, nowMs: number): PeerId | undefined 
   return oldest !== undefined && nowMs - oldest[1].heardAtMs >= SILENT_MS ? oldest[0] : undefined
 }
 
+/** What a peer says of itself, and who that is: whoever signed it. */
+export interface Heard {
+  readonly from: PeerId
+  readonly announcement: Announcement
+}
+
 /** For the pubsub validator: quick, and changes nothing. */
 export function judge(
   table: PeerTable,
-  from: PeerId,
-  announcement: Announcement,
+  { from, announcement }: Heard,
   { federation, nowMs }: { readonly federation: string; readonly nowMs: number }
 ): Verdict<AnnouncementVerdictCode> {
   const record = table.records.get(from)
@@ -58,7 +64,7 @@ export function judge(
 }
 
 /** Takes in an announcement that was judged acceptable. */
-export function hear(table: PeerTable, from: PeerId, announcement: Announcement, moment: LocalMoment): PeerTable {
+export function hear(table: PeerTable, { from, announcement }: Heard, moment: LocalMoment): PeerTable {
   const records = new Map(table.records)
   if (!records.has(from) && records.size >= MAX_PEERS) {
     const gone = replaceable(table, moment.nowMs)
@@ -71,14 +77,12 @@ export function hear(table: PeerTable, from: PeerId, announcement: Announcement,
 }
 
 /** An exchange with `peer` was committed, in either role; its phase may be news. */
-export function noteExchange(table: PeerTable, peer: PeerId, phase: Phase, { nowMs, step }: LocalMoment): PeerTable {
-  const exchanged = new Map(table.exchanged)
-  exchanged.delete(peer)
-  exchanged.set(peer, { atStep: step, atMs: nowMs })
-  for (const oldest of exchanged.keys()) {
-    if (exchanged.size <= MAX_PEERS) break
-    exchanged.delete(oldest)
-  }
+export function noteExchange(
+  table: PeerTable,
+  { peer, phase }: { readonly peer: PeerId; readonly phase: Phase },
+  { nowMs, step }: LocalMoment
+): PeerTable {
+  const exchanged = keepLatest(table.exchanged, [peer, { atStep: step, atMs: nowMs }], MAX_PEERS)
   const known = table.records.get(peer)
   if (known === undefined) return { ...table, exchanged }
   return { exchanged, records: new Map(table.records).set(peer, { ...known, phase }) }

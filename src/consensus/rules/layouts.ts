@@ -3,6 +3,7 @@ import type { VectorCodec } from '../../codec/codec.js'
 import { type PayloadBound, payloadBound } from '../../codec/wire/payload.js'
 import type { ParameterSchema } from '../../tensor/schema.js'
 import { nestedPart, slotCount, withSlots } from '../../tensor/slots.js'
+import { keepLatest } from '../keep-latest.js'
 import { type DistanceMeasure, productDistance } from './distance.js'
 import type { MixingRule } from './mixing.js'
 import { mixProducts } from './nested-mixing.js'
@@ -67,7 +68,7 @@ const MAX_PAIRS = 8
 export function createLayouts(init: LayoutsInit): Layouts {
   const { schema, most, codecFor } = init
   const slots = slotCount(schema) ?? 0
-  const pairs = new Map<number, PairLayout>()
+  let pairs: ReadonlyMap<number, PairLayout> = new Map()
   const has = (count: number): boolean => Number.isInteger(count) && count >= 1 && count <= most
   const largest = init.rule === 'product' ? withSlots(schema, most) : schema
   return {
@@ -78,12 +79,7 @@ export function createLayouts(init: LayoutsInit): Layouts {
     pairWith(count) {
       if (!has(count)) return undefined
       const pair = pairs.get(count) ?? pairLayout(init, slots, count)
-      pairs.delete(count)
-      pairs.set(count, pair)
-      for (const oldest of pairs.keys()) {
-        if (pairs.size <= MAX_PAIRS) break
-        pairs.delete(oldest)
-      }
+      pairs = keepLatest(pairs, [count, pair], MAX_PAIRS)
       return pair
     }
   }

@@ -74,20 +74,18 @@ function centralIndex(vectors: readonly Float32Array[], b: number, measure: Dist
 export const centralMean: NeighbourhoodRule = (vectors, b, measure = euclidean) => {
   requireMajority('central mean', vectors, b)
   const centre = vectors[centralIndex(vectors, b, measure)]!
-  return meanOf(nearest(vectors, centre, vectors.length - b, measure))
+  return meanOf(nearestFirst(vectors, centre, measure).slice(0, vectors.length - b))
 }
 
-/** The `count` vectors nearest to `to`, by distance and then by place; `to` itself is the first of them if it is there. */
-function nearest(
+/** By distance from `to` and then by place; `to` itself is the first of them if it is there. */
+function nearestFirst(
   vectors: readonly Float32Array[],
   to: Float32Array,
-  count: number,
   measure: DistanceMeasure
 ): readonly Float32Array[] {
   return vectors
     .map((vector, index) => ({ vector, index, distance: vector === to ? 0 : measure(vector, to).distance }))
     .sort((x, y) => x.distance - y.distance || x.index - y.index)
-    .slice(0, count)
     .map(({ vector }) => vector)
 }
 
@@ -109,7 +107,7 @@ export function nearestNeighbourMixing(
   measure: DistanceMeasure = euclidean
 ): readonly Float32Array[] {
   requireMajority('nearest-neighbour mixing', vectors, b)
-  return vectors.map((vector) => meanOf(nearest(vectors, vector, vectors.length - b, measure)))
+  return vectors.map((vector) => meanOf(nearestFirst(vectors, vector, measure).slice(0, vectors.length - b)))
 }
 
 /** NNM, then the trimmed mean: the pair its paper recommends. */

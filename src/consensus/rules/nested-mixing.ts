@@ -51,19 +51,23 @@ export function mixProducts(own: Sized, partner: Sized, rho: number): NestedMix 
   for (const pair of factorsOf(own.schema).pairs) {
     const other = others.get(pair.a.name)
     if (other === undefined) continue
-    const anchor = rowsOf(pair, own.vector, 1, increment)
-    const mean = stacked(rowsOf(pair, own.vector, 1 - rho), rowsOf(other, partner.vector, rho))
-    const { a, b, tail } = truncateProduct(mean, anchor)
-    tail2 += tail * tail
-    writeStep(pair, { a, b }, own.vector, increment)
+    const anchor = rowsOf(pair, (place) => own.vector[place]! + increment[place]!)
+    const mean = stacked(
+      rowsOf(pair, (place) => own.vector[place]!, 1 - rho),
+      rowsOf(other, (place) => partner.vector[place]!, rho)
+    )
+    const truncated = truncateProduct(mean, anchor)
+    tail2 += truncated.tail * truncated.tail
+    writeRows(pair, truncated, (place, value) => {
+      increment[place] = value - own.vector[place]!
+    })
   }
   return { increment, tail: Math.sqrt(tail2) }
 }
 
-/** Rows of A, and of B^T times `share`; of the vector plus a step, where one is given. */
-function rowsOf(pair: FactorPair, vector: Float32Array, share: number, step?: Float32Array): SlotRows {
+/** Rows of A, and of B^T times `share`; `at` reads the flat vector they lie in. */
+function rowsOf(pair: FactorPair, at: (place: number) => number, share = 1): SlotRows {
   const { a, b, rank, inFeatures, outFeatures } = pair
-  const at = (place: number): number => vector[place]! + (step?.[place] ?? 0)
   return {
     rank,
     inFeatures,
@@ -87,16 +91,13 @@ function stacked(x: SlotRows, y: SlotRows): SlotRows {
   return { rank: x.rank + y.rank, inFeatures, outFeatures, a: join(x.a, y.a), b: join(x.b, y.b) }
 }
 
-function writeStep(
+/** Puts every element of A and B to where it lies in the flat vector. */
+function writeRows(
   { a, b, rank, outFeatures }: FactorPair,
-  to: Pick<SlotRows, 'a' | 'b'>,
-  vector: Float32Array,
-  increment: Float32Array
+  rows: Pick<SlotRows, 'a' | 'b'>,
+  put: (place: number, value: number) => void
 ): void {
-  for (let i = 0; i < to.a.length; i++) increment[a.offset + i] = to.a[i]! - vector[a.offset + i]!
+  for (let i = 0; i < rows.a.length; i++) put(a.offset + i, rows.a[i]!)
   for (let r = 0; r < rank; r++)
-    for (let o = 0; o < outFeatures; o++) {
-      const place = b.offset + o * rank + r
-      increment[place] = to.b[r * outFeatures + o]! - vector[place]!
-    }
+    for (let o = 0; o < outFeatures; o++) put(b.offset + o * rank + r, rows.b[r * outFeatures + o]!)
 }

@@ -68,18 +68,16 @@ export function growthOf({ atStep }: Pick<Distances, 'atStep'>, { step, localSte
   return rounds > PAUSE_ROUNDS ? rounds : 1
 }
 
+/** What an exchange has shown of a partner. */
 export interface Measured {
+  readonly peer: PeerId
   readonly distance: number
   readonly heldBack?: boolean
   readonly radius?: number
 }
 
-export function noteDistance(
-  distances: Distances,
-  peer: PeerId,
-  { distance, heldBack = false, radius }: Measured,
-  pace: Pace
-): Distances {
+export function noteDistance(distances: Distances, measured: Measured, pace: Pace): Distances {
+  const { peer, distance, heldBack = false, radius } = measured
   const growth = growthOf(distances, pace)
   const met = new Map<PeerId, Met>()
   for (const [other, before] of distances.met) met.set(other, growth === 1 ? before : grown(before, growth))

@@ -1,4 +1,5 @@
 import type { RobustSpec } from '../../base/mixing-rules.js'
+import { keepLatest } from '../keep-latest.js'
 import type { Apart, DistanceMeasure } from './distance.js'
 import { euclidean } from './distance.js'
 import { ubarSelection } from './mixing-acceptance.js'
@@ -22,6 +23,9 @@ export interface RecentState {
   readonly loss?: number
 }
 
+/** A state whose loss on a batch of ours is known. */
+type Measured = RecentState & { readonly loss: number }
+
 /** The latest last. */
 export type RecentStates = ReadonlyMap<PeerId, RecentState>
 
@@ -38,23 +42,24 @@ const windowOf = ({ robust }: RobustConfig): number => (robust !== undefined && 
 export const keepsStates = (config: RobustConfig): boolean => windowOf(config) > 0
 
 /** Adds the state an exchange has shown; the oldest goes where they are too many or too large together. */
-export function noteState(config: RobustConfig, recent: RecentStates, peer: PeerId, state: RecentState): RecentStates {
+export function noteState(
+  config: RobustConfig,
+  recent: RecentStates,
+  [peer, state]: readonly [PeerId, RecentState]
+): RecentStates {
   const most = Math.max(
     1,
     Math.min(windowOf(config), MAX_RECENT_STATES, Math.floor(MAX_RECENT_BYTES / (4 * state.vector.length)))
   )
-  const next = new Map(recent)
-  next.delete(peer)
-  next.set(peer, state)
-  for (const oldest of next.keys()) {
-    if (next.size <= most) break
-    next.delete(oldest)
-  }
-  return next
+  return keepLatest(recent, [peer, state], most)
 }
 
 /** What a state loses on our data, once that is known; nothing where it has gone meanwhile. */
-export function noteLoss(recent: RecentStates, peer: PeerId, vector: Float32Array, loss: number): RecentStates {
+export function noteLoss(
+  recent: RecentStates,
+  peer: PeerId,
+  { vector, loss }: Pick<Measured, 'vector' | 'loss'>
+): RecentStates {
   const state = recent.get(peer)
   return state?.vector === vector ? new Map(recent).set(peer, { ...state, loss }) : recent
 }
@@ -95,7 +100,7 @@ const others = (config: RobustConfig, scene: Neighbourhood): readonly RecentStat
 export function robustTarget(config: RobustConfig, scene: Neighbourhood): Float32Array | undefined {
   const { robust, measure = euclidean } = config
   if (robust === undefined || robust.rule === 'balance') return undefined
-  if (robust.rule === 'ubar') return ubarTarget(robust.share, scene, measured(config, scene), measure)
+  if (robust.rule === 'ubar') return ubarTarget(measured(config, scene), scene, { share: robust.share, measure })
   const states = others(config, scene)
   const vectors = [scene.own, scene.partner, ...states.map(({ vector }) => vector)]
   const liars = Math.min(robust.liars, Math.floor((vectors.length - 1) / 2))
@@ -105,8 +110,11 @@ export function robustTarget(config: RobustConfig, scene: Neighbourhood): Float3
 /** The share of the way that UBAR goes towards those it accepts: alpha = 1/2 in its update. */
 const UBAR_STEP = 0.5
 
-/** A state whose loss on a batch of ours is known. */
-type Measured = RecentState & { readonly loss: number }
+/** How UBAR tells near from far, and the share of the states that it takes to be near. */
+interface UbarSelection {
+  readonly share: number
+  readonly measure: DistanceMeasure
+}
 
 /** The partner's own among them, of its last exchange: that of this one is measured after it, which waits for no forward pass. */
 function measured(config: RobustConfig, scene: Neighbourhood): readonly Measured[] {
@@ -121,10 +129,9 @@ function measured(config: RobustConfig, scene: Neighbourhood): readonly Measured
  * there may be nobody but liars.
  */
 function ubarTarget(
-  share: number,
-  { own, losses }: Neighbourhood,
   states: readonly Measured[],
-  measure: DistanceMeasure
+  { own, losses }: Neighbourhood,
+  { share, measure }: UbarSelection
 ): Float32Array {
   if (losses === undefined) return own
   const candidates = states.map(({ vector, loss }) => ({ distance: measure(own, vector).distance, loss }))

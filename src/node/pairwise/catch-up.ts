@@ -92,8 +92,8 @@ export function createCatchUp(parts: CatchUpParts): CatchUp {
   /** All in one tick: what is added is the way from where we are now. */
   function moveTo(reason: CatchUpReason, states: readonly PeerState[]): void {
     const own = parts.holder.parameters()
-    const vectors = states.map(({ vector }) => vector)
-    const { target, distance, kept } = caughtUp(reason, own, vectors, config.measure ?? euclidean)
+    const positions = { own, states: states.map(({ vector }) => vector) }
+    const { target, distance, kept } = caughtUp(reason, positions, config.measure ?? euclidean)
     parts.holder.add(target.map((value, i) => value - own[i]!))
     driver.moved()
     last = { reason, atMs: clock.now(), sources: states.length, distance, kept }

@@ -147,7 +147,7 @@ function dispatch(driver: Running, event: ExchangeEvent): MaybeLater {
   const { holder, phase, place, tasks } = driver.components
   if (tasks === undefined) {
     const local = { ...place?.(), parameters: holder.parameters(), phase: phase() }
-    take(driver, stepExchange(driver.init.config, driver.state, event, local))
+    take(driver, stepExchange({ config: driver.init.config, local }, driver.state, event))
     return undefined
   }
   const step = driver.lastStep.then(() => stepElsewhere(driver, tasks, event))
@@ -169,7 +169,7 @@ async function stepElsewhere(driver: Running, tasks: ExchangeTasks, event: Excha
   }
   driver.stepping = true
   try {
-    const working = exchangeStep(driver.init.config, driver.state, event, local)
+    const working = exchangeStep({ config: driver.init.config, local }, driver.state, event)
     let next = working.next()
     while (!next.done) next = working.next(await tasks.run(next.value))
     take(driver, next.value)
@@ -250,8 +250,9 @@ async function measureLosses(driver: Running, peer: PeerId): Promise<void> {
   try {
     const start = driver.state.losses?.start ?? (await lossOf(reference))
     const losses = { own: await lossOf(holder.parameters().slice()), start }
-    const loss = await lossOf(seen.vector)
-    amend(driver, (state) => ({ ...state, losses, recent: noteLoss(state.recent, peer, seen.vector, loss) }))
+    const { vector } = seen
+    const loss = await lossOf(vector)
+    amend(driver, (state) => ({ ...state, losses, recent: noteLoss(state.recent, peer, { vector, loss }) }))
     if (isWorseThanStart(losses, loss))
       judged(driver, peer, ignore('exchange/worse-than-start', `${loss.toFixed(3)} nats on our data`))
   } catch (error) {

@@ -61,7 +61,7 @@ export function createMixer({ driver, candidates, neighbours, present, phase, cl
     const result = resultOf(outcome)
     if (result === 'failed') failures.set(codeOf(outcome), (failures.get(codeOf(outcome)) ?? 0) + 1)
     // A committed exchange is noted where it was applied, whoever asked for it.
-    if (result !== 'committed') partners = noteAttempt(partners, partner, result, { nowMs: clock.now(), rng })
+    if (result !== 'committed') partners = noteAttempt(partners, { peer: partner, result }, { nowMs: clock.now(), rng })
     return result
   }
 
@@ -73,7 +73,7 @@ export function createMixer({ driver, candidates, neighbours, present, phase, cl
       return underWay
     },
     noteCommitted: (peer) => {
-      partners = noteAttempt(partners, peer, 'committed', { nowMs: clock.now(), rng })
+      partners = noteAttempt(partners, { peer, result: 'committed' }, { nowMs: clock.now(), rng })
     },
     failures: () => Object.fromEntries(failures)
   }

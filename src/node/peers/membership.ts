@@ -60,7 +60,8 @@ export function createMembership(parts: MembershipParts): Membership {
   const read = (from: PeerId, bytes: Uint8Array): { verdict: Verdict; announcement?: Announcement } => {
     const result = decodeAnnouncement(bytes)
     if (!result.ok) return { verdict: result.verdict }
-    return { verdict: judge(table, from, result.value, { federation, nowMs: clock.now() }), announcement: result.value }
+    const announcement = result.value
+    return { verdict: judge(table, { from, announcement }, { federation, nowMs: clock.now() }), announcement }
   }
   const validate = (from: PeerId, bytes: Uint8Array): Verdict => {
     if (from === transport.self) return ACCEPT
@@ -71,7 +72,7 @@ export function createMembership(parts: MembershipParts): Membership {
   const deliver = (from: PeerId, bytes: Uint8Array): void => {
     const { verdict, announcement } = read(from, bytes)
     if (from === transport.self || verdict.verdict !== 'accept' || announcement === undefined) return
-    table = hear(table, from, announcement, { nowMs: clock.now(), step: news().step })
+    table = hear(table, { from, announcement }, { nowMs: clock.now(), step: news().step })
   }
   const announce = async (): Promise<void> => {
     sequence = nextSequence(sequence, clock.now())
@@ -86,7 +87,7 @@ export function createMembership(parts: MembershipParts): Membership {
     announce,
     table: () => table,
     noteExchange: (peer, phase) => {
-      table = noteExchange(table, peer, phase, { nowMs: clock.now(), step: news().step })
+      table = noteExchange(table, { peer, phase }, { nowMs: clock.now(), step: news().step })
     },
     members,
     candidates: (phase) => members().filter((peer) => suits(phase, phaseOf(table, peer))),

@@ -24,7 +24,7 @@ export function createOverlayNeighbours(parts: OverlayNeighboursParts): (() => r
   return () => {
     const others = [...new Set([...membership.members(), ...present(membership.table(), clock.now())])].sort()
     const key = others.join(' ')
-    if (key !== known) neighbours = overlayNeighbours({ kind, degree }, seed, self, others)
+    if (key !== known) neighbours = overlayNeighbours({ kind, degree, seed }, self, others)
     known = key
     return neighbours
   }

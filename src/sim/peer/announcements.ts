@@ -14,9 +14,9 @@ export function heard(inner: Inner, life: Life, from: PeerIndex, bytes: Uint8Arr
   if (!read.ok) return
   const moment = { nowMs: nowOf(inner), step: life.rounds.step }
   const { federation } = inner.world.config
-  const name = inner.world.names[from]!
-  const verdict = judge(life.table, name, read.value, { federation, nowMs: moment.nowMs })
-  if (verdict.verdict === 'accept') life.table = hear(life.table, name, read.value, moment)
+  const said = { from: inner.world.names[from]!, announcement: read.value }
+  const verdict = judge(life.table, said, { federation, nowMs: moment.nowMs })
+  if (verdict.verdict === 'accept') life.table = hear(life.table, said, moment)
   else inner.world.observer.count(`verdict ${verdict.code}`)
 }
 

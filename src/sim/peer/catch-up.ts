@@ -45,8 +45,8 @@ export function createSimCatchUp(inner: Inner, savedAtMs: number | undefined): S
 
   function moveBy(life: Life, reason: CatchUpReason, states: readonly PeerState[]): void {
     const { parameters } = inner
-    const vectors = states.map(({ vector }) => vector)
-    const { target } = caughtUp(reason, parameters, vectors, world.config.measure ?? euclidean)
+    const positions = { own: parameters, states: states.map(({ vector }) => vector) }
+    const { target } = caughtUp(reason, positions, world.config.measure ?? euclidean)
     const before = parameters.slice()
     for (let k = 0; k < parameters.length; k++) parameters[k] = parameters[k]! + (target[k]! - before[k]!)
     // Not an exchange: nobody else moves, so the mean does, by this.

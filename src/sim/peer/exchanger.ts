@@ -222,7 +222,7 @@ function dispatch(inner: Inner, { partner, config }: SimLink, event: ExchangeEve
     phase: phase()
   }
   try {
-    const [next, effects] = stepExchange(config, inner.state, event, local)
+    const [next, effects] = stepExchange({ config, local }, inner.state, event)
     inner.state = next
     for (const effect of effects) perform(inner, effect)
   } catch (error) {

@@ -103,7 +103,7 @@ function tryExchange(
   life.exchanger.attempt(indexOf(partner), (result) => {
     inner.world.observer.count(`attempt ${result}`)
     if (result !== 'committed')
-      life.partners = noteAttempt(life.partners, partner, result, { nowMs: nowOf(inner), rng: life.rng })
+      life.partners = noteAttempt(life.partners, { peer: partner, result }, { nowMs: nowOf(inner), rng: life.rng })
     ended(result)
   })
 }
@@ -119,7 +119,11 @@ function catchUp(inner: Inner, life: Life, reason: CatchUpReason, ended: (result
 }
 
 function failed(inner: Inner, life: Life, partner: string, ended: (result: AttemptResult) => void): void {
-  life.partners = noteAttempt(life.partners, partner, 'failed', { nowMs: nowOf(inner), rng: life.rng })
+  life.partners = noteAttempt(
+    life.partners,
+    { peer: partner, result: 'failed' },
+    { nowMs: nowOf(inner), rng: life.rng }
+  )
   ended('failed')
 }
 

@@ -147,8 +147,9 @@ function createExchangerOf(inner: Inner, journal: Journal): Exchanger {
       if (life === undefined) return
       const { peer, partnerPhase } = exchange
       life.catchUp?.exchanged(life)
-      life.partners = noteAttempt(life.partners, peer, 'committed', { nowMs: nowOf(inner), rng: life.rng })
-      life.table = noteExchange(life.table, peer, partnerPhase, { nowMs: nowOf(inner), step: life.rounds.step })
+      life.partners = noteAttempt(life.partners, { peer, result: 'committed' }, { nowMs: nowOf(inner), rng: life.rng })
+      const moment = { nowMs: nowOf(inner), step: life.rounds.step }
+      life.table = noteExchange(life.table, { peer, phase: partnerPhase }, moment)
       setRounds(inner, life, exchangeMade(life.rounds, partnerPhase, world.rounds))
       keepBooks(inner, exchange)
     }

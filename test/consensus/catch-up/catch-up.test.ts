@@ -109,10 +109,10 @@ describe('catching up', () => {
 
   it('takes a newcomer to the middle, and leaves one that comes back as much of its own as lies within reach', () => {
     const start = new Float32Array(SIZE)
-    const newcomer = caughtUp('newcomer', start, states, euclidean)
+    const newcomer = caughtUp('newcomer', { own: start, states }, euclidean)
     expect(newcomer.target).toEqual(robustMiddle(states, euclidean))
     expect(newcomer.kept).toBe(0)
-    const back = caughtUp('away', start, states, euclidean)
+    const back = caughtUp('away', { own: start, states }, euclidean)
     const left = distance2(back.target, newcomer.target)
     const usual = states.map((state) => distance2(state, newcomer.target)).toSorted((a, b) => a - b)[1]!
     expect(left).toBeCloseTo(usual, 4)
@@ -121,7 +121,7 @@ describe('catching up', () => {
 
   it('changes nothing for one that never was far', () => {
     const own = robustMiddle(states, euclidean)
-    const { target, kept } = caughtUp('away', own, states, euclidean)
+    const { target, kept } = caughtUp('away', { own, states }, euclidean)
     expect(kept).toBe(1)
     expect(distance2(target, own)).toBeLessThan(1e-6)
   })

@@ -3,8 +3,9 @@ import { describe, expect, it } from 'vitest'
 import { seededRng } from '../../../src/base/rng.js'
 import type { CodecName } from '../../../src/codec/codec.js'
 import { CODEC_NAMES, codecByName, defaultGamma } from '../../../src/codec/registry.js'
-import { keepEdge, MAX_EDGES, MAX_EDGES_BYTES, mostEdges, noEdges } from '../../../src/consensus/exchange/edges.js'
+import { MAX_EDGES, MAX_EDGES_BYTES, mostEdges } from '../../../src/consensus/exchange/edges.js'
 import { initialExchangeState, stepExchange } from '../../../src/consensus/exchange/exchange.js'
+import { withExchange } from '../../../src/consensus/exchange/pair-memory.js'
 import { distance2, weightedMean } from '../../../src/tensor/linear.js'
 import { gaussian, schema } from '../../codec/codec-cases.js'
 import type { MachineNetwork } from './machines.js'
@@ -204,10 +205,13 @@ describe('the bounds of edges', () => {
   }
 
   it('forget the partner met longest ago', () => {
-    let edges = noEdges
-    for (let i = 0; i < MAX_EDGES; i++) edges = keepEdge(edges, `peer-${i}`, edge, MAX_EDGES)
-    edges = keepEdge(edges, 'peer-0', edge, MAX_EDGES)
-    edges = keepEdge(edges, 'peer-new', edge, MAX_EDGES)
+    const config = machineConfig(0, { weights: [3], reference, starts: [reference], codec: 'int4-edge' })
+    const here = { config, local: { parameters: reference, phase: 'training' as const } }
+    const met = [...Array.from({ length: MAX_EDGES }, (_, i) => `peer-${i}`), 'peer-0', 'peer-new']
+    const { edges } = met.reduce(
+      (state, peer) => withExchange(here, state, { peer, leaves: { edge } }),
+      initialExchangeState()
+    )
     expect(edges.size).toBe(MAX_EDGES)
     expect(edges.has('peer-0')).toBe(true)
     expect(edges.has('peer-1')).toBe(false)
@@ -226,31 +230,25 @@ describe('a partner that names an edge we have not offered', () => {
     const options = { weights: [3, 5], reference, starts: [near('a'), near('b')], codec: 'int4-edge' as const }
     const config = machineConfig(0, options)
     const local = { parameters: options.starts[0]!, phase: 'training' as const }
-    const [greeting, sent] = stepExchange(
-      config,
-      initialExchangeState(),
-      { type: 'initiate', link: 1, peer: 'm' },
-      local
-    )
+    const [greeting, sent] = stepExchange({ config, local }, initialExchangeState(), {
+      type: 'initiate',
+      link: 1,
+      peer: 'm'
+    })
     const hello = sent[0]?.type === 'send' ? sent[0].message : undefined
-    const [, effects] = stepExchange(
-      config,
-      greeting,
-      {
-        type: 'message',
-        link: 1,
-        peer: 'm',
-        message: {
-          type: 'accept',
-          exchangeId: hello!.exchangeId,
-          phase: 'training',
-          weight: 1,
-          payload: { sizeBytes: 0, sha256: '0'.repeat(64) },
-          reference: { hash: 'e'.repeat(64), sequence: 9 }
-        }
-      },
-      local
-    )
+    const [, effects] = stepExchange({ config, local }, greeting, {
+      type: 'message',
+      link: 1,
+      peer: 'm',
+      message: {
+        type: 'accept',
+        exchangeId: hello!.exchangeId,
+        phase: 'training',
+        weight: 1,
+        payload: { sizeBytes: 0, sha256: '0'.repeat(64) },
+        reference: { hash: 'e'.repeat(64), sequence: 9 }
+      }
+    })
     expect(effects.map(({ type }) => type)).toEqual(expect.arrayContaining(['penalise', 'send']))
     expect(effects.find(({ type }) => type === 'finished')).toMatchObject({ outcome: { kind: 'failed' } })
   })

@@ -157,10 +157,9 @@ describe('a link cut at every message boundary', () => {
     network.deliver(old, 0)
     // COMMIT is on its way on the old link; the initiator believes the link is dead and asks on a new one.
     const [state] = stepExchange(
-      network.configs[0]!,
+      { config: network.configs[0]!, local: { parameters: network.parameters[0]!, phase: 'training' } },
       network.states[0]!,
-      { type: 'broken', link: old, peer: 'peer-1' },
-      { parameters: network.parameters[0]!, phase: 'training' }
+      { type: 'broken', link: old, peer: 'peer-1' }
     )
     network.states[0] = state
     const fresh = network.initiate(0, 1)
@@ -285,12 +284,13 @@ describe('a partner that breaks the rules', () => {
   }
 
   const message = (state: ExchangeState, content: ExchangeMessage, payload?: Uint8Array) =>
-    stepExchange(
-      config,
-      state,
-      { type: 'message', link: 1, peer: 'mallory', message: content, ...(payload === undefined ? {} : { payload }) },
-      local
-    )
+    stepExchange({ config, local }, state, {
+      type: 'message',
+      link: 1,
+      peer: 'mallory',
+      message: content,
+      ...(payload === undefined ? {} : { payload })
+    })
 
   const verdicts = (effects: readonly ExchangeEffect[]) =>
     effects.flatMap((effect) => (effect.type === 'penalise' ? [effect.verdict] : []))
@@ -344,12 +344,11 @@ describe('a partner that breaks the rules', () => {
   })
 
   it.each(sides)('ACCEPT with %s leaves us untouched', (_, payload, header, code) => {
-    const [greeting, sent] = stepExchange(
-      config,
-      initialExchangeState(),
-      { type: 'initiate', link: 1, peer: 'mallory' },
-      local
-    )
+    const [greeting, sent] = stepExchange({ config, local }, initialExchangeState(), {
+      type: 'initiate',
+      link: 1,
+      peer: 'mallory'
+    })
     const exchangeId = sent[0]?.type === 'send' ? sent[0].message.exchangeId : ''
     const accept: ExchangeMessage = { type: 'accept', exchangeId, phase: 'training', weight: 5, payload: header }
     const [state, effects] = message(greeting, accept, payload)
@@ -361,28 +360,27 @@ describe('a partner that breaks the rules', () => {
   it('a finite vector so far away that the step overflows is refused', () => {
     const far: ExchangeConfig = { ...config, reference: limits }
     const [accepted] = stepExchange(
-      far,
+      { config: far, local: { parameters: limits, phase: 'training' } },
       initialExchangeState(),
-      { type: 'message', link: 1, peer: 'mallory', message: hello },
-      { parameters: limits, phase: 'training' }
+      { type: 'message', link: 1, peer: 'mallory', message: hello }
     )
     const commit: ExchangeMessage = { type: 'commit', exchangeId: id, payload: payloadHeader(huge) }
-    const [, effects] = stepExchange(
-      far,
-      accepted,
-      { type: 'message', link: 1, peer: 'mallory', message: commit, payload: huge },
-      { parameters: limits, phase: 'training' }
-    )
+    const [, effects] = stepExchange({ config: far, local: { parameters: limits, phase: 'training' } }, accepted, {
+      type: 'message',
+      link: 1,
+      peer: 'mallory',
+      message: commit,
+      payload: huge
+    })
     expect(refusals(effects)).toEqual(['not-finite'])
   })
 
   it('an ACCEPT with an absurd weight is refused', () => {
-    const [greeting, sent] = stepExchange(
-      config,
-      initialExchangeState(),
-      { type: 'initiate', link: 1, peer: 'mallory' },
-      local
-    )
+    const [greeting, sent] = stepExchange({ config, local }, initialExchangeState(), {
+      type: 'initiate',
+      link: 1,
+      peer: 'mallory'
+    })
     const exchangeId = sent[0]?.type === 'send' ? sent[0].message.exchangeId : ''
     const accept = { type: 'accept', exchangeId, phase: 'training', weight: 0, payload: payloadHeader(good) } as const
     const [state, effects] = message(greeting, accept, good)
@@ -419,10 +417,9 @@ describe('a partner that breaks the rules', () => {
     cutAfter(network, 2)
     const { exchangeId } = network.states[0]!.journal.inDoubt[0]!
     const [state, effects] = stepExchange(
-      network.configs[0]!,
+      { config: network.configs[0]!, local: { parameters: network.parameters[0]!, phase: 'training' } },
       network.states[0]!,
-      { type: 'message', link: 99, peer: 'mallory', message: { type: 'ack', exchangeId } },
-      { parameters: network.parameters[0]!, phase: 'training' }
+      { type: 'message', link: 99, peer: 'mallory', message: { type: 'ack', exchangeId } }
     )
     expect(state).toEqual(network.states[0])
     expect(effects.some((effect) => effect.type === 'apply')).toBe(false)
@@ -430,7 +427,7 @@ describe('a partner that breaks the rules', () => {
 
   it('an id is good for one exchange', () => {
     const [accepted] = message(initialExchangeState(), hello)
-    const [ended] = stepExchange(config, accepted, { type: 'broken', link: 1, peer: 'mallory' }, local)
+    const [ended] = stepExchange({ config, local }, accepted, { type: 'broken', link: 1, peer: 'mallory' })
     const [, effects] = message(ended, hello)
     expect(refusals(effects)).toEqual(['duplicate-exchange'])
   })
@@ -441,7 +438,7 @@ describe('a partner that breaks the rules', () => {
       phase: 'training' as const
     }
     const event = { type: 'message', link: 1, peer: 'mallory', message: hello } as const
-    expect(() => stepExchange(config, initialExchangeState(), event, broken)).toThrow(
+    expect(() => stepExchange({ config, local: broken }, initialExchangeState(), event)).toThrow(
       expect.objectContaining({ code: 'codec/not-finite' })
     )
   })

@@ -88,7 +88,7 @@ export function machineNetwork(options: MachineOptions) {
 
   function dispatch(machine: number, event: ExchangeEvent): void {
     const local = { ...places[machine], parameters: parameters[machine]!, phase: 'training' as const }
-    const [state, effects] = stepExchange(configs[machine]!, states[machine]!, event, local)
+    const [state, effects] = stepExchange({ config: configs[machine]!, local }, states[machine]!, event)
     states[machine] = state
     for (const effect of effects) perform(machine, effect)
   }

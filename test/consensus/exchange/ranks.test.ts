@@ -215,7 +215,7 @@ describe('a peer that lies about its rank', () => {
     if (config === undefined || state === undefined) throw new Error('no such machine')
     const message = { ...hello, ...changes } as ExchangeMessage
     const local = { parameters: net.parameters[1] as Float32Array, phase: 'training' } as const
-    const [, effects] = stepExchange(config, state, { type: 'message', link: 1, peer: 'peer-0', message }, local)
+    const [, effects] = stepExchange({ config, local }, state, { type: 'message', link: 1, peer: 'peer-0', message })
     return effects.flatMap((effect) => (effect.type === 'send' ? [effect.message] : []))
   }
 

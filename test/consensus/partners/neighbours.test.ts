@@ -19,8 +19,7 @@ const names = (size: number): string[] => Array.from({ length: size }, (_, i) =>
 function overlayOf(kind: Kind, members: readonly string[], degree = 6): Overlay {
   return members.map((self) =>
     overlayNeighbours(
-      { kind, degree },
-      'seed',
+      { kind, degree, seed: 'seed' },
       self,
       members.filter((peer) => peer !== self)
     )
@@ -84,11 +83,11 @@ describe('choosing along an overlay', () => {
         rng
       })
       asked.push(partner!)
-      state = noteAttempt(next, partner!, 'committed', { nowMs: 0, rng })
+      state = noteAttempt(next, { peer: partner!, result: 'committed' }, { nowMs: 0, rng })
     }
     for (const from of [0, 3, 6]) expect(asked.slice(from, from + 3).toSorted()).toEqual(neighbours)
     expect(asked.slice(3, 6)).toEqual(asked.slice(0, 3))
-    const busy = noteAttempt(state, asked[0]!, 'busy', { nowMs: 0, rng })
+    const busy = noteAttempt(state, { peer: asked[0]!, result: 'busy' }, { nowMs: 0, rng })
     const question = { candidates: ['a', ...neighbours], neighbours, inDoubt: [], nowMs: 0, rng }
     expect(choosePartner(busy, question)[1]).toBe(asked[1])
     expect(choosePartner(state, { ...question, candidates: ['a'] })[1]).toBe('a')

@@ -37,7 +37,7 @@ describe('the view', () => {
     for (let i = 0; i < REFRESH_EXCHANGES; i++) {
       ;[state] = ask(state, names(30))
       expect(state.view).toEqual(first)
-      state = noteAttempt(state, first[i % 8]!, 'committed', { nowMs: 0, rng: rng() })
+      state = noteAttempt(state, { peer: first[i % 8]!, result: 'committed' }, { nowMs: 0, rng: rng() })
     }
     ;[state] = ask(state, names(30))
     expect(state.view.filter((peer) => first.includes(peer)).length).toBe(VIEW_SIZE - 1)
@@ -58,7 +58,7 @@ describe('the view', () => {
     for (let i = 0; i < 20_000; i++) {
       const [next, partner] = ask(state, names(20), 0, [], random)
       counts.set(partner!, (counts.get(partner!) ?? 0) + 1)
-      state = noteAttempt(next, partner!, 'committed', { nowMs: 0, rng: random })
+      state = noteAttempt(next, { peer: partner!, result: 'committed' }, { nowMs: 0, rng: random })
     }
     for (const count of counts.values()) expect(count).toBeGreaterThan(500)
     expect(counts.size).toBe(20)
@@ -74,7 +74,8 @@ describe('the view', () => {
 })
 
 describe('back-off', () => {
-  const failed = (state: PartnerState, nowMs: number) => noteAttempt(state, 'peer-0', 'failed', { nowMs, rng: rng() })
+  const failed = (state: PartnerState, nowMs: number) =>
+    noteAttempt(state, { peer: 'peer-0', result: 'failed' }, { nowMs, rng: rng() })
 
   it('doubles with every failure in a row up to its bound, and ends with a success', () => {
     let state = initialPartnerState
@@ -84,12 +85,12 @@ describe('back-off', () => {
       expect(ask(state, ['peer-0'], until - 1)[1]).toBeUndefined()
       expect(ask(state, ['peer-0'], until)[1]).toBe('peer-0')
     }
-    state = failed(noteAttempt(state, 'peer-0', 'committed', { nowMs: 0, rng: rng() }), 5_000)
+    state = failed(noteAttempt(state, { peer: 'peer-0', result: 'committed' }, { nowMs: 0, rng: rng() }), 5_000)
     expect(ask(state, ['peer-0'], 5_000 + BACKOFF_MS)[1]).toBe('peer-0')
   })
 
   it('leaves a busy peer alone for a moment only, and does not count it as a failure', () => {
-    const state = noteAttempt(initialPartnerState, 'peer-0', 'busy', { nowMs: 0, rng: rng() })
+    const state = noteAttempt(initialPartnerState, { peer: 'peer-0', result: 'busy' }, { nowMs: 0, rng: rng() })
     expect(ask(state, ['peer-0'], BUSY_BACKOFF_MS - 1)[1]).toBeUndefined()
     expect(ask(state, ['peer-0'], 2 * BUSY_BACKOFF_MS)[1]).toBe('peer-0')
     expect(ask(failed(state, 0), ['peer-0'], BACKOFF_MS)[1]).toBe('peer-0')
@@ -102,7 +103,8 @@ describe('back-off', () => {
 
   it('is remembered for a bounded number of peers', () => {
     let state = initialPartnerState
-    for (const peer of names(MAX_BACKOFFS + 50)) state = noteAttempt(state, peer, 'failed', { nowMs: 0, rng: rng() })
+    for (const peer of names(MAX_BACKOFFS + 50))
+      state = noteAttempt(state, { peer, result: 'failed' }, { nowMs: 0, rng: rng() })
     expect(state.backoffs.size).toBe(MAX_BACKOFFS)
   })
 })
@@ -113,7 +115,7 @@ describe('a peer in doubt', () => {
     const outsider = names(30).find((peer) => !state.view.includes(peer))!
     expect(ask(state, names(30), 0, [outsider])[1]).toBe(outsider)
     expect(ask(state, [], 0, [outsider])[1]).toBe(outsider)
-    const resting = noteAttempt(state, outsider, 'failed', { nowMs: 0, rng: rng() })
+    const resting = noteAttempt(state, { peer: outsider, result: 'failed' }, { nowMs: 0, rng: rng() })
     expect(ask(resting, names(30), 0, [outsider])[1]).not.toBe(outsider)
   })
 })

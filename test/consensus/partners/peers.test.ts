@@ -28,9 +28,9 @@ const announcement = (change: Partial<Announcement> = {}): Announcement => ({
 })
 
 const T0 = 1_000_000
-const heard = hear(emptyPeerTable, 'ann', announcement(), { nowMs: T0, step: 12 })
+const heard = hear(emptyPeerTable, { from: 'ann', announcement: announcement() }, { nowMs: T0, step: 12 })
 const judged = (table: PeerTable, change: Partial<Announcement>, nowMs = T0 + 5_000, from = 'ann') =>
-  judge(table, from, announcement(change), { federation, nowMs })
+  judge(table, { from, announcement: announcement(change) }, { federation, nowMs })
 
 describe('announcements', () => {
   it('are accepted from strangers and, with a higher sequence number, from those known', () => {
@@ -69,14 +69,15 @@ describe('announcements', () => {
 describe('the peer table', () => {
   it('is bounded: a full one takes nobody new until somebody has been silent for long', () => {
     let table = emptyPeerTable
-    for (let i = 0; i < MAX_PEERS; i++) table = hear(table, `peer-${i}`, announcement(), { nowMs: T0 + i, step: 0 })
+    for (let i = 0; i < MAX_PEERS; i++)
+      table = hear(table, { from: `peer-${i}`, announcement: announcement() }, { nowMs: T0 + i, step: 0 })
     expect(judged(table, {}, T0 + 5_000, 'late')).toMatchObject({ verdict: 'ignore', code: 'announcement/table-full' })
-    expect(hear(table, 'late', announcement(), { nowMs: T0 + 5_000, step: 0 })).toBe(table)
+    expect(hear(table, { from: 'late', announcement: announcement() }, { nowMs: T0 + 5_000, step: 0 })).toBe(table)
     expect(judged(table, { sequence: 101 }, T0 + 5_000, 'peer-7')).toEqual({ verdict: 'accept' })
 
     const later = T0 + SILENT_MS
     expect(judged(table, {}, later, 'late')).toEqual({ verdict: 'accept' })
-    const after = hear(table, 'late', announcement(), { nowMs: later, step: 0 })
+    const after = hear(table, { from: 'late', announcement: announcement() }, { nowMs: later, step: 0 })
     expect(after.records.size).toBe(MAX_PEERS)
     expect(after.records.has('peer-0')).toBe(false)
     expect(after.records.has('late')).toBe(true)
@@ -84,13 +85,18 @@ describe('the peer table', () => {
 
   it('learns a phase from an exchange before it is announced', () => {
     expect(phaseOf(heard, 'ann')).toBe('training')
-    expect(phaseOf(noteExchange(heard, 'ann', 'settling', { nowMs: T0, step: 25 }), 'ann')).toBe('settling')
-    expect(phaseOf(noteExchange(heard, 'bob', 'settling', { nowMs: T0, step: 25 }), 'bob')).toBeUndefined()
+    expect(phaseOf(noteExchange(heard, { peer: 'ann', phase: 'settling' }, { nowMs: T0, step: 25 }), 'ann')).toBe(
+      'settling'
+    )
+    expect(
+      phaseOf(noteExchange(heard, { peer: 'bob', phase: 'settling' }, { nowMs: T0, step: 25 }), 'bob')
+    ).toBeUndefined()
   })
 
   it('remembers exchanges with a bounded number of peers, the latest', () => {
     let table = emptyPeerTable
-    for (let i = 0; i < MAX_PEERS + 5; i++) table = noteExchange(table, `p${i}`, 'training', { nowMs: T0, step: i })
+    for (let i = 0; i < MAX_PEERS + 5; i++)
+      table = noteExchange(table, { peer: `p${i}`, phase: 'training' }, { nowMs: T0, step: i })
     expect(table.exchanged.size).toBe(MAX_PEERS)
     expect(table.exchanged.has('p4')).toBe(false)
     expect(table.exchanged.has('p5')).toBe(true)

@@ -22,7 +22,7 @@ const pace = { step: 30, localSteps: 10 }
 /** Each met twice at step 30, so that all of them have a vote. */
 const met = (...values: readonly number[]): Distances => {
   const once = (distances: Distances) =>
-    values.reduce((sum, distance, i) => noteDistance(sum, `peer-${i}`, { distance }, pace), distances)
+    values.reduce((sum, distance, i) => noteDistance(sum, { peer: `peer-${i}`, distance }, pace), distances)
   return once(once({ ...noDistances, atStep: 30 }))
 }
 const radius = (clip: number, distances: Distances, distanceFromStart: number, step = 30) =>
@@ -60,7 +60,7 @@ describe('the radius', () => {
       const once = (distances: Distances) =>
         radii.reduce<Distances>((sum, said, i) => {
           const measured = { distance: 50, heldBack, ...(said === undefined ? {} : { radius: said }) }
-          return noteDistance(sum, `peer-${i}`, measured, pace)
+          return noteDistance(sum, { peer: `peer-${i}`, ...measured }, pace)
         }, distances)
       return once(once({ ...noDistances, atStep: 30 }))
     }
@@ -74,17 +74,17 @@ describe('the radius', () => {
 
   it('gives a partner one vote however often it calls, and forgets the one met longest ago', () => {
     let distances = met(1, 2, 3)
-    for (let i = 0; i < 100; i++) distances = noteDistance(distances, 'mallory', { distance: 1e6 }, pace)
+    for (let i = 0; i < 100; i++) distances = noteDistance(distances, { peer: 'mallory', distance: 1e6 }, pace)
     expect(radius(1, distances, 2)).toBe(2)
     for (let i = 0; i < 2 * MAX_DISTANCES; i++)
-      distances = noteDistance(distances, `other-${i >> 1}`, { distance: 7 }, pace)
+      distances = noteDistance(distances, { peer: `other-${i >> 1}`, distance: 7 }, pace)
     expect(distances.met.size).toBe(MAX_DISTANCES)
     expect(distances.met.has('mallory')).toBe(false)
   })
 
   it('hears nobody that has a new name every time', () => {
     let distances = met(1, 2, 3)
-    for (let i = 0; i < 1000; i++) distances = noteDistance(distances, `sybil-${i}`, { distance: 1e6 }, pace)
+    for (let i = 0; i < 1000; i++) distances = noteDistance(distances, { peer: `sybil-${i}`, distance: 1e6 }, pace)
     expect(radius(1, distances, 2)).toBe(2)
     expect([...distances.met.keys()]).toEqual(expect.arrayContaining(['peer-0', 'peer-1', 'peer-2']))
   })
@@ -96,19 +96,19 @@ describe('the radius', () => {
     expect(radius(0.5, distances, 100, 80)).toBe(7.5)
     expect(radius(0.5, distances, 6, 80)).toBe(3)
     // The first exchange after the pause measures anew; what was measured before stays grown.
-    const after = noteDistance(distances, 'peer-0', { distance: 7 }, { step: 80, localSteps: 10 })
+    const after = noteDistance(distances, { peer: 'peer-0', distance: 7 }, { step: 80, localSteps: 10 })
     expect(radius(0.5, after, 100, 80)).toBe(7.5)
-    expect(radius(0.5, noteDistance(after, 'peer-2', { distance: 8 }, { ...pace, step: 80 }), 100, 80)).toBe(5)
+    expect(radius(0.5, noteDistance(after, { peer: 'peer-2', distance: 8 }, { ...pace, step: 80 }), 100, 80)).toBe(5)
   })
 
   it('knows the odd one out: most hold it back, and not only names met once', () => {
     const held = { distance: 10, heldBack: true }
     let distances = met(1, 2, 3)
     expect(isOddOneOut(distances)).toBe(false)
-    distances = noteDistance(distances, 'peer-0', held, pace)
-    for (let i = 0; i < 9; i++) distances = noteDistance(distances, `new-${i}`, held, pace)
+    distances = noteDistance(distances, { peer: 'peer-0', ...held }, pace)
+    for (let i = 0; i < 9; i++) distances = noteDistance(distances, { peer: `new-${i}`, ...held }, pace)
     expect(isOddOneOut(distances)).toBe(false)
-    expect(isOddOneOut(noteDistance(distances, 'peer-2', held, pace))).toBe(true)
+    expect(isOddOneOut(noteDistance(distances, { peer: 'peer-2', ...held }, pace))).toBe(true)
     expect(holdsBack(10, 5, 1)).toBe(true)
     expect(holdsBack(10, 3, 1)).toBe(false)
     expect(holdsBack(3, 5, 1)).toBe(false)

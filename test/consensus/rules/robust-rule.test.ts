@@ -73,15 +73,16 @@ describe('UBAR', () => {
   const state = (i: number, atStep = 20) => ({ vector: honest(i), atStep })
 
   it('goes half of the way to those that lose no more than we do, and nowhere before losses are measured', () => {
-    let recent = noteState(config, noteState(config, new Map(), 'a', state(1)), 'b', state(2))
+    let recent = noteState(config, noteState(config, new Map(), ['a', state(1)]), ['b', state(2)])
     expect(robustTarget(config, scene(recent))).toEqual(honest(0))
-    recent = noteLoss(noteLoss(recent, 'a', recent.get('a')!.vector, 1.5), 'b', recent.get('b')!.vector, 2.5)
+    recent = noteLoss(recent, 'a', { vector: recent.get('a')!.vector, loss: 1.5 })
+    recent = noteLoss(recent, 'b', { vector: recent.get('b')!.vector, loss: 2.5 })
     const target = robustTarget(config, scene(recent))!
     target.forEach((value, i) => {
       expect(value).toBeCloseTo((honest(0)[i]! + honest(1)[i]!) / 2, 5)
     })
     // A loss of a vector that has been replaced meanwhile is of no use, and old states stand for nobody.
-    expect(noteLoss(recent, 'a', honest(7), 0)).toBe(recent)
+    expect(noteLoss(recent, 'a', { vector: honest(7), loss: 0 })).toBe(recent)
     expect(robustTarget(config, scene(recent, 1000))).toEqual(honest(0))
   })
 
