@@ -85,7 +85,8 @@ const quasiGlobal: Method = ({ problem, matrix }) => {
 
 const tracking: Method = ({ problem, matrix }) => {
   let states = beginTracking(zeros(), problem.gradient)
-  for (let t = 0; t < ROUNDS; t++) states = trackingRound(matrix, states, problem.gradient, RATE)
+  const descent = { gradientOf: problem.gradient, rate: RATE }
+  for (let t = 0; t < ROUNDS; t++) states = trackingRound(matrix, states, descent)
   return states.map(({ x }) => x)
 }
 

@@ -1,13 +1,7 @@
 import type { Verdict } from '../../base/verdict.js'
+import type { AckMessage, ExchangeFate, RefuseMessage, ResolutionMessage } from '../../codec/wire/messages.js'
 import type {
-  AckMessage,
-  ExchangeFate,
-  ExchangeMessage,
-  RefuseMessage,
-  ResolutionMessage
-} from '../../codec/wire/messages.js'
-import type {
-  Arrival,
+  Parcel,
   ExchangeEffect,
   ExchangeEvent,
   ExchangeOutcome,
@@ -80,7 +74,7 @@ export function* exchangeStep(here: Standpoint, state: ExchangeState, event: Exc
   }
 }
 
-function* onMessage(turn: Turn, state: ExchangeState, { message, payload }: Arrival<ExchangeMessage>): Working<Step> {
+function* onMessage(turn: Turn, state: ExchangeState, { message, payload }: Parcel): Working<Step> {
   switch (message.type) {
     case 'hello':
       return yield* onHello(turn, state, message)

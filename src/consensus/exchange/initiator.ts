@@ -1,7 +1,7 @@
 import { reject } from '../../base/verdict.js'
 import type { AcceptMessage, CommitMessage, HelloMessage } from '../../codec/wire/messages.js'
 import { sameReference } from './edges.js'
-import type { Arrival, ExchangeEffect, ExchangeState, ActiveExchange, Step } from './types.js'
+import type { Parcel, ExchangeEffect, ExchangeState, ActiveExchange, Step } from './types.js'
 import type { InDoubt } from './journal.js'
 import { doubtWith, enterDoubt, leaving } from './journal.js'
 import type { Turn } from './turn.js'
@@ -51,7 +51,7 @@ export function* greet(turn: Turn, state: ExchangeState): Working<Step> {
 export function* onAccept(
   turn: Turn,
   state: ExchangeState,
-  { message, payload }: Arrival<AcceptMessage>
+  { message, payload }: Parcel<AcceptMessage>
 ): Working<Step> {
   const { config, local, link, peer } = turn
   const { exchangeId } = message

@@ -1,7 +1,7 @@
 import { reject } from '../../base/verdict.js'
 import type { AcceptMessage, CommitMessage, ExchangeId, HelloMessage } from '../../codec/wire/messages.js'
 import { sameReference } from './edges.js'
-import type { Arrival, ExchangeEffect, ExchangeState, ActiveExchange, Step } from './types.js'
+import type { Parcel, ExchangeEffect, ExchangeState, ActiveExchange, Step } from './types.js'
 import { doubtWith, fateOf, leaving, noteAccepted, noteCommitted, wasAccepted } from './journal.js'
 import type { Turn } from './turn.js'
 import {
@@ -100,7 +100,7 @@ export function* accept(turn: Turn, state: ExchangeState, hello: HelloMessage): 
 export function* onCommit(
   turn: Turn,
   state: ExchangeState,
-  { message, payload }: Arrival<CommitMessage>
+  { message, payload }: Parcel<CommitMessage>
 ): Working<Step> {
   const { peer } = turn
   const { exchangeId } = message

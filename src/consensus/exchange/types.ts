@@ -155,8 +155,8 @@ export interface ExchangeState {
   readonly initiated: number
 }
 
-/** A message has arrived whole, its payload with it. */
-export interface Arrival<Message extends ExchangeMessage> {
+/** A message with the payload that goes behind it. */
+export interface Parcel<Message extends ExchangeMessage = ExchangeMessage> {
   readonly message: Message
   readonly payload?: Uint8Array | undefined
 }
@@ -164,7 +164,8 @@ export interface Arrival<Message extends ExchangeMessage> {
 export type ExchangeEvent =
   /** We want to mix with `peer` and have opened `link` to it. */
   | { readonly type: 'initiate'; readonly link: LinkId; readonly peer: PeerId }
-  | (Arrival<ExchangeMessage> & { readonly type: 'message'; readonly link: LinkId; readonly peer: PeerId })
+  /** A message has arrived whole, its payload with it. */
+  | (Parcel & { readonly type: 'message'; readonly link: LinkId; readonly peer: PeerId })
   /** The peer sent something that is no message, or nothing for too long. The link is no longer used. */
   | {
       readonly type: 'unreadable'

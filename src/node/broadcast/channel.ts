@@ -34,4 +34,4 @@ export const writeSync = (
   channel: Channel,
   { header, payload }: SyncMessage,
   onBytes: (count: number) => void
-): Promise<void> => sendFrames(channel, encodeSyncHeader(header), payload, onBytes)
+): Promise<void> => sendFrames(channel, { frame: encodeSyncHeader(header), payload }, onBytes)

@@ -34,8 +34,8 @@ export async function talkWith(
     timeoutMs: SYNC_FRAME_TIMEOUT_MS
   })
   if (typeof channel === 'string') return []
-  const conversation = conversationWith(run, peer, confirm)
-  const steps = await converse(run, channel, conversation, conversation.begin())
+  const machine = conversationWith(run, peer, confirm)
+  const steps = await converse(run, { channel, machine }, machine.begin())
   await channel.close().catch(() => undefined)
   return steps
 }
@@ -44,7 +44,7 @@ export async function talkWith(
 export async function answer(run: BroadcastRun, channel: Channel): Promise<void> {
   const { peer } = channel
   if (run.stopped || run.channels.size >= MAX_SYNCS_AT_ONCE || !run.passes(peer)) return channel.close()
-  await converse(run, channel, conversationWith(run, peer), [])
+  await converse(run, { channel, machine: conversationWith(run, peer) }, [])
 }
 
 const conversationWith = (
@@ -54,15 +54,23 @@ const conversationWith = (
 ): SyncConversation =>
   createSyncConversation({ config, broadcaster, verify, peer, ...(confirm === undefined ? {} : { confirm }) })
 
-/** Both ends of a conversation: reads until both have said all. Rejects for our own bugs only. */
+interface Conversation {
+  readonly channel: Channel
+  readonly machine: SyncConversation
+}
+
+/** Either end of a conversation, `first` said first: reads until both have said all. Rejects for our own bugs only. */
 async function converse(
   run: BroadcastRun,
-  channel: Channel,
-  conversation: SyncConversation,
+  { channel, machine }: Conversation,
   first: ConversationStep['replies']
 ): Promise<readonly ConversationStep[]> {
   const { peer } = channel
   const steps: ConversationStep[] = []
+  const endWith = (verdict: Verdict<BroadcastVerdictCode>): readonly ConversationStep[] => {
+    giveUp(run, channel, verdict)
+    return steps
+  }
   const onBytes = (count: number): Verdict<BroadcastVerdictCode> | undefined => {
     run.counters.received += count
     return run.byteBudget(peer, count) ? undefined : reject('broadcast/over-byte-budget')
@@ -71,15 +79,15 @@ async function converse(
   try {
     if (!(await send(run, channel, first))) return steps
     for (let messages = 0; ; messages++) {
-      const incoming = await readSync(channel, { conversation, timeoutMs: SYNC_FRAME_TIMEOUT_MS, onBytes })
+      const incoming = await readSync(channel, { conversation: machine, timeoutMs: SYNC_FRAME_TIMEOUT_MS, onBytes })
       if (incoming.kind === 'end') return steps
-      if (incoming.kind === 'unreadable') return giveUp(run, channel, incoming.verdict, steps)
-      if (messages >= MAX_SYNC_MESSAGES) return giveUp(run, channel, tooManyMessages(), steps)
-      const step = run.parts.withLive(() => conversation.take(incoming.message))
+      if (incoming.kind === 'unreadable') return endWith(incoming.verdict)
+      if (messages >= MAX_SYNC_MESSAGES) return endWith(tooManyMessages())
+      const step = run.parts.withLive(() => machine.take(incoming.message))
       steps.push(step)
       perform(run, step.effects)
       if (step.heads !== undefined) remember(run, peer, step.heads)
-      if (step.verdict !== undefined) return giveUp(run, channel, step.verdict, steps)
+      if (step.verdict !== undefined) return endWith(step.verdict)
       if (step.over) run.parts.onContact()
       if (!(await send(run, channel, step.replies)) || step.over) return steps
     }
@@ -88,15 +96,9 @@ async function converse(
   }
 }
 
-function giveUp(
-  run: BroadcastRun,
-  channel: Channel,
-  verdict: Verdict<BroadcastVerdictCode>,
-  steps: readonly ConversationStep[]
-): readonly ConversationStep[] {
+function giveUp(run: BroadcastRun, channel: Channel, verdict: Verdict<BroadcastVerdictCode>): void {
   channel.abort(new Error(verdict.verdict === 'accept' ? 'unreadable' : verdict.code))
   judge(run, channel.peer, verdict)
-  return steps
 }
 
 /** False where the link has broken. What we say we have is on disk before we say it. */

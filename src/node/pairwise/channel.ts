@@ -1,15 +1,12 @@
-import type { ExchangeMessage } from '../../codec/wire/messages.js'
 import { payloadOf } from '../../codec/wire/messages.js'
 import { payloadAssembler, type PayloadBound } from '../../codec/wire/payload.js'
 import { decodeExchangeMessage, encodeExchangeMessage, MAX_MESSAGE_BYTES } from '../../codec/wire/wire.js'
-import type { ExchangeVerdictCode } from '../../consensus/exchange/types.js'
+import type { ExchangeVerdictCode, Parcel } from '../../consensus/exchange/types.js'
 import type { Channel } from '../../gossip/transport.js'
 import { type FrameOptions, frameReader, type NoFrame, sendFrames, unreadable } from '../peers/frames.js'
 
 /** What came of waiting for the next message on a channel. */
-export type Incoming =
-  | { readonly kind: 'message'; readonly message: ExchangeMessage; readonly payload?: Uint8Array }
-  | NoFrame<ExchangeVerdictCode>
+export type Incoming = (Parcel & { readonly kind: 'message' }) | NoFrame<ExchangeVerdictCode>
 
 export interface ReadOptions extends FrameOptions<ExchangeVerdictCode> {
   /** What the agreed codec needs for the agreed schema; no other payload is made room for. */
@@ -32,7 +29,6 @@ export async function readMessage(channel: Channel, options: ReadOptions): Promi
 /** Sends a message and the chunks of its payload. Rejects with the channel's error. */
 export const writeMessage = (
   channel: Channel,
-  message: ExchangeMessage,
-  payload: Uint8Array | undefined,
+  { message, payload }: Parcel,
   onBytes: (count: number) => void
-): Promise<void> => sendFrames(channel, encodeExchangeMessage(message), payload, onBytes)
+): Promise<void> => sendFrames(channel, { frame: encodeExchangeMessage(message), payload }, onBytes)

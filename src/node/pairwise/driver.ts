@@ -2,7 +2,7 @@ import { describeError } from '../../base/errors.js'
 import { silentLogger } from '../../base/log.js'
 import type { Verdict } from '../../base/verdict.js'
 import { ignore } from '../../base/verdict.js'
-import type { ExchangeMessage, HelloMessage, RefusalCode } from '../../codec/wire/messages.js'
+import type { RefuseMessage } from '../../codec/wire/messages.js'
 import { payloadBound } from '../../codec/wire/payload.js'
 import { elsewhere, exchangeStep, initialExchangeState, stepExchange } from '../../consensus/exchange/exchange.js'
 import type {
@@ -13,6 +13,7 @@ import type {
   ExchangeVerdictCode,
   LinkId,
   LocalState,
+  Parcel,
   Step
 } from '../../consensus/exchange/types.js'
 import { journalDocument } from '../../consensus/exchange/journal.js'
@@ -49,6 +50,7 @@ interface Running {
   readonly components: ExchangeDriverComponents
   readonly init: ExchangeDriverInit
   readonly links: Links
+  readonly budget: PeerBudget
   readonly tallies: ReturnType<typeof createTallies>
   readonly partners: Map<PeerId, CommittedExchange>
   /** Who waits for the outcome of an exchange we initiated. */
@@ -85,14 +87,14 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
       return budget.bytes(peer, count)
     },
     onMessageReceived: budget.message,
-    onMessage: (link, message, payload) => {
+    onMessage: (link, parcel) => {
       // A bug of ours, such as parameters that cannot be sent: whoever asked for the exchange must hear of it.
       const fail = (error: unknown) => {
         driver.waiting.get(link.id)?.reject(error)
         throw error
       }
       try {
-        return receive(driver, budget, link, message, payload)?.catch(fail)
+        return receive(driver, link, parcel)?.catch(fail)
       } catch (error) {
         return fail(error)
       }
@@ -105,6 +107,7 @@ export function createExchangeDriver(components: ExchangeDriverComponents, init:
     components,
     init,
     links,
+    budget,
     tallies,
     partners: new Map(),
     waiting: new Map(),
@@ -201,7 +204,7 @@ function perform(driver: Running, effect: ExchangeEffect): void {
     case 'send':
       if (effect.message.type === 'refuse') tallies.refusedByUs(effect.message.code)
       // What we promise must outlive a crash, so it is on disk before anybody hears of it.
-      return links.send(effect.link, effect.message, effect.payload, components.exchangeLog?.synced())
+      return links.send(effect.link, effect, components.exchangeLog?.synced())
     case 'close':
       return links.close(effect.link)
     case 'apply':
@@ -269,18 +272,13 @@ function judged({ tallies, components }: Running, peer: PeerId, verdict: Verdict
   onVerdict?.(peer, verdict)
 }
 
-function receive(
-  driver: Running,
-  budget: PeerBudget,
-  link: Link,
-  message: ExchangeMessage,
-  payload: Uint8Array | undefined
-): MaybeLater {
+function receive(driver: Running, link: Link, { message, payload }: Parcel): MaybeLater {
   const { peer } = link.channel
-  if (message.type === 'hello' && driver.stopping !== undefined) return turnAway(driver, link, message, 'leaving')
-  if (message.type === 'hello' && !budget.hello(peer)) {
+  const { type, exchangeId } = message
+  if (type === 'hello' && driver.stopping !== undefined) return turnAway(driver, link, { exchangeId, code: 'leaving' })
+  if (type === 'hello' && !driver.budget.hello(peer)) {
     judged(driver, peer, ignore('exchange/rate-limited'))
-    return turnAway(driver, link, message, 'rate-limited')
+    return turnAway(driver, link, { exchangeId, code: 'rate-limited' })
   }
   return dispatch(driver, {
     type: 'message',
@@ -292,14 +290,9 @@ function receive(
 }
 
 /** The driver's own refusal of a HELLO, before the machine hears of it. */
-function turnAway(
-  { links, tallies }: Running,
-  { id }: Link,
-  { exchangeId }: HelloMessage,
-  code: RefusalCode
-): undefined {
-  tallies.refusedByUs(code)
-  links.send(id, { type: 'refuse', exchangeId, code })
+function turnAway({ links, tallies }: Running, { id }: Link, refusal: Omit<RefuseMessage, 'type'>): undefined {
+  tallies.refusedByUs(refusal.code)
+  links.send(id, { message: { type: 'refuse', ...refusal } })
   links.close(id)
 }
 

@@ -1,9 +1,8 @@
 import type { Clock } from '../../base/clock.js'
 import type { Verdict } from '../../base/verdict.js'
 import { ignore, reject } from '../../base/verdict.js'
-import type { ExchangeMessage } from '../../codec/wire/messages.js'
 import type { PayloadBound } from '../../codec/wire/payload.js'
-import type { ExchangeVerdictCode, LinkId } from '../../consensus/exchange/types.js'
+import type { ExchangeVerdictCode, LinkId, Parcel } from '../../consensus/exchange/types.js'
 import type { Channel, PeerId } from '../../gossip/transport.js'
 import { readMessage, writeMessage } from './channel.js'
 
@@ -45,7 +44,7 @@ export interface LinksInit {
    * These three may fail for our own bugs; the conversation then ends and `begin`'s promise rejects. Nothing more is read from
    * a link before its last message has been dealt with.
    */
-  readonly onMessage: (link: Link, message: ExchangeMessage, payload: Uint8Array | undefined) => MaybeLater
+  readonly onMessage: (link: Link, parcel: Parcel) => MaybeLater
   readonly onUnreadable: (link: Link, verdict: Verdict<ExchangeVerdictCode>) => MaybeLater
   /** Last word on a link, whatever happened to it. */
   readonly onEnd: (link: Link) => MaybeLater
@@ -57,7 +56,7 @@ export interface Links {
   /** Reads a channel until it ends; `ended` rejects only for our own bugs. */
   begin(channel: Channel): { readonly link: Link; readonly ended: Promise<void> }
   /** Not before `after` has resolved, and not at all if it rejects. */
-  send(id: LinkId, message: ExchangeMessage, payload?: Uint8Array, after?: Promise<void>): void
+  send(id: LinkId, parcel: Parcel, after?: Promise<void>): void
   /** Closes after everything sent before. */
   close(id: LinkId): void
   /** Breaks every link and waits for the conversations to end. */
@@ -85,12 +84,12 @@ export function createLinks(init: LinksInit): Links {
       return { link, ended }
     },
 
-    send(id, message, payload, after) {
+    send(id, parcel, after) {
       const link = links.get(id)
       if (link === undefined || link.closing) return
       link.outbox = link.outbox
         .then(() => after)
-        .then(() => writeMessage(link.channel, message, payload, init.onBytesSent))
+        .then(() => writeMessage(link.channel, parcel, init.onBytesSent))
         // The reading end of a broken link reports it; here it only means that nobody is listening.
         .catch(() => undefined)
     },
@@ -127,7 +126,7 @@ async function read(init: LinksInit, link: Link): Promise<void> {
     if (messages >= MAX_MESSAGES_PER_CHANNEL) return await giveUp(init, link, reject('exchange/too-many-messages'))
     const verdict = init.onMessageReceived(peer)
     if (verdict !== undefined) return await giveUp(init, link, verdict)
-    const later = init.onMessage(link, incoming.message, incoming.payload)
+    const later = init.onMessage(link, incoming)
     if (later !== undefined) await later
   }
 }

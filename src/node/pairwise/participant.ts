@@ -34,18 +34,21 @@ export async function createParticipant(parts: ParticipantParts): Promise<Partic
     parts.log.info({ step, exchanges, sha256: parametersSha256(learner.parameters), pid: process.pid }, RESUMED)
   }
   const others = createNeighbourhood(parts, learner, { journal, savedAtMs: saved?.savedAtMs })
-  const checkpointer = createExchangeCheckpointer(parts, learner, others, saved)
+  const checkpointer = createExchangeCheckpointer({ parts, learner, driver: others.driver, before: saved })
   const life: Life = { parts, learner, others, checkpointer, evaluation: undefined }
   return { run: (signal) => live(life, signal), report: () => reportOf(life) }
 }
 
+/** What goes into a checkpoint, and the last one. */
+interface ExchangeCheckpointerParts {
+  readonly parts: ParticipantParts
+  readonly learner: Learner
+  readonly driver: Neighbourhood['driver']
+  readonly before: NodeState | undefined
+}
+
 /** With the journal in every checkpoint; what a checkpoint contains of the exchange log is not needed there any more. */
-function createExchangeCheckpointer(
-  parts: ParticipantParts,
-  learner: Learner,
-  { driver }: Neighbourhood,
-  before: NodeState | undefined
-): Checkpointer {
+function createExchangeCheckpointer({ parts, learner, driver, before }: ExchangeCheckpointerParts): Checkpointer {
   const { exchangeLog } = parts
   /** What the checkpoint before the last contains of the log; should the last be damaged, the rest is needed. */
   let loggedBefore = journalOf(before).logged ?? 0

@@ -117,8 +117,8 @@ export function createStateReader(parts: StateReaderParts): StateReader {
         await answer(channel).catch(() => undefined)
         await channel.close().catch(() => undefined)
       }),
-    ask: (peer) => ask(parts, peer, false, readState),
-    askPlace: (peer) => ask(parts, peer, true, readPlace),
+    ask: (peer) => ask(parts, peer, STATE_OF),
+    askPlace: (peer) => ask(parts, peer, PLACE_OF),
     given: () => given
   }
 }
@@ -128,11 +128,20 @@ function placeOf({ config, moment }: StateReaderParts): Place {
   return { phase, step, weight: config.weight }
 }
 
+/** What is asked of a peer, and how its answer is read. */
+interface Question<Answer> {
+  readonly placeOnly: boolean
+  /** Rejects with the channel's error. */
+  readonly read: (parts: StateReaderParts, channel: Channel, timeoutMs: number) => Promise<Decoded<Answer, string>>
+}
+
+const STATE_OF: Question<PeerState> = { placeOnly: false, read: readState }
+const PLACE_OF: Question<Place> = { placeOnly: true, read: readPlace }
+
 async function ask<Answer>(
   parts: StateReaderParts,
   peer: PeerId,
-  placeOnly: boolean,
-  read: (parts: StateReaderParts, channel: Channel, timeoutMs: number) => Promise<Decoded<Answer, string>>
+  { placeOnly, read }: Question<Answer>
 ): Promise<Decoded<Answer, string>> {
   const { transport, clock, config, onVerdict, frameTimeoutMs = STATE_FRAME_TIMEOUT_MS } = parts
   const timeoutMs = placeOnly ? Math.min(PLACE_TIMEOUT_MS, frameTimeoutMs) : frameTimeoutMs

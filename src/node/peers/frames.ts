@@ -65,11 +65,16 @@ function failed<Code extends string>(error: unknown, timeout: Code): NoFrame<Cod
   return { kind: 'end' }
 }
 
+/** A message as bytes, and what follows it in chunks. */
+export interface Outgoing {
+  readonly frame: Uint8Array
+  readonly payload: Uint8Array | undefined
+}
+
 /** Sends a frame and the chunks of the payload that follows it. Rejects with the channel's error. */
 export async function sendFrames(
   channel: Channel,
-  frame: Uint8Array,
-  payload: Uint8Array | undefined,
+  { frame, payload }: Outgoing,
   onBytes: (count: number) => void
 ): Promise<void> {
   await channel.send(frame)

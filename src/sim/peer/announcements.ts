@@ -8,8 +8,14 @@ import { indexOf } from './exchanger.js'
 import type { PeerIndex } from '../world/network.js'
 import { inDoubt, type Inner, type Life, nowOf } from './peer-state.js'
 
+/** What somebody has told everybody. */
+interface Told {
+  readonly from: PeerIndex
+  readonly bytes: Uint8Array
+}
+
 /** What a peer knows of the others: by announcements as in the daemon, or, where nobody announces, by itself. */
-export function heard(inner: Inner, life: Life, from: PeerIndex, bytes: Uint8Array): void {
+export function heard(inner: Inner, life: Life, { from, bytes }: Told): void {
   const read = decodeAnnouncement(bytes)
   if (!read.ok) return
   const moment = { nowMs: nowOf(inner), step: life.rounds.step }

@@ -79,7 +79,7 @@ export function createTalk(parts: TalkParts): Talk {
     end: {
       opened(link, from) {
         if (inner.links.size >= MAX_LINKS || tamper?.answers === false) return world.network.close(link, peer)
-        converse(inner, link, from, undefined)
+        converse(inner, link, { partner: from, asked: undefined })
       },
       received: (link, frame) => received(inner, link, frame),
       ended: (link) => end(inner, link),
@@ -107,11 +107,15 @@ function open(inner: Inner, to: PeerIndex, asked: Asked = {}): void {
   world.network.open({ from: peer, to, protocol: 'mixing' }, (link) => {
     if (inner.stopped) return
     if (link === undefined) return asked.done?.(undefined)
-    say(inner, link, converse(inner, link, to, asked).begin())
+    say(inner, link, converse(inner, link, { partner: to, asked }).begin())
   })
 }
 
-function converse(inner: Inner, link: LinkId, partner: PeerIndex, asked: Asked | undefined): SyncConversation {
+function converse(
+  inner: Inner,
+  link: LinkId,
+  { partner, asked }: Pick<Conversation, 'partner' | 'asked'>
+): SyncConversation {
   const { config, broadcaster, world } = inner.parts
   const machine = createSyncConversation({
     config,

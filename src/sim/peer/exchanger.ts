@@ -1,7 +1,7 @@
 import type { Verdict } from '../../base/verdict.js'
 import { describeError } from '../../base/errors.js'
 import { decoded, ignore, refused, reject, type Decoded } from '../../base/verdict.js'
-import type { ExchangeMessage, Phase } from '../../codec/wire/messages.js'
+import type { Phase } from '../../codec/wire/messages.js'
 import { payloadOf } from '../../codec/wire/messages.js'
 import { type PayloadBound, payloadAssembler, payloadChunks } from '../../codec/wire/payload.js'
 import { decodeExchangeMessage } from '../../codec/wire/wire.js'
@@ -13,7 +13,8 @@ import type {
   ExchangeState,
   ExchangeVerdictCode,
   LinkId,
-  LocalState
+  LocalState,
+  Parcel
 } from '../../consensus/exchange/types.js'
 import type { Journal } from '../../consensus/exchange/journal.js'
 import type { PeerId } from '../../consensus/peer-id.js'
@@ -178,18 +179,11 @@ function received(inner: Inner, id: LinkId, frame: Frame): void {
   const read = readFrame(frame, inner)
   if (!read.ok) return giveUp(inner, id, read.verdict)
   if (link.messages++ >= MAX_MESSAGES_PER_LINK) return giveUp(inner, id, reject('exchange/too-many-messages'))
-  const { message, payload } = read.value
-  const event = { type: 'message', link: id, peer: link.name, message } as const
-  dispatch(inner, link, payload === undefined ? event : { ...event, payload })
-}
-
-interface Read {
-  readonly message: ExchangeMessage
-  readonly payload?: Uint8Array
+  dispatch(inner, link, { type: 'message', link: id, peer: link.name, ...read.value })
 }
 
 /** As from a channel: bytes are decoded and lengths checked before anything is made room for. */
-function readFrame({ bytes, payload }: Frame, { payloadBound }: Inner): Decoded<Read, ExchangeVerdictCode> {
+function readFrame({ bytes, payload }: Frame, { payloadBound }: Inner): Decoded<Parcel, ExchangeVerdictCode> {
   const message = decodeExchangeMessage(bytes)
   if (!message.ok) return message
   const header = payloadOf(message.value)
@@ -240,7 +234,7 @@ function perform(inner: Inner, effect: ExchangeEffect): void {
     case 'record':
       return disk.append(effect.entry)
     case 'send':
-      return whenSafe(inner, () => transmit(inner, effect.link, effect.message, effect.payload))
+      return whenSafe(inner, () => transmit(inner, effect.link, effect))
     case 'close':
       return whenSafe(inner, () => close(inner, effect.link))
     case 'apply':
@@ -271,7 +265,7 @@ function whenSafe(inner: Inner, act: () => void): void {
   })
 }
 
-function transmit(inner: Inner, id: LinkId, message: ExchangeMessage, payload: Uint8Array | undefined): void {
+function transmit(inner: Inner, id: LinkId, { message, payload }: Parcel): void {
   const { network, peer, tamper } = inner.parts
   if (!inner.links.has(id)) return
   const frames = tamper?.frames(message, payload) ?? [frameOf(message, payload)]

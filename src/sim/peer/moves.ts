@@ -1,4 +1,3 @@
-import type { CatchUpReason } from '../../consensus/catch-up/catch-up.js'
 import { type AttemptResult, choosePartner, noteAttempt } from '../../consensus/partners/partner.js'
 import { nextMove, stepTaken, suits, waited } from '../../consensus/rounds.js'
 import { indexOf } from './exchanger.js'
@@ -93,38 +92,34 @@ function tryExchange(
     else later(inner, life, IDLE_MS)
   }
   if (life.exchanger.state().active !== undefined) return ended('busy')
-  const reason = doubtsOnly ? undefined : life.catchUp?.due(life)
-  if (reason !== undefined) return catchUp(inner, life, reason, ended)
+  if (!doubtsOnly && catchesUp(inner, life, ended)) return
   const partner = nextPartner(inner, life, doubtsOnly)
   if (partner === undefined) return ended('nobody')
   life.attempting = true
-  // Whoever went by that name does no more.
-  if (inner.world.names[indexOf(partner)] !== partner) return failed(inner, life, partner, ended)
-  life.exchanger.attempt(indexOf(partner), (result) => {
-    inner.world.observer.count(`attempt ${result}`)
+  const attempted = (result: AttemptResult) => {
     if (result !== 'committed')
       life.partners = noteAttempt(life.partners, { peer: partner, result }, { nowMs: nowOf(inner), rng: life.rng })
     ended(result)
+  }
+  // Whoever went by that name does no more.
+  if (inner.world.names[indexOf(partner)] !== partner) return attempted('failed')
+  life.exchanger.attempt(indexOf(partner), (result) => {
+    inner.world.observer.count(`attempt ${result}`)
+    attempted(result)
   })
 }
 
-/** In the place of an exchange, as in the daemon. */
-function catchUp(inner: Inner, life: Life, reason: CatchUpReason, ended: (result: 'nobody') => void): void {
+/** In the place of an exchange, as in the daemon; false where there is no reason to. */
+function catchesUp(inner: Inner, life: Life, ended: (result: 'nobody') => void): boolean {
+  const reason = life.catchUp?.due(life)
+  if (reason === undefined) return false
   life.attempting = true
   life.catchUp?.run(life, reason, (outcome) => {
     // What it did is in no exchange log: without a checkpoint a crash would lose it.
     if (outcome === 'moved') save(inner, life)
     ended('nobody')
   })
-}
-
-function failed(inner: Inner, life: Life, partner: string, ended: (result: AttemptResult) => void): void {
-  life.partners = noteAttempt(
-    life.partners,
-    { peer: partner, result: 'failed' },
-    { nowMs: nowOf(inner), rng: life.rng }
-  )
-  ended('failed')
+  return true
 }
 
 function nextPartner(inner: Inner, life: Life, doubtsOnly: boolean): string | undefined {

@@ -198,6 +198,6 @@ function endOf(inner: Inner, life: Life): NetworkEnd {
       states.ended(link)
       exchanger.ended(link)
     },
-    announced: (from, bytes) => heard(inner, life, from, bytes)
+    announced: (from, bytes) => heard(inner, life, { from, bytes })
   }
 }

@@ -40,8 +40,11 @@ export interface States {
   stop(): void
 }
 
-/** What waits on a link: for an answer to our question, or for somebody's question. */
-type Waiting = { readonly from: PeerIndex } | { readonly answer: (frame: Frame | undefined) => void }
+/** What waits on a link, and for how long: for an answer to our question, or for somebody's question. */
+type Waiting = { readonly timeoutMs: number } & (
+  | { readonly from: PeerIndex }
+  | { readonly answer: (frame: Frame | undefined) => void }
+)
 
 interface Inner {
   readonly parts: StatesParts
@@ -55,11 +58,11 @@ export function createStates(parts: StatesParts): States {
   return {
     ask: (to, done) => ask(inner, { to, placeOnly: false }, (frame) => done(frame && readState(inner, frame))),
     askPlace: (to, done) => ask(inner, { to, placeOnly: true }, (frame) => done(frame && readPlace(frame))),
-    opened: (link, from) => wait(inner, link, { from }),
+    opened: (link, from) => wait(inner, link, { from, timeoutMs: parts.timeoutMs }),
     received(link, frame) {
       const waiting = inner.links.get(link)
       if (waiting === undefined) return false
-      if ('from' in waiting) reply(inner, link, waiting.from, frame)
+      if ('from' in waiting) reply(inner, { link, from: waiting.from }, frame)
       over(inner, link, frame)
       return true
     },
@@ -71,10 +74,9 @@ export function createStates(parts: StatesParts): States {
   }
 }
 
-function wait(inner: Inner, link: LinkId, waiting: Waiting, timeoutMs = inner.parts.timeoutMs): void {
-  const { clock } = inner.parts
+function wait(inner: Inner, link: LinkId, waiting: Waiting): void {
   inner.links.set(link, waiting)
-  clock.after(timeoutMs, () => over(inner, link, undefined))
+  inner.parts.clock.after(waiting.timeoutMs, () => over(inner, link, undefined))
 }
 
 /** One question and one answer for each link. */
@@ -96,13 +98,18 @@ function ask(inner: Inner, { to, placeOnly }: Question, answer: (frame: Frame | 
   network.open({ from: peer, to, protocol: 'state' }, (link) => {
     if (inner.stopped) return
     if (link === undefined) return answer(undefined)
-    wait(inner, link, { answer }, placeOnly ? Math.min(PLACE_TIMEOUT_MS, timeoutMs) : timeoutMs)
+    wait(inner, link, { answer, timeoutMs: placeOnly ? Math.min(PLACE_TIMEOUT_MS, timeoutMs) : timeoutMs })
     const { federation, schema } = config
     network.send(link, peer, { bytes: encodeStateRequest({ federation, schema: schema.hash, placeOnly }) })
   })
 }
 
-function reply(inner: Inner, link: LinkId, from: PeerIndex, { bytes }: Frame): void {
+interface Asker {
+  readonly link: LinkId
+  readonly from: PeerIndex
+}
+
+function reply(inner: Inner, { link, from }: Asker, { bytes }: Frame): void {
   const { network, peer, config, parameters, place: whereabouts, tamper, names, observer } = inner.parts
   const request = decodeStateRequest(bytes)
   if (!request.ok || request.value.federation !== config.federation) return observer.count('state refused')

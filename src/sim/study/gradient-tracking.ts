@@ -18,6 +18,12 @@ export const beginTracking = (starts: readonly Float64Array[], gradientOf: Gradi
 
 export type Gradient = (peer: number, x: Float64Array) => Float64Array
 
+export interface Descent {
+  readonly gradientOf: Gradient
+  /** eta */
+  readonly rate: number
+}
+
 /**
  * One round of gradient tracking (DIGing, Nedic, Olshevsky & Shi 2017, https://arxiv.org/abs/1607.03218, in its adapt-then-combine form):
  *
@@ -31,8 +37,7 @@ export type Gradient = (peer: number, x: Float64Array) => Float64Array
 export function trackingRound(
   matrix: MixingMatrix,
   states: readonly TrackingState[],
-  gradientOf: Gradient,
-  rate: number
+  { gradientOf, rate }: Descent
 ): readonly TrackingState[] {
   const moved = mixVectors(
     matrix,

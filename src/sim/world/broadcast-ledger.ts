@@ -53,18 +53,26 @@ export function createBroadcastLedger(report: Report, rule: StepRule): Broadcast
         if (!isSumOfItsUpdates(broadcaster, rule, bodies))
           report('replicas-differ', `${name} is not the sum of what it counts`)
       }
-      for (const [author, chain] of chains) checkChain(author, chain, heads, report)
+      for (const [author, chain] of chains) {
+        const fault = faultOf(author, chain, heads)
+        if (fault !== undefined) report(...fault)
+      }
     },
     told: () => told
   }
 }
 
-function checkChain(author: string, chain: ReadonlyMap<number, string>, heads: readonly Head[], report: Report): void {
+/** What is wrong with how the updates of one author were counted, if anything is. */
+function faultOf(
+  author: string,
+  chain: ReadonlyMap<number, string>,
+  heads: readonly Head[]
+): Parameters<Report> | undefined {
   const head = heads.find((one) => one.author === author)
   const last = Math.max(...chain.keys())
-  if (head?.stop !== undefined) report('number-used-twice', `${author} equivocated at ${head.stop.sequence}`)
-  else if ((head?.sequence ?? 0) < last)
-    report('update-lost', `${author} ${last}, counted up to ${head?.sequence ?? 0}`)
+  const counted = head?.sequence ?? 0
+  if (head?.stop !== undefined) return ['number-used-twice', `${author} equivocated at ${head.stop.sequence}`]
+  return counted < last ? ['update-lost', `${author} ${last}, counted up to ${counted}`] : undefined
 }
 
 type Bodies = ReadonlyMap<UpdateHash, Update>

@@ -112,9 +112,9 @@ export function createNetwork(scenario: Scenario, clock: VirtualClock): SimNetwo
     attach: (peer, end) => void inner.ends.set(peer, end),
     detach: (peer) => detach(inner, peer),
     open: (ends, done) => open(inner, ends, done),
-    send: (id, from, frame) => send(inner, id, from, frame),
-    close: (id, from) => send(inner, id, from, undefined),
-    announce: (from, to, bytes) => announce(inner, from, to, bytes),
+    send: (id, from, frame) => send(inner, { id, from }, frame),
+    close: (id, from) => send(inner, { id, from }, undefined),
+    announce: (from, to, bytes) => announce(inner, { from, to }, bytes),
     connected: (from, to) => inner.ends.has(to) && reachable(inner, from, to),
     heal() {
       inner.healed = true
@@ -175,8 +175,14 @@ function open(inner: Inner, { from, to, protocol }: LinkEnds, done: (link: LinkI
 
 const sideOf = (link: Link, peer: PeerIndex): 0 | 1 => (link.ends[0] === peer ? 0 : 1)
 
+/** Who says something, and on which link. */
+interface Sender {
+  readonly id: LinkId
+  readonly from: PeerIndex
+}
+
 /** `undefined` for the end of what `from` has to say. */
-function send(inner: Inner, id: LinkId, from: PeerIndex, frame: Frame | undefined): void {
+function send(inner: Inner, { id, from }: Sender, frame: Frame | undefined): void {
   const { clock, scenario, rng, stats, freeMs, uplink } = inner
   const link = inner.links.get(id)
   if (link === undefined) return
@@ -198,16 +204,11 @@ function send(inner: Inner, id: LinkId, from: PeerIndex, frame: Frame | undefine
   const arrivesMs = Math.max(sentMs + delayOf(inner, link.latencyMs), link.lastMs[other])
   // What is late is overtaken: the next frame need not wait for it.
   if (late === 0) link.lastMs[other] = arrivesMs
-  deliver(inner, link, other, frame, arrivesMs + late - clock.now())
+  const delayMs = arrivesMs + late - clock.now()
+  deliver(inner, { link, side: other, frame }, delayMs)
   if (frame !== undefined && fault(inner, 'duplication')) {
     stats.duplicated++
-    deliver(
-      inner,
-      link,
-      other,
-      frame,
-      arrivesMs + late - clock.now() + rng.uniform() * 4 * scenario.network.latencyMs[1]
-    )
+    deliver(inner, { link, side: other, frame }, delayMs + rng.uniform() * 4 * scenario.network.latencyMs[1])
   }
 }
 
@@ -219,10 +220,17 @@ function breaksNow(link: Link, towards: 0 | 1): boolean {
 /** Both ends hear of it, each in its time; what is still on its way is lost or not, as it happens to be. */
 function breakLink(inner: Inner, link: Link): void {
   inner.stats.cut++
-  for (const side of [0, 1] as const) deliver(inner, link, side, undefined, delayOf(inner, link.latencyMs))
+  for (const side of [0, 1] as const) deliver(inner, { link, side, frame: undefined }, delayOf(inner, link.latencyMs))
 }
 
-function deliver(inner: Inner, link: Link, side: 0 | 1, frame: Frame | undefined, delayMs: number): void {
+/** What is on its way to one side of a link; without a frame, the end. */
+interface Delivery {
+  readonly link: Link
+  readonly side: 0 | 1
+  readonly frame: Frame | undefined
+}
+
+function deliver(inner: Inner, { link, side, frame }: Delivery, delayMs: number): void {
   link.inFlight++
   inner.clock.after(delayMs, () => {
     link.inFlight--
@@ -249,11 +257,11 @@ function detach(inner: Inner, peer: PeerIndex): void {
     link.listening[side] = false
     reap(inner, link)
     // The host says so when the program dies, unless the host died, too.
-    if (inner.rng.integer(2) === 0) deliver(inner, link, side === 0 ? 1 : 0, undefined, link.latencyMs)
+    if (inner.rng.integer(2) === 0) deliver(inner, { link, side: side === 0 ? 1 : 0, frame: undefined }, link.latencyMs)
   }
 }
 
-function announce(inner: Inner, from: PeerIndex, to: PeerIndex, bytes: Uint8Array): void {
+function announce(inner: Inner, { from, to }: Omit<LinkEnds, 'protocol'>, bytes: Uint8Array): void {
   inner.stats.bytes += bytes.length
   if (!reachable(inner, from, to) || fault(inner, 'loss')) return
   const delayMs = delayOf(inner, latencyOf(inner, from, to))

@@ -27,7 +27,7 @@ describe('gradient tracking', () => {
     let states = beginTracking(starts, gradientOf)
     let plain: readonly Float64Array[] = starts
     for (let round = 0; round < 600; round++) {
-      states = trackingRound(matrix, states, gradientOf, 0.1)
+      states = trackingRound(matrix, states, { gradientOf, rate: 0.1 })
       plain = mixVectors(
         matrix,
         plain.map((x, i) => x.map((value, k) => value - 0.1 * gradientOf(i, x)[k]!))
@@ -40,7 +40,7 @@ describe('gradient tracking', () => {
   it('keeps the mean of the trackers at the mean of the gradients', () => {
     let states = beginTracking(starts, gradientOf)
     for (let round = 0; round < 7; round++) {
-      states = trackingRound(matrix, states, gradientOf, 0.1)
+      states = trackingRound(matrix, states, { gradientOf, rate: 0.1 })
       for (let k = 0; k < SIZE; k++) {
         const mean = (of: (state: (typeof states)[number]) => number) =>
           states.reduce((sum, state) => sum + of(state), 0) / PEERS
