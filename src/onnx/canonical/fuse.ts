@@ -73,8 +73,11 @@ const isScalar = (value: string | undefined, wanted: number, context: RewriteCon
   return got !== undefined && Math.abs(got - wanted) <= 1e-6 * Math.abs(wanted)
 }
 
-/** The other operand of a two-operand node of kind `op` one of whose operands is the scalar `wanted`. */
-function otherOperand(node: Node | undefined, op: string, wanted: number, context: RewriteContext): string | undefined {
+/** A two-operand operator with a number for one of them. */
+type Applied = readonly [op: string, scalar: number]
+
+/** The other operand of such a node. */
+function otherOperand(node: Node | undefined, [op, wanted]: Applied, context: RewriteContext): string | undefined {
   if (node?.op !== op) return undefined
   const [a, b] = node.inputs
   if (isScalar(b, wanted, context)) return a
@@ -90,7 +93,7 @@ function fuseGelu(node: Node, context: RewriteContext): boolean {
     [x, onePlus],
     [onePlus, x]
   ] as const) {
-    const inner = otherOperand(context.producerOf(sum), 'Add', 1, context)
+    const inner = otherOperand(context.producerOf(sum), ['Add', 1], context)
     const approximate = inner === undefined ? undefined : geluKind(context.producerOf(inner), input, context)
     if (approximate === undefined) continue
     const attributes = { approximate: { type: 'string', value: approximate } } as const
@@ -104,14 +107,14 @@ function geluKind(node: Node | undefined, x: string, context: RewriteContext): '
   const argument = context.producerOf(node?.inputs[0] ?? '')
   if (node?.op === 'Erf') {
     const scaled =
-      otherOperand(argument, 'Div', Math.SQRT2, context) ?? otherOperand(argument, 'Mul', Math.SQRT1_2, context)
+      otherOperand(argument, ['Div', Math.SQRT2], context) ?? otherOperand(argument, ['Mul', Math.SQRT1_2], context)
     return scaled === x ? 'none' : undefined
   }
   if (node?.op !== 'Tanh') return undefined
-  const sum = otherOperand(argument, 'Mul', Math.sqrt(2 / Math.PI), context)
+  const sum = otherOperand(argument, ['Mul', Math.sqrt(2 / Math.PI)], context)
   const add = context.producerOf(sum ?? '')
   const cubic = add?.op === 'Add' && add.inputs.includes(x) ? add.inputs.find((input) => input !== x) : undefined
-  const cube = context.producerOf(otherOperand(context.producerOf(cubic ?? ''), 'Mul', 0.044715, context) ?? '')
+  const cube = context.producerOf(otherOperand(context.producerOf(cubic ?? ''), ['Mul', 0.044715], context) ?? '')
   return cube?.op === 'Pow' && cube.inputs[0] === x && isScalar(cube.inputs[1], 3, context) ? 'tanh' : undefined
 }
 

@@ -5,6 +5,7 @@ import { rotate, rotaryTables } from './lower-rotary.js'
 /** A tensor [batch, heads, length, size]. */
 interface Heads {
   readonly value: string
+  readonly batch: number
   readonly heads: number
   readonly length: number
   readonly size: number
@@ -18,7 +19,6 @@ type Adjustment =
   | { readonly kind: 'cap'; readonly limit: number }
 
 interface AttentionParts {
-  readonly batch: number
   readonly query: Heads
   readonly key: Heads
   readonly value: Heads
@@ -32,14 +32,14 @@ interface AttentionParts {
  * softmax(adjust(scale q k^T)) v; keys and values of fewer heads are repeated (Ainslie et al. 2023, grouped-query
  * attention, https://arxiv.org/abs/2305.13245). Returns [batch, heads, queries, size of values].
  */
-function attend(build: Build, { batch, query, key, value, scale, adjustments, mayBeEmpty }: AttentionParts): string {
-  const keys = repeatHeads(build, key, query.heads, batch)
-  const values = repeatHeads(build, value, query.heads, batch)
+function attend(build: Build, { query, key, value, scale, adjustments, mayBeEmpty }: AttentionParts): Heads {
+  const keys = repeatHeads(build, key, query.heads)
+  const values = repeatHeads(build, value, query.heads)
   const products = build.matmul(query.value, build.transpose(keys, [0, 1, 3, 2]))
   const scores = adjustments.reduce((x, adjustment) => adjust(build, x, adjustment), build.scale(products, scale))
   const softmax = build.softmax(scores)
   const weights = mayBeEmpty ? build.where(build.unary('IsNaN', softmax), build.context.scalar(0), softmax) : softmax
-  return build.matmul(weights, values)
+  return { ...query, value: build.matmul(weights, values), size: value.size }
 }
 
 function adjust(build: Build, scores: string, adjustment: Adjustment): string {
@@ -49,7 +49,7 @@ function adjust(build: Build, scores: string, adjustment: Adjustment): string {
   return build.scale(build.unary('Tanh', build.scale(scores, 1 / adjustment.limit)), adjustment.limit)
 }
 
-function repeatHeads(build: Build, { value, heads, length, size }: Heads, wanted: number, batch: number): string {
+function repeatHeads(build: Build, { value, batch, heads, length, size }: Heads, wanted: number): string {
   if (heads === wanted) return value
   const apart = build.reshape(value, [batch, heads, 1, length, size])
   const repeated = build.expand(apart, [batch, heads, wanted / heads, length, size])
@@ -59,7 +59,11 @@ function repeatHeads(build: Build, { value, heads, length, size }: Heads, wanted
 const count = (length: number): number[] => Array.from({ length }, (_, index) => index)
 
 /** bool[queries, keys]: on and below the diagonal, and at most `window` positions back. */
-function causalMask(build: Build, queries: number, keys: number, window = Number.POSITIVE_INFINITY): string {
+function causalMask(
+  build: Build,
+  [queries, keys]: readonly [queries: number, keys: number],
+  window = Number.POSITIVE_INFINITY
+): string {
   const rows = build.reshape(build.context.ints(count(queries)), [queries, 1])
   const columns = build.context.ints(count(keys))
   const causal = build.node('GreaterOrEqual', [rows, columns])
@@ -75,17 +79,19 @@ function apart(
   [batch, length, heads, size]: readonly [number, number, number, number]
 ): Heads {
   const value4d = build.transpose(build.reshape(value, [batch, length, heads, size]), [0, 2, 1, 3])
-  return { value: value4d, heads, length, size }
+  return { value: value4d, batch, heads, length, size }
 }
 
 /** [batch, heads, length, size] -> [batch, length, heads * size]. */
-const together = (build: Build, value: string, batch: number, { heads, length }: Heads, size: number): string =>
+const together = (build: Build, { value, batch, heads, length, size }: Heads): string =>
   build.reshape(build.transpose(value, [0, 2, 1, 3]), [batch, length, heads * size])
 
 function headsOf(build: Build, value: string, heads: number): Heads {
   const shape = build.context.shapeOf(value)
-  if (shape.length === 4)
-    return { value, heads: shape[1] as number, length: shape[2] as number, size: shape[3] as number }
+  if (shape.length === 4) {
+    const [batch = 0, own = 0, length = 0, size = 0] = shape
+    return { value, batch, heads: own, length, size }
+  }
   const [batch = 0, length = 0, width = 0] = shape
   return apart(build, value, [batch, length, heads, width / heads])
 }
@@ -99,9 +105,7 @@ export const lowerOnnxAttention: Lowering = (node, build) => {
   const query = headsOf(build, q, numberOf(node, 'q_num_heads', 1))
   const key = headsOf(build, k, numberOf(node, 'kv_num_heads', 1))
   const value = headsOf(build, v, numberOf(node, 'kv_num_heads', 1))
-  const batch = shape[0] as number
   const out = attend(build, {
-    batch,
     query,
     key,
     value,
@@ -109,7 +113,7 @@ export const lowerOnnxAttention: Lowering = (node, build) => {
     adjustments: onnxAdjustments(node, build, { mask, query, key }),
     mayBeEmpty: mask !== ''
   })
-  return [shape.length === 4 ? out : together(build, out, batch, query, value.size)]
+  return [shape.length === 4 ? out.value : together(build, out)]
 }
 
 function onnxAdjustments(
@@ -123,7 +127,7 @@ function onnxAdjustments(
   if (numberOf(node, 'is_causal', 0) === 1)
     adjustments.push({
       kind: 'keep',
-      condition: causalMask(build, query.length, key.length),
+      condition: causalMask(build, [query.length, key.length]),
       otherwise: Number.NEGATIVE_INFINITY
     })
   if (mask === '') return adjustments
@@ -137,15 +141,16 @@ const MASK_FILTER_VALUE = -10000
 interface PaddingMask {
   readonly node: Node
   readonly mask: string
-  readonly batch: number
-  readonly keys: number
+  /** What may be left out. */
+  readonly key: Heads
 }
 
 /**
  * The contrib operators' integer masks: [batch] valid lengths, [batch, keys] or [batch, queries, keys] 1 where attention
  * is allowed. Returns what is added to the scores.
  */
-function paddingMask(build: Build, { node, mask, batch, keys }: PaddingMask): Adjustment {
+function paddingMask(build: Build, { node, mask, key }: PaddingMask): Adjustment {
+  const { batch, length: keys } = key
   const shape = build.context.shapeOf(mask)
   const type = build.context.typeOf(mask)
   const filter = build.context.scalar(numberOf(node, 'mask_filter_value', MASK_FILTER_VALUE))
@@ -163,26 +168,15 @@ function paddingMask(build: Build, { node, mask, batch, keys }: PaddingMask): Ad
 
 function contribAdjustments(
   build: Build,
-  {
-    node,
-    mask,
-    bias,
-    batch,
-    query,
-    key
-  }: Omit<PaddingMask, 'keys'> & {
-    readonly bias: string | undefined
-    readonly query: Heads
-    readonly key: Heads
-  }
+  { node, mask, bias, query, key }: PaddingMask & { readonly bias: string | undefined; readonly query: Heads }
 ): Adjustment[] {
   const adjustments: Adjustment[] = []
   if (given(bias)) adjustments.push({ kind: 'add', value: bias })
-  if (given(mask)) adjustments.push(paddingMask(build, { node, mask, batch, keys: key.length }))
+  if (given(mask)) adjustments.push(paddingMask(build, { node, mask, key }))
   if (numberOf(node, 'unidirectional', 0) === 1)
     adjustments.push({
       kind: 'keep',
-      condition: causalMask(build, query.length, key.length),
+      condition: causalMask(build, [query.length, key.length]),
       otherwise: Number.NEGATIVE_INFINITY
     })
   return adjustments
@@ -193,23 +187,22 @@ export const lowerMultiHeadAttention: Lowering = (node, build) => {
   const [, , , , mask = '', bias = '', ...cache] = node.inputs
   if (cache.some((past) => given(past) && build.context.shapeOf(past)[2] !== 0))
     throw unsupported(node, 'a key/value cache')
-  const heads = numberOf(node, 'num_heads', 1)
-  const batch = build.context.shapeOf(node.inputs[0] as string)[0] as number
-  const [query, key, value] = multiHeadInputs(node, build, heads, batch) as [Heads, Heads, Heads]
+  const [query, key, value] = multiHeadInputs(node, build) as [Heads, Heads, Heads]
   const out = attend(build, {
-    batch,
     query,
     key,
     value,
     scale: numberOf(node, 'scale', 0) || 1 / Math.sqrt(query.size),
-    adjustments: contribAdjustments(build, { node, mask, bias, batch, query, key })
+    adjustments: contribAdjustments(build, { node, mask, bias, query, key })
   })
   const transposed = (x: Heads, index: number) => (isRead(node, index, build.context) ? x.value : undefined)
-  return [together(build, out, batch, query, value.size), transposed(key, 1), transposed(value, 2)]
+  return [together(build, out), transposed(key, 1), transposed(value, 2)]
 }
 
-function multiHeadInputs(node: Node, build: Build, heads: number, batch: number): Heads[] {
+function multiHeadInputs(node: Node, build: Build): Heads[] {
   const [q = '', k = '', v = '', packedBias = ''] = node.inputs
+  const heads = numberOf(node, 'num_heads', 1)
+  const batch = build.context.shapeOf(q)[0] as number
   const packed = (value: string, parts: number): string[] => {
     const [, length = 0, , , size = 0] = build.context.shapeOf(value)
     return build
@@ -252,14 +245,13 @@ export const lowerContribAttention: Lowering = (node, build) => {
   ]
   if (isRead(node, 1, build.context)) throw unsupported(node, 'the cache that it returns')
   const out = attend(build, {
-    batch,
     query,
     key,
     value,
     scale: numberOf(node, 'scale', 0) || 1 / Math.sqrt(query.size),
-    adjustments: contribAdjustments(build, { node, mask, bias, batch, query, key })
+    adjustments: contribAdjustments(build, { node, mask, bias, query, key })
   })
-  return [together(build, out, batch, query, value.size)]
+  return [together(build, out)]
 }
 
 /**
@@ -291,7 +283,6 @@ export const lowerGroupQueryAttention: Lowering = (node, build) => {
   const limit = numberOf(node, 'softcap', 0)
   const rotated = turned(key)
   const out = attend(build, {
-    batch,
     query: turned(query),
     key: rotated,
     value,
@@ -301,10 +292,10 @@ export const lowerGroupQueryAttention: Lowering = (node, build) => {
       ...(given(bias) ? [{ kind: 'add', value: bias } as const] : []),
       {
         kind: 'keep',
-        condition: causalMask(build, length, length, window > 0 ? window : undefined),
+        condition: causalMask(build, [length, length], window > 0 ? window : undefined),
         otherwise: Number.NEGATIVE_INFINITY
       }
     ]
   })
-  return [together(build, out, batch, query, size), rotated.value, value.value]
+  return [together(build, out), rotated.value, value.value]
 }

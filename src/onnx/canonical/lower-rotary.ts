@@ -36,7 +36,7 @@ interface Pairs {
 
 function rotateHalves(build: Build, x: string, { cos, sin, half }: Pairs): string {
   const [a = '', b = ''] = build.split(x, [half, half], -1)
-  return build.concat(turn(build, a, b, { cos, sin }), -1)
+  return build.concat(turn(build, [a, b], { cos, sin }), -1)
 }
 
 function rotateNeighbours(
@@ -47,11 +47,11 @@ function rotateNeighbours(
   const [a = '', b = ''] = build
     .split(build.reshape(x, [...outer, half, 2]), [1, 1], -1)
     .map((part) => build.reshape(part, [...outer, half]))
-  const pairs = turn(build, a, b, { cos, sin }).map((part) => build.reshape(part, [...outer, half, 1]))
+  const pairs = turn(build, [a, b], { cos, sin }).map((part) => build.reshape(part, [...outer, half, 1]))
   return build.reshape(build.concat(pairs, -1), [...outer, 2 * half])
 }
 
-const turn = (build: Build, a: string, b: string, { cos, sin }: Omit<Pairs, 'half'>): string[] => [
+const turn = (build: Build, [a, b]: readonly [string, string], { cos, sin }: Omit<Pairs, 'half'>): string[] => [
   build.sub(build.mul(a, cos), build.mul(b, sin)),
   build.add(build.mul(b, cos), build.mul(a, sin))
 ]

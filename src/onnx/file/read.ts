@@ -137,7 +137,12 @@ function readTensor(tensor: TensorProto, file: string): Initializer {
   const type = elementTypeOf(tensor.dataType, name)
   const shape = tensor.dims.map(Number)
   if (tensor.dataLocation !== EXTERNAL_LOCATION)
-    return { name, type, shape, data: { kind: 'inline', bytes: rawBytesOf(tensor, type, shapeSize(shape), file) } }
+    return {
+      name,
+      type,
+      shape,
+      data: { kind: 'inline', bytes: rawBytesOf(tensor, { type, count: shapeSize(shape) }, file) }
+    }
   const entries = new Map(tensor.externalData.map(({ key, value }) => [key, value]))
   const location = entries.get('location')
   if (location === undefined) throw notAModel(file, `external tensor ${name} names no file`)

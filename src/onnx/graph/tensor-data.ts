@@ -5,12 +5,17 @@ import type { TensorProto } from './onnx_pb.js'
 
 const bytesOf = (array: ArrayBufferView): Uint8Array => new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
 
+export interface Elements {
+  readonly type: ElementType
+  readonly count: number
+}
+
 /**
  * The elements of an inline tensor as little-endian raw data. `raw_data` is returned as it lies; the typed fields of
  * the ONNX specification (narrow types ride in `int32_data`, uint32 in `uint64_data`) are packed.
  * Throws `onnx/not-a-model` when the byte count does not fit the shape.
  */
-export function rawBytesOf(tensor: TensorProto, type: ElementType, count: number, file: string): Uint8Array {
+export function rawBytesOf(tensor: TensorProto, { type, count }: Elements, file: string): Uint8Array {
   const bytes = tensor.rawData.length > 0 ? tensor.rawData : packTyped(tensor, type)
   const expected = bytesOfElements(type, count)
   if (type !== 'string' && bytes.length !== expected)

@@ -1,7 +1,7 @@
 import type { Shape } from '../../tensor/schema.js'
 import { floatConstant } from '../graph/constant.js'
 import type { Graph, Initializer, Node } from '../graph/graph.js'
-import { byteConstant, type CodedRows, codeRows, FINER, held, MIDDLE } from './rows.js'
+import { type CodedRows, codeRows, FINER, held, middles } from './rows.js'
 import { type RewriteContext, rewriteGraph } from '../graph/rewrite.js'
 
 /** A frozen matrix in 8 bits, as two constants; see weight.ts. */
@@ -125,13 +125,7 @@ function codedProduct({ codes, rest }: CodedRows, shape: Shape, { context, weigh
     context.emit({
       op: 'MatMulIntegerToFloat',
       domain: 'com.microsoft',
-      inputs: [
-        operand,
-        weight.codes,
-        context.scalar(unit),
-        weight.scales,
-        byteConstant('middle', [MIDDLE], [], context)
-      ],
+      inputs: [operand, weight.codes, context.scalar(unit), weight.scales, middles('middle', [], context)],
       shape
     })
   if (rest === undefined) return product(codes, 1)

@@ -1,4 +1,4 @@
-import type { Shape } from '../../tensor/schema.js'
+import { type Shape, shapeSize } from '../../tensor/schema.js'
 import type { Initializer } from '../graph/graph.js'
 import type { RewriteContext } from '../graph/rewrite.js'
 
@@ -36,7 +36,7 @@ export function codeRows(
   const inRows = {
     shape,
     context,
-    middles: byteConstant(`middle_${rows}`, new Array(rows).fill(MIDDLE), [rows], context)
+    middles: middles(`middle_${rows}`, [rows], context)
   }
   const codes = quantise(x, scale, inRows)
   const scales = context.emit({ op: 'Reshape', inputs: [scale, context.ints([rows, 1])], shape: [rows, 1] })
@@ -82,7 +82,8 @@ export function held(constant: Initializer, context: RewriteContext): string {
   return context.constantOf(constant.name) === undefined ? context.constant(constant) : constant.name
 }
 
-export function byteConstant(name: string, bytes: readonly number[], shape: Shape, context: RewriteContext): string {
-  const data = { kind: 'inline', bytes: Uint8Array.from(bytes) } as const
+/** Codes of zero. */
+export function middles(name: string, shape: Shape, context: RewriteContext): string {
+  const data = { kind: 'inline', bytes: new Uint8Array(shapeSize(shape)).fill(MIDDLE) } as const
   return held({ name: `int8.${name}`, type: 'uint8', shape, data }, context)
 }
