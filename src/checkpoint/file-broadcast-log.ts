@@ -96,7 +96,7 @@ async function newest(
       log.warn({ path }, 'a log of updates is damaged; looking for the one before it')
       continue
     }
-    checkIdentity(decoded.identity, identity, 'log of updates', path)
+    checkIdentity(decoded.identity, identity, { what: 'log of updates', path })
     return { ...decoded, number }
   }
   return undefined

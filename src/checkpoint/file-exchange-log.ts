@@ -106,7 +106,7 @@ async function readSegments(
   for (const first of await SEGMENTS.numbersIn(directory)) {
     const path = join(directory, SEGMENTS.nameOf(first))
     const decoded = decodeSegment(await readFile(path))
-    if (decoded !== undefined) checkIdentity(decoded.head, identity, 'exchange log', path)
+    if (decoded !== undefined) checkIdentity(decoded.head, identity, { what: 'exchange log', path })
     const here = decoded?.entries ?? []
     const wanted = after + entries.length + 1
     if (first > wanted) {

@@ -7,8 +7,14 @@ export interface LogIdentity extends CheckpointIdentity {
   readonly size: number
 }
 
-/** `what` and `path` name the log. Throws `checkpoint/other-federation` and `checkpoint/other-schema`. */
-export function checkIdentity(found: LogIdentity, expected: LogIdentity, what: string, path: string): void {
+/** A log as its reader names it to the operator. */
+export interface NamedLog {
+  readonly what: string
+  readonly path: string
+}
+
+/** Throws `checkpoint/other-federation` and `checkpoint/other-schema`. */
+export function checkIdentity(found: LogIdentity, expected: LogIdentity, { what, path }: NamedLog): void {
   const federation = found.federationHash !== expected.federationHash
   if (!federation && found.schemaHash === expected.schemaHash && found.size === expected.size) return
   throw new PeertuneError(

@@ -34,7 +34,7 @@ export function readSafetensors(bytes: Uint8Array, source = 'the file'): Map<str
   return new Map(
     Object.entries(header)
       .filter(([name]) => name !== '__metadata__')
-      .map(([name, entry]) => [name, readEntry(name, entry, bytes.subarray(start), source)])
+      .map(([name, entry]) => [name, readEntry([name, entry], bytes.subarray(start), source)])
   )
 }
 
@@ -46,7 +46,7 @@ function parseHeader(bytes: Uint8Array, source: string): Record<string, unknown>
   }
 }
 
-function readEntry(name: string, entry: unknown, data: Uint8Array, source: string): SafetensorsEntry {
+function readEntry([name, entry]: readonly [string, unknown], data: Uint8Array, source: string): SafetensorsEntry {
   const { dtype, shape, data_offsets: offsets } = (entry ?? {}) as Record<string, unknown>
   const [begin, end] = Array.isArray(offsets) ? (offsets as number[]) : []
   if (typeof dtype !== 'string' || !(dtype in ELEMENT_BYTES)) throw malformed(source, `${name} is of type ${dtype}`)

@@ -52,14 +52,14 @@ export const activation: RuleTable = {
     }
   ],
   HardSigmoid: ({ op, node, O: [y = ''], dO }) => [
-    () => op.where(inside(op, y, 0, 1), op.scale(dO, floatAttribute(node, 'alpha', 0.2)), op.scalar(0, dO))
+    () => op.where(inside(op, y, [0, 1]), op.scale(dO, floatAttribute(node, 'alpha', 0.2)), op.scalar(0, dO))
   ],
   /** y = x clip(x / 6 + 1 / 2, 0, 1). */
   HardSwish: ({ op, I: [x = ''], dO }) => [
     () => {
       const middle = op.add(op.scale(x, 1 / 3), op.scalar(0.5, x))
       const outer = op.cast(op.compare('Greater', x, op.scalar(0, x)), op.type(x))
-      return op.mul(dO, op.where(inside(op, x, -3, 3), middle, outer))
+      return op.mul(dO, op.where(inside(op, x, [-3, 3]), middle, outer))
     }
   ],
   /** y = x t, t = tanh(softplus(x)): dy/dx = t + x (1 - t^2) sigmoid(x). */
@@ -86,7 +86,7 @@ export const activation: RuleTable = {
   Swish: swish(1)
 }
 
-const inside = (op: Ops, x: string, low: number, high: number): string =>
+const inside = (op: Ops, x: string, [low, high]: readonly [low: number, high: number]): string =>
   op.compare('And', op.compare('Greater', x, op.scalar(low, x)), op.compare('Less', x, op.scalar(high, x)))
 
 /** y = slope x above 0 and below it limit (exp(x) - 1), whose slope is y + limit. */

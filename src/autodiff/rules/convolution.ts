@@ -25,7 +25,7 @@ const space = (shape: Shape): Shape => shape.slice(2)
 const groupsOf = ({ node }: RuleContext): number => intAttribute(node, 'group', 1)
 
 function geometry({ op, node, I: [x = '', w = ''], dO }: RuleContext): Geometry {
-  return geometryOf(node, space(op.shape(w)), space(op.shape(x)), space(op.shape(dO)))
+  return geometryOf(node, { kernel: space(op.shape(w)), space: space(op.shape(x)), steps: space(op.shape(dO)) })
 }
 
 /** The transposed convolution. */

@@ -12,8 +12,15 @@ export interface Geometry {
   readonly pads: readonly number[]
 }
 
-/** The geometry of a node over `space` giving `steps` positions, automatic padding worked out. */
-export function geometryOf(node: Node, kernel: Shape, space: Shape, steps: Shape): Geometry {
+/** Spatial shapes of a node's window, of what it slides over, and of the positions that gives. */
+export interface Extents {
+  readonly kernel: Shape
+  readonly space: Shape
+  readonly steps: Shape
+}
+
+/** The geometry of a node, automatic padding worked out. */
+export function geometryOf(node: Node, { kernel, space, steps }: Extents): Geometry {
   const ones = kernel.map(() => 1)
   const strides = intsAttribute(node, 'strides') ?? ones
   const dilations = intsAttribute(node, 'dilations') ?? ones

@@ -7,7 +7,7 @@ export const matmul: RuleTable = {
   MatMul: ({ op, I: [a = '', b = ''], dO }) =>
     op.shape(b).length === 2 && op.shape(a).length >= 2
       ? [
-          () => rowsTimesTransposed(op, dO, b, a),
+          () => rowsTimesTransposed(op, { a, b, dO }),
           () => op.gemm(flattenRows(op, a), flattenRows(op, dO), { transA: true })
         ]
       : batched(op, { a, b, dO, alpha: 1 }),
@@ -15,18 +15,18 @@ export const matmul: RuleTable = {
   'com.microsoft.FusedMatMul': fusedMatMul
 }
 
-/** dX = dO W^T for X of any rank, W [in, out]; where W is itself the transpose of V, dX = dO V. */
-function rowsTimesTransposed(op: Ops, dO: string, weight: string, x: string): string {
-  const producer = op.emitter.producerOf(weight)
-  const source = producer?.op === 'Transpose' ? (producer.inputs[0] ?? weight) : weight
-  return op.reshape(op.gemm(flattenRows(op, dO), source, { transB: source === weight }), op.shape(x))
-}
-
 interface Product {
   readonly a: string
   readonly b: string
   readonly dO: string
   readonly alpha: number
+}
+
+/** dA = dO W^T for A of any rank, W [in, out]; where W is itself the transpose of V, dA = dO V. */
+function rowsTimesTransposed(op: Ops, { a, b: weight, dO }: Omit<Product, 'alpha'>): string {
+  const producer = op.emitter.producerOf(weight)
+  const source = producer?.op === 'Transpose' ? (producer.inputs[0] ?? weight) : weight
+  return op.reshape(op.gemm(flattenRows(op, dO), source, { transB: source === weight }), op.shape(a))
 }
 
 /** dA = alpha dO B^T, dB = alpha A^T dO over batch axes; a vector operand is a matrix of one row or column. */

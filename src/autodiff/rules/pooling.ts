@@ -33,7 +33,7 @@ function averagePool(c: RuleContext): ReturnType<Rule> {
     const { type, shape } = op.emitter.typeOf(x)
     const [space, steps] = [shape.slice(2), op.shape(dO).slice(2)]
     const kernel = intsAttribute(node, 'kernel_shape') ?? []
-    const geometry = geometryOf(node, kernel, space, steps)
+    const geometry = geometryOf(node, { kernel, space, steps })
     const ones = (extents: readonly number[]): string =>
       op.expand(op.reshape(op.emitter.scalar(1, type), [1, 1, ...extents.map(() => 1)]), [1, 1, ...extents])
     const filter = ones(kernel)

@@ -1,6 +1,6 @@
 import type { Rng } from '../../base/rng.js'
 import type { LinearView } from './merge-target.js'
-import { inner, orthogonaliseRows } from '../../tensor/jacobi.js'
+import { inner, orthogonaliseRows, type Rows } from '../../tensor/jacobi.js'
 import { orthonormalise } from '../../tensor/orthonormal.js'
 
 export interface SingularTriplets {
@@ -29,26 +29,32 @@ const ITERATIONS = 8
  * Tropp 2011, algorithm 4.4, https://arxiv.org/abs/0909.4061) and one-sided Jacobi on the small rest. Only + - * / and
  * square roots, in a fixed order: signs, rotations and every bit are the same on every peer.
  */
-export function topSingular({ values: w, outStride, inStride }: LinearView, options: SvdOptions): SingularTriplets {
+export function topSingular({ values, outStride, inStride }: LinearView, options: SvdOptions): SingularTriplets {
   const { outFeatures, inFeatures, rank, rng } = options
   const width = Math.min(rank + OVERSAMPLING, outFeatures, inFeatures)
   let right: Float64Array = Float64Array.from({ length: width * inFeatures }, () => 2 * rng.uniform() - 1)
   let left: Float64Array = new Float64Array()
   orthonormalise(right, width, inFeatures)
-  const toLeft = { rows: outFeatures, columns: inFeatures, rowStride: outStride, columnStride: inStride }
-  const toRight = { rows: inFeatures, columns: outFeatures, rowStride: inStride, columnStride: outStride }
+  const toLeft = { values, rows: outFeatures, columns: inFeatures, rowStride: outStride, columnStride: inStride }
+  const toRight = { values, rows: inFeatures, columns: outFeatures, rowStride: inStride, columnStride: outStride }
   for (let iteration = 0; iteration < ITERATIONS; iteration++) {
-    left = multiply(w, toLeft, right, width)
+    left = multiply(toLeft, right, width)
     orthonormalise(left, width, outFeatures)
-    right = multiply(w, toRight, left, width)
+    right = multiply(toRight, left, width)
     if (iteration < ITERATIONS - 1) orthonormalise(right, width, inFeatures)
   }
   // W ~ left^T right with orthonormal rows of `left`: rotate both until the rows of `right` are orthogonal, too.
-  orthogonaliseRows({ values: right, columns: inFeatures }, { values: left, columns: outFeatures }, width)
-  return largestFirst(right, inFeatures, left, outFeatures, { width, rank })
+  const [rightRows, leftRows] = [
+    { values: right, columns: inFeatures },
+    { values: left, columns: outFeatures }
+  ]
+  orthogonaliseRows(rightRows, leftRows, width)
+  return largestFirst(rightRows, leftRows, { width, rank })
 }
 
-interface Layout {
+/** A matrix in whatever layout. */
+interface Matrix {
+  readonly values: Float32Array
   readonly rows: number
   readonly columns: number
   readonly rowStride: number
@@ -56,8 +62,8 @@ interface Layout {
 }
 
 /** vectors float64[count, columns] -> (M v) of each, float64[count, rows]. */
-function multiply(m: Float32Array, layout: Layout, vectors: Float64Array, count: number): Float64Array {
-  const { rows, columns, rowStride, columnStride } = layout
+function multiply(matrix: Matrix, vectors: Float64Array, count: number): Float64Array {
+  const { values: m, rows, columns, rowStride, columnStride } = matrix
   const result = new Float64Array(count * rows)
   for (let k = 0; k < count; k++)
     for (let r = 0; r < rows; r++) {
@@ -69,16 +75,14 @@ function multiply(m: Float32Array, layout: Layout, vectors: Float64Array, count:
 }
 
 function largestFirst(
-  right: Float64Array,
-  columns: number,
-  left: Float64Array,
-  rows: number,
+  right: Rows,
+  left: Rows,
   { width, rank }: { readonly width: number; readonly rank: number }
 ): SingularTriplets {
-  const norms = Array.from({ length: width }, (_, k) => Math.sqrt(inner({ values: right, columns }, k, k)))
+  const norms = Array.from({ length: width }, (_, k) => Math.sqrt(inner(right, k, k)))
   const order = norms.map((_, k) => k).sort((a, b) => norms[b]! - norms[a]! || a - b)
   const kept = order.slice(0, rank)
-  const pick = (a: Float64Array, size: number, scale: (k: number) => number): Float64Array => {
+  const pick = ({ values: a, columns: size }: Rows, scale: (k: number) => number): Float64Array => {
     const out = new Float64Array(rank * size)
     for (const [row, k] of kept.entries())
       for (let i = 0; i < size; i++) out[row * size + i] = a[k * size + i]! * scale(k)
@@ -88,7 +92,7 @@ function largestFirst(
   for (const [row, k] of kept.entries()) values[row] = norms[k]!
   return {
     values,
-    left: pick(left, rows, () => 1),
-    right: pick(right, columns, (k) => (norms[k]! > 0 ? 1 / norms[k]! : 0))
+    left: pick(left, () => 1),
+    right: pick(right, (k) => (norms[k]! > 0 ? 1 / norms[k]! : 0))
   }
 }

@@ -1,6 +1,6 @@
 import type { RewriteContext } from '../../onnx/graph/rewrite.js'
 import { createLora, emitUpdate, type LowRankModule, nameA, nameB } from './lora.js'
-import { linearView } from '../method/merge-target.js'
+import { type LinearView, linearView } from '../method/merge-target.js'
 import type { Adapter, BaseModel } from '../method/method.js'
 import { emitBase, int, type LinearUse, real, rewriteLinears, withTensors } from '../rewrite/rewrite-linear.js'
 
@@ -50,24 +50,23 @@ const nameNorm = (path: string): string => `${path}.weight_norm`
 
 /** ||W|| of each output, summed in float64 in a fixed order: the same bits on every peer. */
 function rowNorms(module: LowRankModule, base: BaseModel): Float32Array {
-  const { values, outStride, inStride } = linearView(module, base.read(module.weight.initializer))
-  return Float32Array.from({ length: module.outFeatures }, (_, o) => normOf(values, o * outStride, inStride, module))
+  const view = linearView(module, base.read(module.weight.initializer))
+  return Float32Array.from({ length: module.outFeatures }, (_, o) => normOf(view, o, module))
 }
 
-function normOf(values: Float32Array, start: number, stride: number, { inFeatures }: LowRankModule): number {
+/** Of what leads to output `o`. */
+function normOf({ values, outStride, inStride }: LinearView, o: number, { inFeatures }: LowRankModule): number {
+  const start = o * outStride
   let sum = 0
-  for (let i = 0; i < inFeatures; i++) sum += values[start + i * stride]! ** 2
+  for (let i = 0; i < inFeatures; i++) sum += values[start + i * inStride]! ** 2
   return Math.sqrt(sum)
 }
 
-function rescale(
-  { values, outStride, inStride }: ReturnType<typeof linearView>,
-  module: LowRankModule,
-  parameters: ReadonlyMap<string, Float32Array>
-): void {
+function rescale(view: LinearView, module: LowRankModule, parameters: ReadonlyMap<string, Float32Array>): void {
+  const { values, outStride, inStride } = view
   const magnitude = parameters.get(nameM(module.path)) as Float32Array
   for (let o = 0; o < module.outFeatures; o++) {
-    const factor = magnitude[o]! / normOf(values, o * outStride, inStride, module)
+    const factor = magnitude[o]! / normOf(view, o, module)
     for (let i = 0; i < module.inFeatures; i++) values[o * outStride + i * inStride]! *= factor
   }
 }

@@ -69,14 +69,13 @@ function replaceFronts(graph: Graph, layout: Layout): Graph {
     const { reader } = front.tensor
     byReader.set(reader, [...(byReader.get(reader) ?? []), front])
   }
-  let parts: string | undefined
+  let prefix: Prefix | undefined
   return rewriteGraph(graph, (node, context) => {
     const read = byReader.get(node)
     if (read === undefined) return false
-    parts ??= splitPrefix(fronts[0] as Front, layout, context)
-    const replaced = new Map(
-      read.map((front) => [front.tensor.value, emitFront(front, layout, parts as string, context)])
-    )
+    prefix ??= splitPrefix(fronts[0] as Front, layout, context)
+    const own = prefix
+    const replaced = new Map(read.map((front) => [front.tensor.value, emitFront(front, own, context)]))
     const inputs = node.inputs.map((input) => replaced.get(input) ?? input)
     context.emit({ ...node, inputs, outputs: node.outputs, ...shapeOfNode(node, context) })
     return true
@@ -96,14 +95,19 @@ function checkLayers(fronts: readonly Front[], { layers, width }: Layout): void 
 
 const sizeOf = ({ axes, shape }: HeadTensor, axis: HeadAxis): number => shape[axes.indexOf(axis)] as number
 
-/** [tokens, 2 * layers, heads, features] */
-function splitPrefix({ tensor }: Front, { tokens, layers }: Layout, context: RewriteContext): string {
+interface Prefix {
+  readonly tokens: number
+  /** [tokens, 2 * layers, heads, features] */
+  readonly parts: string
+}
+
+function splitPrefix({ tensor }: Front, { tokens, layers }: Layout, context: RewriteContext): Prefix {
   const shape = [tokens, 2 * layers, sizeOf(tensor, 'head'), sizeOf(tensor, 'feature')]
-  return context.emit({ op: 'Reshape', inputs: [PROMPT, context.ints(shape)], shape })
+  return { tokens, parts: context.emit({ op: 'Reshape', inputs: [PROMPT, context.ints(shape)], shape }) }
 }
 
 /** The prefix of one tensor, then the tensor without its first positions. */
-function emitFront({ tensor, index }: Front, { tokens }: Layout, parts: string, context: RewriteContext): string {
+function emitFront({ tensor, index }: Front, { tokens, parts }: Prefix, context: RewriteContext): string {
   const { value, axes, shape } = tensor
   const axis = axes.indexOf('position')
   const short = shape.with(axis, tokens)
