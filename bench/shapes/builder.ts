@@ -12,22 +12,30 @@ type Attributes = Readonly<Record<string, number | readonly number[] | Attribute
 
 /**
  * Writes a forward graph as PyTorch's TorchScript exporter leaves one: nodes named by module path, weights under their
- * Hugging Face names or, where the exporter turns them, anonymous [in, out] copies. Weights are places in a file.
+ * Hugging Face names or, where the exporter turns them, anonymous [in, out] copies. Weights are places in a file. What is
+ * added belongs to one module of the model.
  */
 export interface Builder {
-  /** Appends a node of module `path` (dotted) and returns its first output. */
-  emit(op: string, path: string, inputs: readonly string[], attributes?: Attributes, outputs?: number): string
-  /** A weight of the model in the weight file. */
+  /** The same graph, for what belongs to a module inside this one; dotted. */
+  at(module: string): Builder
+  /** Appends a node and returns its first output. */
+  emit(op: string, inputs: readonly string[], attributes?: Attributes): string
+  split(x: string, sizes: readonly number[], axis: number): string[]
+  /** A weight of this module in the weight file. */
   weight(name: string, shape: Shape): string
   /** The scale of a norm, all ones. */
   ones(name: string, size: number): string
   ints(values: readonly number[] | number): string
   float(value: number): string
   /** x W + b as MatMul and Add; W [inputs, outputs] anonymous. */
-  linear(path: string, x: string, size: readonly [inputs: number, outputs: number], bias?: boolean): string
-  layerNorm(path: string, x: string, size: number): string
-  reshape(path: string, x: string, shape: readonly number[]): string
-  transpose(path: string, x: string, perm: readonly number[]): string
+  linear(x: string, size: readonly [inputs: number, outputs: number], bias?: boolean): string
+  layerNorm(x: string, size: number): string
+  reshape(x: string, shape: readonly number[]): string
+  transpose(x: string, perm: readonly number[]): string
+}
+
+/** The whole of it, outside of all modules. */
+export interface GraphBuilder extends Builder {
   /** Bytes of the weight file. */
   weightBytes(): number
   finish(name: string, io: { readonly inputs: readonly ValueInfo[]; readonly output: ValueInfo }): Graph
@@ -40,59 +48,78 @@ const attributeOf = (value: number | readonly number[] | Attribute): Attribute =
   return 'type' in value ? value : { type: 'ints', value }
 }
 
-export function createBuilder(): Builder {
-  const nodes: Node[] = []
-  const initializers = new Map<string, Initializer>()
-  const counts = new Map<string, number>()
-  let bytes = 0
-  const add = (initializer: Initializer): string => {
-    initializers.set(initializer.name, initializer)
-    return initializer.name
-  }
-  const numbered = (name: string): string => {
-    const count = counts.get(name) ?? 0
-    counts.set(name, count + 1)
-    return count === 0 ? name : `${name}_${count}`
-  }
+interface Draft {
+  readonly nodes: Node[]
+  readonly initializers: Map<string, Initializer>
+  /** How often a name was asked for. */
+  readonly counts: Map<string, number>
+  weightBytes: number
+}
 
-  const builder: Builder = {
-    emit(op, path, inputs, attributes = {}, outputs = 1) {
-      const name = numbered(`/${path.replaceAll('.', '/').replace(/\/(\d+)(?=\/|$)/g, '.$1')}/${op}`)
-      const made = Array.from({ length: outputs }, (_, index) => `${name}_output_${index}`)
-      const entries = Object.entries(attributes).map(([key, value]) => [key, attributeOf(value)] as const)
-      nodes.push({ op, domain: '', name, inputs, outputs: made, attributes: Object.fromEntries(entries), module: path })
-      return made[0] as string
-    },
-    weight(name, shape) {
-      const length = 4 * shapeSize(shape)
-      const data = { kind: 'external', location: WEIGHT_FILE, offset: bytes, length } as const
-      bytes = Math.ceil((bytes + length) / ALIGNMENT) * ALIGNMENT
-      return add({ name, type: 'float32', shape, data })
-    },
-    ones: (name, size) => add(floatConstant(name, new Float32Array(size).fill(1))),
-    ints: (values) => add(intConstant(numbered('onnx::ints'), values)),
-    float: (value) => add(floatConstant(numbered('onnx::float'), value)),
-    linear(path, x, size, bias = true) {
-      const product = builder.emit('MatMul', path, [x, builder.weight(numbered('onnx::MatMul'), size)])
-      return bias ? builder.emit('Add', path, [builder.weight(`${path}.bias`, [size[1]]), product]) : product
-    },
-    layerNorm: (path, x, size) =>
-      builder.emit(
-        'LayerNormalization',
-        path,
-        [x, builder.ones(`${path}.weight`, size), builder.weight(`${path}.bias`, [size])],
-        { axis: -1, epsilon: { type: 'float', value: 1e-5 } }
-      ),
-    reshape: (path, x, shape) => builder.emit('Reshape', path, [x, builder.ints(shape)]),
-    transpose: (path, x, perm) => builder.emit('Transpose', path, [x], { perm }),
-    weightBytes: () => bytes,
+export function createBuilder(): GraphBuilder {
+  const draft: Draft = { nodes: [], initializers: new Map(), counts: new Map(), weightBytes: 0 }
+  return {
+    ...moduleBuilder(draft, ''),
+    weightBytes: () => draft.weightBytes,
     finish: (name, { inputs, output }) => {
+      const { nodes, initializers } = draft
       const last = nodes.at(-1) as Node
       nodes[nodes.length - 1] = { ...last, outputs: [output.name] }
       const constants = Array.from(initializers.values(), ({ name, type, shape }): ValueInfo => ({ name, type, shape }))
       const values = new Map([...inputs, output, ...constants].map((info) => [info.name, info]))
       return { name, opsets: { '': OPSET }, inputs, outputs: [output], nodes, initializers, values }
     }
+  }
+}
+
+function add({ initializers }: Draft, initializer: Initializer): string {
+  initializers.set(initializer.name, initializer)
+  return initializer.name
+}
+
+function numbered({ counts }: Draft, name: string): string {
+  const count = counts.get(name) ?? 0
+  counts.set(name, count + 1)
+  return count === 0 ? name : `${name}_${count}`
+}
+
+function addWeight(draft: Draft, name: string, shape: Shape): string {
+  const [offset, length] = [draft.weightBytes, 4 * shapeSize(shape)]
+  draft.weightBytes = Math.ceil((offset + length) / ALIGNMENT) * ALIGNMENT
+  return add(draft, { name, type: 'float32', shape, data: { kind: 'external', location: WEIGHT_FILE, offset, length } })
+}
+
+const inside = (module: string, name: string): string => (module === '' ? name : `${module}.${name}`)
+
+function moduleBuilder(draft: Draft, module: string): Builder {
+  const append = (node: Pick<Node, 'op' | 'inputs'> & { outputs: number; attributes: Attributes }): string[] => {
+    const { op, inputs } = node
+    const name = numbered(draft, `/${module.replaceAll('.', '/').replace(/\/(\d+)(?=\/|$)/g, '.$1')}/${op}`)
+    const outputs = Array.from({ length: node.outputs }, (_, index) => `${name}_output_${index}`)
+    const entries = Object.entries(node.attributes).map(([key, value]) => [key, attributeOf(value)] as const)
+    draft.nodes.push({ op, domain: '', name, inputs, outputs, attributes: Object.fromEntries(entries), module })
+    return outputs
+  }
+  const builder: Builder = {
+    at: (name) => moduleBuilder(draft, inside(module, name)),
+    emit: (op, inputs, attributes = {}) => append({ op, inputs, attributes, outputs: 1 })[0] as string,
+    split: (x, sizes, axis) =>
+      append({ op: 'Split', inputs: [x, builder.ints(sizes)], attributes: { axis }, outputs: sizes.length }),
+    weight: (name, shape) => addWeight(draft, inside(module, name), shape),
+    ones: (name, size) => add(draft, floatConstant(inside(module, name), new Float32Array(size).fill(1))),
+    ints: (values) => add(draft, intConstant(numbered(draft, 'onnx::ints'), values)),
+    float: (value) => add(draft, floatConstant(numbered(draft, 'onnx::float'), value)),
+    linear(x, size, bias = true) {
+      const product = builder.emit('MatMul', [x, addWeight(draft, numbered(draft, 'onnx::MatMul'), size)])
+      return bias ? builder.emit('Add', [builder.weight('bias', [size[1]]), product]) : product
+    },
+    layerNorm: (x, size) =>
+      builder.emit('LayerNormalization', [x, builder.ones('weight', size), builder.weight('bias', [size])], {
+        axis: -1,
+        epsilon: { type: 'float', value: 1e-5 }
+      }),
+    reshape: (x, shape) => builder.emit('Reshape', [x, builder.ints(shape)]),
+    transpose: (x, perm) => builder.emit('Transpose', [x], { perm })
   }
   return builder
 }
@@ -102,14 +129,14 @@ export const tokenInputs = (...names: readonly string[]): ValueInfo[] =>
   names.map((name) => ({ name, type: 'int64', shape: ['batch', 'sequence'] }))
 
 /** Length of axis 1 of a graph input, as int64[1]. */
-export function sequenceLength(b: Builder, path: string, input: string): string {
-  const shape = b.emit('Shape', path, [input])
-  return b.emit('Slice', path, [shape, b.ints([1]), b.ints([2]), b.ints([0])])
+export function sequenceLength(b: Builder, input: string): string {
+  const shape = b.emit('Shape', [input])
+  return b.emit('Slice', [shape, b.ints([1]), b.ints([2]), b.ints([0])])
 }
 
 /** 0, 1, ..., length - 1 as int64[1, length]. */
-export function positions(b: Builder, path: string, length: string): string {
-  const scalar = b.emit('Squeeze', path, [length, b.ints([0])])
-  const range = b.emit('Range', path, [b.ints(0), scalar, b.ints(1)])
-  return b.emit('Unsqueeze', path, [range, b.ints([0])])
+export function positions(b: Builder, length: string): string {
+  const scalar = b.emit('Squeeze', [length, b.ints([0])])
+  const range = b.emit('Range', [b.ints(0), scalar, b.ints(1)])
+  return b.emit('Unsqueeze', [range, b.ints([0])])
 }

@@ -3,18 +3,18 @@ import { join } from 'node:path'
 import { seededRng } from '../../src/base/rng.js'
 import type { Graph } from '../../src/onnx/graph/graph.js'
 import { writeModel } from '../../src/onnx/file/write.js'
-import { type Builder, createBuilder, WEIGHT_FILE } from './builder.js'
+import { createBuilder, type GraphBuilder, WEIGHT_FILE } from './builder.js'
 import { BERT_BASE, buildBert } from './bert.js'
 import { buildGpt2, GPT2_SMALL } from './gpt2.js'
 import { buildLlama, LLAMA_MINI, LLAMA_1B } from './llama.js'
 
 /** Architectures that can be measured without their weights: speed and memory do not depend on the values. */
 export const SHAPES = {
-  'bert-base': (b: Builder) => buildBert(b, BERT_BASE),
-  'gpt2-small': (b: Builder) => buildGpt2(b, GPT2_SMALL),
-  'llama-mini': (b: Builder) => buildLlama(b, LLAMA_MINI),
-  'llama-1b': (b: Builder) => buildLlama(b, LLAMA_1B)
-} as const satisfies Readonly<Record<string, (b: Builder) => Graph>>
+  'bert-base': (b: GraphBuilder) => buildBert(b, BERT_BASE),
+  'gpt2-small': (b: GraphBuilder) => buildGpt2(b, GPT2_SMALL),
+  'llama-mini': (b: GraphBuilder) => buildLlama(b, LLAMA_MINI),
+  'llama-1b': (b: GraphBuilder) => buildLlama(b, LLAMA_1B)
+} as const satisfies Readonly<Record<string, (b: GraphBuilder) => Graph>>
 
 export type ShapeName = keyof typeof SHAPES
 
