@@ -49,12 +49,17 @@ export const huggingFaceConfig = (config: VitConfig, labels: readonly string[]) 
 /** float32 tensors by Hugging Face name; linear weights are [out, in], as PyTorch keeps them. */
 export type VitWeights = (name: string, shape: Shape) => Float32Array
 
-/** Collects nodes and initializers; every method returns the name of the value it makes. */
+/** Collects nodes and initializers for one module of the model. */
 interface Builder {
   readonly nodes: Node[]
   readonly initializers: Map<string, Initializer>
   readonly weights: VitWeights
+  /** As nodes are named by it: `/vit/encoder/layer.0`. */
+  readonly module: string
 }
+
+/** The same graph, for a module inside this one. */
+const at = (b: Builder, module: string): Builder => ({ ...b, module: `${b.module}/${module}` })
 
 const INT = (value: number): Attribute => ({ type: 'int', value })
 const INTS = (value: readonly number[]): Attribute => ({ type: 'ints', value })
@@ -66,11 +71,13 @@ const FLOAT = (value: number): Attribute => ({ type: 'float', value })
  * `logits` float32[batch, labels].
  */
 export function buildVit(config: VitConfig, weights: VitWeights): Graph {
-  const b: Builder = { nodes: [], initializers: new Map(), weights }
-  let x = embed(b, config)
-  for (let layer = 0; layer < config.layers; layer++) x = encoderLayer(b, config, `/vit/encoder/layer.${layer}`, x)
-  x = layerNorm(b, '/vit/layernorm', x, config.hidden)
-  x = emit(b, 'ReduceMean', '/vit/pooler', [x, ints(b, '/vit/pooler/axes', [1])], { keepdims: INT(0) })
+  const b: Builder = { nodes: [], initializers: new Map(), weights, module: '' }
+  const vit = at(b, 'vit')
+  let x = embed(at(vit, 'embeddings'), config)
+  for (let layer = 0; layer < config.layers; layer++) x = encoderLayer(at(vit, `encoder/layer.${layer}`), config, x)
+  x = layerNorm(at(vit, 'layernorm'), x, config.hidden)
+  const pooler = at(vit, 'pooler')
+  x = emit(pooler, { op: 'ReduceMean', inputs: [x, ints(pooler, 'axes', [1])], attributes: { keepdims: INT(0) } })
   classify(b, config, x)
   const side = config.imageSide
   const inputs: ValueInfo[] = [{ name: 'pixel_values', type: 'float32', shape: ['batch', 1, side, side] }]
@@ -90,64 +97,57 @@ export function buildVit(config: VitConfig, weights: VitWeights): Graph {
 
 /** Cuts the image into patches by Reshape and Transpose, projects each, adds its place. */
 function embed(b: Builder, { imageSide, patchSide, hidden }: VitConfig): string {
-  const module = '/vit/embeddings/patch_embeddings'
+  const cut = at(b, 'patch_embeddings')
   const across = imageSide / patchSide
   const pixels = patchSide * patchSide
-  const grid = reshape(b, module, 'pixel_values', 'grid', [-1, across, patchSide, across, patchSide])
-  const turned = emit(b, 'Transpose', module, [grid], { perm: INTS([0, 1, 3, 2, 4]) })
-  const patches = reshape(b, module, turned, 'patches', [-1, across * across, pixels])
-  const projected = linear(b, `${module}/projection`, patches, pixels, hidden)
+  const grid = reshape(cut, 'grid', { x: 'pixel_values', shape: [-1, across, patchSide, across, patchSide] })
+  const turned = emit(cut, { op: 'Transpose', inputs: [grid], attributes: { perm: INTS([0, 1, 3, 2, 4]) } })
+  const patches = reshape(cut, 'patches', { x: turned, shape: [-1, across * across, pixels] })
+  const projected = linear(at(cut, 'projection'), patches, [pixels, hidden])
   const place = weight(b, 'vit.embeddings.position_embeddings', [1, across * across, hidden])
-  return emit(b, 'Add', '/vit/embeddings', [projected, place])
+  return emit(b, { op: 'Add', inputs: [projected, place] })
 }
 
-function encoderLayer(b: Builder, config: VitConfig, module: string, x: string): string {
+function encoderLayer(b: Builder, config: VitConfig, x: string): string {
   const { hidden, intermediate } = config
-  const attended = selfAttention(
-    b,
-    config,
-    `${module}/attention`,
-    layerNorm(b, `${module}/layernorm_before`, x, hidden)
-  )
-  const first = emit(b, 'Add', module, [attended, x], {}, 'Add')
-  const normed = layerNorm(b, `${module}/layernorm_after`, first, hidden)
-  const wide = linear(b, `${module}/intermediate/dense`, normed, hidden, intermediate)
-  const bent = gelu(b, `${module}/intermediate/intermediate_act_fn`, wide)
-  const narrow = linear(b, `${module}/output/dense`, bent, intermediate, hidden)
-  return emit(b, 'Add', `${module}/output`, [narrow, first])
+  const attended = selfAttention(at(b, 'attention'), config, layerNorm(at(b, 'layernorm_before'), x, hidden))
+  const first = emit(b, { op: 'Add', inputs: [attended, x] })
+  const normed = layerNorm(at(b, 'layernorm_after'), first, hidden)
+  const wide = linear(at(b, 'intermediate/dense'), normed, [hidden, intermediate])
+  const bent = gelu(at(b, 'intermediate/intermediate_act_fn'), wide)
+  const narrow = linear(at(b, 'output/dense'), bent, [intermediate, hidden])
+  return emit(at(b, 'output'), { op: 'Add', inputs: [narrow, first] })
 }
 
-function selfAttention(
-  b: Builder,
-  { imageSide, patchSide, hidden, heads }: VitConfig,
-  module: string,
-  x: string
-): string {
+function selfAttention(b: Builder, { imageSide, patchSide, hidden, heads }: VitConfig, x: string): string {
   const tokens = (imageSide / patchSide) ** 2
   const width = hidden / heads
-  const inner = `${module}/attention`
+  const inner = at(b, 'attention')
+  const transpose = (of: string, label: string, perm: readonly number[]): string =>
+    emit(inner, { op: 'Transpose', inputs: [of], attributes: { perm: INTS(perm) }, label })
   const split = (name: string, perm: readonly number[]): string => {
-    const projected = linear(b, `${inner}/${name}`, x, hidden, hidden)
-    const byHead = reshape(b, inner, projected, `${name}_heads`, [-1, tokens, heads, width])
-    return emit(b, 'Transpose', inner, [byHead], { perm: INTS(perm) }, `Transpose_${name}`)
+    const projected = linear(at(inner, name), x, [hidden, hidden])
+    return transpose(reshape(inner, `${name}_heads`, { x: projected, shape: [-1, tokens, heads, width] }), name, perm)
   }
   const [query, key, value] = [split('query', [0, 2, 1, 3]), split('key', [0, 2, 3, 1]), split('value', [0, 2, 1, 3])]
-  const scores = emit(b, 'MatMul', inner, [query, key], {}, 'MatMul_scores')
-  const scaled = emit(b, 'Mul', inner, [scores, constant(b, `${inner}/scale`, 1 / Math.sqrt(width))])
-  const shares = emit(b, 'Softmax', inner, [scaled], { axis: INT(-1) })
-  const mixed = emit(b, 'MatMul', inner, [shares, value], {}, 'MatMul_context')
-  const turned = emit(b, 'Transpose', inner, [mixed], { perm: INTS([0, 2, 1, 3]) }, 'Transpose_context')
-  const context = reshape(b, inner, turned, 'context', [-1, tokens, hidden])
-  return linear(b, `${module}/output/dense`, context, hidden, hidden)
+  const scores = emit(inner, { op: 'MatMul', inputs: [query, key], label: 'scores' })
+  const scaled = emit(inner, { op: 'Mul', inputs: [scores, constant(inner, 'scale', 1 / Math.sqrt(width))] })
+  const shares = emit(inner, { op: 'Softmax', inputs: [scaled], attributes: { axis: INT(-1) } })
+  const mixed = emit(inner, { op: 'MatMul', inputs: [shares, value], label: 'context' })
+  const context = reshape(inner, 'context', {
+    x: transpose(mixed, 'context', [0, 2, 1, 3]),
+    shape: [-1, tokens, hidden]
+  })
+  return linear(at(b, 'output/dense'), context, [hidden, hidden])
 }
 
 /** x * (1 + erf(x / sqrt 2)) / 2 in the operators of opset 18, which has no Gelu. */
-function gelu(b: Builder, module: string, x: string): string {
-  const scaled = emit(b, 'Div', module, [x, constant(b, `${module}/root`, Math.SQRT2)])
-  const erf = emit(b, 'Erf', module, [scaled])
-  const shifted = emit(b, 'Add', module, [erf, constant(b, `${module}/one`, 1)])
-  const product = emit(b, 'Mul', module, [x, shifted])
-  return emit(b, 'Mul', module, [product, constant(b, `${module}/half`, 0.5)], {}, 'Mul_half')
+function gelu(b: Builder, x: string): string {
+  const scaled = emit(b, { op: 'Div', inputs: [x, constant(b, 'root', Math.SQRT2)] })
+  const erf = emit(b, { op: 'Erf', inputs: [scaled] })
+  const shifted = emit(b, { op: 'Add', inputs: [erf, constant(b, 'one', 1)] })
+  const product = emit(b, { op: 'Mul', inputs: [x, shifted] })
+  return emit(b, { op: 'Mul', inputs: [product, constant(b, 'half', 0.5)], label: 'half' })
 }
 
 /** The head keeps its real name and orientation: Gemm takes [out, in] with transB. */
@@ -163,39 +163,46 @@ function classify(b: Builder, { hidden, labels }: VitConfig, pooled: string): vo
   })
 }
 
-function linear(b: Builder, module: string, x: string, inputs: number, outputs: number): string {
-  const name = dotted(module)
+function linear(b: Builder, x: string, [inputs, outputs]: readonly [inputs: number, outputs: number]): string {
+  const name = dotted(b.module)
   const turned = floatConstant(
     `onnx::MatMul_${name}`,
     transpose(b.weights(`${name}.weight`, [outputs, inputs]), outputs, inputs),
     [inputs, outputs]
   )
   b.initializers.set(turned.name, turned)
-  const product = emit(b, 'MatMul', module, [x, turned.name])
-  return emit(b, 'Add', module, [weight(b, `${name}.bias`, [outputs]), product])
+  const product = emit(b, { op: 'MatMul', inputs: [x, turned.name] })
+  return emit(b, { op: 'Add', inputs: [weight(b, `${name}.bias`, [outputs]), product] })
 }
 
-function layerNorm(b: Builder, module: string, x: string, size: number): string {
-  const scale = weight(b, `${dotted(module)}.weight`, [size])
-  const shift = weight(b, `${dotted(module)}.bias`, [size])
+function layerNorm(b: Builder, x: string, size: number): string {
+  const scale = weight(b, `${dotted(b.module)}.weight`, [size])
+  const shift = weight(b, `${dotted(b.module)}.bias`, [size])
   const attributes = { axis: INT(-1), epsilon: FLOAT(LAYER_NORM_EPSILON) }
-  return emit(b, 'LayerNormalization', module, [x, scale, shift], attributes)
+  return emit(b, { op: 'LayerNormalization', inputs: [x, scale, shift], attributes })
 }
 
-const reshape = (b: Builder, module: string, x: string, label: string, shape: readonly number[]): string =>
-  emit(b, 'Reshape', module, [x, ints(b, `${module}/${label}_shape`, shape)], {}, `Reshape_${label}`)
+interface Reshaped {
+  readonly x: string
+  readonly shape: readonly number[]
+}
 
-function emit(
-  b: Builder,
-  op: string,
-  module: string,
-  inputs: readonly string[],
-  attributes: Readonly<Record<string, Attribute>> = {},
-  segment = op
-): string {
-  const name = `${module}/${segment}`
+const reshape = (b: Builder, label: string, { x, shape }: Reshaped): string =>
+  emit(b, { op: 'Reshape', inputs: [x, ints(b, `${label}_shape`, shape)], label })
+
+interface Emitted {
+  readonly op: string
+  readonly inputs: readonly string[]
+  readonly attributes?: Readonly<Record<string, Attribute>>
+  /** Tells nodes of one kind in one module apart. */
+  readonly label?: string
+}
+
+/** Appends a node and returns the name of its output. */
+function emit(b: Builder, { op, inputs, attributes = {}, label }: Emitted): string {
+  const name = `${b.module}/${label === undefined ? op : `${op}_${label}`}`
   const output = `${name}_output_0`
-  b.nodes.push({ op, domain: '', name, inputs, outputs: [output], attributes, module: dotted(module) })
+  b.nodes.push({ op, domain: '', name, inputs, outputs: [output], attributes, module: dotted(b.module) })
   return output
 }
 
@@ -204,12 +211,14 @@ function weight(b: Builder, name: string, shape: Shape): string {
   return name
 }
 
-function constant(b: Builder, name: string, value: number): string {
+function constant(b: Builder, label: string, value: number): string {
+  const name = `${b.module}/${label}`
   b.initializers.set(name, floatConstant(name, value))
   return name
 }
 
-function ints(b: Builder, name: string, values: readonly number[]): string {
+function ints(b: Builder, label: string, values: readonly number[]): string {
+  const name = `${b.module}/${label}`
   b.initializers.set(name, intConstant(name, values))
   return name
 }
