@@ -31,35 +31,32 @@ export async function openBench(scenario: Scenario): Promise<Bench> {
     clock: systemClock,
     log: silentLogger
   })
+  const engine: Engine = { scenario, trainer }
   const heldOut = await openDataset(scenario.dataOfPeer(0), scenario.manifest.task, trainer.description)
   const open = (data: DataSpec) => openDataset(data, scenario.manifest.task, trainer.description)
-  const measure = (parameters: Float32Array) => measureOn(scenario, trainer, heldOut, parameters)
+  const measure = (parameters: Float32Array) => measureOn(engine, heldOut, parameters)
   return {
     initial: trainer.description.initial,
     schema: trainer.description.schema,
     measure,
     examples: async (data) => (await open(data)).size,
-    train: async (data, steps) => measure(await trainAlone(scenario, trainer, await open(data), steps)),
+    train: async (data, steps) => measure(await trainAlone(engine, await open(data), steps)),
     close: () => trainer.close()
   }
 }
 
-async function measureOn(
-  scenario: Scenario,
-  trainer: ChildTrainer,
-  heldOut: Dataset,
-  parameters: Float32Array
-): Promise<number> {
+/** What a scenario is trained on. */
+interface Engine {
+  readonly scenario: Scenario
+  readonly trainer: ChildTrainer
+}
+
+async function measureOn({ scenario, trainer }: Engine, heldOut: Dataset, parameters: Float32Array): Promise<number> {
   const { accuracy, loss } = await evaluateDataset(trainer, parameters, heldOut.evaluation(scenario.training.batchSize))
   return scenario.metric === 'accuracy' ? accuracy : loss
 }
 
-async function trainAlone(
-  scenario: Scenario,
-  trainer: ChildTrainer,
-  dataset: Dataset,
-  steps: number
-): Promise<Float32Array> {
+async function trainAlone({ scenario, trainer }: Engine, dataset: Dataset, steps: number): Promise<Float32Array> {
   const { batchSize, learningRate, weightDecay } = scenario.training
   const parameters = trainer.description.initial.slice()
   const optimiser = createLocalOptimiser({

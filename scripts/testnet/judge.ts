@@ -4,26 +4,22 @@ import { weightedMean } from '../../src/tensor/linear.js'
 import { type Bench, openBench } from './baselines.js'
 import { crashRecoveriesOf } from './crash-recovery.js'
 import { explain, sumOf } from './explain.js'
-import type { TestnetOptions } from './options.js'
 import type { PeerReport, TestnetReport } from './report.js'
 import type { Scenario } from './scenario.js'
 import { worst } from './stalls.js'
 import type { FinishedPeer } from './testnet-peer.js'
+import type { Trial } from './trial.js'
 
 /** Measures what the peers have, from their last checkpoints, and trains the two baselines on the two cores. */
 export async function judge(
-  scenario: Scenario,
-  finished: readonly FinishedPeer[],
-  options: TestnetOptions,
-  signal: AbortSignal
+  trial: Trial,
+  finished: readonly FinishedPeer[]
 ): Promise<Omit<TestnetReport, 'seconds' | 'timeline'>> {
+  const { scenario } = trial
   const benches = await Promise.all([openBench(scenario), openBench(scenario)])
   try {
     const [lone, united] = benches
-    const [peers, both] = await Promise.all([
-      judgePeers(scenario, lone, finished, options, signal),
-      judgeTogether(scenario, united, finished, options)
-    ])
+    const [peers, both] = await Promise.all([judgePeers(trial, lone, finished), judgeTogether(trial, united, finished)])
     const sent = finished.reduce((sum, { status }) => sum + status.bytes.sent, 0)
     const plain = finished.reduce((sum, { status }) => sum + status.bytes.float32Equivalent, 0)
     return {
@@ -42,11 +38,9 @@ export async function judge(
 }
 
 async function judgePeers(
-  scenario: Scenario,
+  { scenario, options, signal }: Trial,
   bench: Bench,
-  finished: readonly FinishedPeer[],
-  options: TestnetOptions,
-  signal: AbortSignal
+  finished: readonly FinishedPeer[]
 ): Promise<PeerReport[]> {
   const reports: PeerReport[] = []
   for (const peer of finished) {
@@ -72,10 +66,9 @@ async function judgePeers(
 }
 
 async function judgeTogether(
-  scenario: Scenario,
+  { scenario, options }: Trial,
   bench: Bench,
-  finished: readonly FinishedPeer[],
-  options: TestnetOptions
+  finished: readonly FinishedPeer[]
 ): Promise<Pick<TestnetReport, 'start' | 'merged' | 'central'>> {
   const parameters = await Promise.all(finished.map((peer) => lastParameters(scenario, bench, peer)))
   const weights = await Promise.all(finished.map((peer) => bench.examples(scenario.dataOfPeer(peer.index))))

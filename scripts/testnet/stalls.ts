@@ -29,6 +29,12 @@ function hasPartner(status: Status, others: readonly (Status | undefined)[]): bo
   return status.peers.some((peer) => peer.connected && peer.sameFederation === true && training.has(peer.peerId))
 }
 
+/** Local steps done by then. */
+interface Moment {
+  readonly done: number
+  readonly nowMs: number
+}
+
 /** `localSteps`: after so many local steps an exchange is due. */
 export function createStallWatch(localSteps: number): StallWatch {
   let exchangeMs = 0
@@ -43,11 +49,11 @@ export function createStallWatch(localSteps: number): StallWatch {
     waited = undefined
   }
 
-  function lookAtSteps(done: number, nowMs: number): void {
+  function lookAtSteps({ done, nowMs }: Moment): void {
     if (waited !== undefined) stepMs = Math.max(stepMs, nowMs - waited.ms)
     if (waited === undefined || done !== waited.done) waited = { done, ms: nowMs }
   }
-  function lookAtExchanges(newest: number, done: number, nowMs: number, partner: boolean): void {
+  function lookAtExchanges(newest: number, partner: boolean, { done, nowMs }: Moment): void {
     // A restarted peer may have fewer steps than before.
     if (done < last.done) last = { ...last, done }
     if (newest > last.atMs) {
@@ -67,8 +73,8 @@ export function createStallWatch(localSteps: number): StallWatch {
       if (status === undefined) return
       if (status.phase !== 'training') return down()
       const { done } = status.steps
-      lookAtSteps(done, nowMs)
-      lookAtExchanges(newestExchange(status), done, nowMs, hasPartner(status, others))
+      lookAtSteps({ done, nowMs })
+      lookAtExchanges(newestExchange(status), hasPartner(status, others), { done, nowMs })
     }
   }
 }

@@ -13,6 +13,7 @@ import { writePeerFiles } from './peer-files.js'
 import type { TestnetReport } from './report.js'
 import { GLYPH_MODEL, glyphScenario, type Scenario, textScenario } from './scenario.js'
 import { createTestnetPeer, type FinishedPeer, type TestnetPeer } from './testnet-peer.js'
+import type { Trial } from './trial.js'
 
 const POLL_MS = 500
 /** Exchanges between two checkpoints: the last one is written on shutdown anyway. */
@@ -33,15 +34,16 @@ export async function runTestnet(
 ): Promise<TestnetReport> {
   const startedAt = systemClock.now()
   const scenario = await chooseScenario(options)
+  const trial: Trial = { scenario, options, signal }
   const folder = options.keep === undefined ? await mkdtemp(join(tmpdir(), 'peertune-testnet-')) : resolve(options.keep)
   try {
     await mkdir(folder, { recursive: true })
     const every = disturbances.kill === undefined ? CHECKPOINT_EVERY : CHECKPOINT_EVERY_UNDER_FIRE
-    const files = await writePeerFiles({ folder, scenario, options, checkpointEvery: every })
+    const files = await writePeerFiles({ ...trial, folder, checkpointEvery: every })
     const { localSteps } = scenario.manifest.mixing
     const peers = files.map((one, index) => createTestnetPeer(index, one, localSteps))
-    const { finished, timeline } = await runNetwork(peers, disturbances, options, signal)
-    const verdicts = await judge(scenario, finished, options, signal)
+    const { finished, timeline } = await runNetwork(peers, disturbances, trial)
+    const verdicts = await judge(trial, finished)
     return { ...verdicts, timeline, seconds: (systemClock.now() - startedAt) / 1000 }
   } finally {
     if (options.keep === undefined) await rm(folder, { recursive: true, force: true })
@@ -57,8 +59,7 @@ async function chooseScenario(options: TestnetOptions): Promise<Scenario> {
 async function runNetwork(
   peers: readonly TestnetPeer[],
   disturbances: Disturbances,
-  options: TestnetOptions,
-  signal: AbortSignal
+  trial: Trial
 ): Promise<FinishedNetwork> {
   const founders = peers.filter(({ index }) => !disturbances.late?.peers.includes(index))
   try {
@@ -66,7 +67,7 @@ async function runNetwork(
     await founders[0]?.start([])
     const meetingPoint = founders[0]?.addresses().slice(0, 1) ?? []
     await Promise.all(founders.slice(1).map((peer) => peer.start(meetingPoint)))
-    await watch(peers, founders, director, options, signal)
+    await watch({ peers, founders, director }, trial)
     await Promise.all(peers.map((peer) => peer.stop()))
     return { finished: peers.map(finishedPeer), timeline: director.timeline() }
   } finally {
@@ -83,14 +84,15 @@ function finishedPeer(peer: TestnetPeer): FinishedPeer {
   return { index, status, ...left, statusUrl: peer.statusUrl(), stalls: peer.stalls(), refusals: peer.refusals() }
 }
 
+interface Network {
+  readonly peers: readonly TestnetPeer[]
+  /** Those that start first. */
+  readonly founders: readonly TestnetPeer[]
+  readonly director: Director
+}
+
 /** Polls every status page, draws the table and disturbs by plan, until all peers are done. */
-async function watch(
-  peers: readonly TestnetPeer[],
-  founders: readonly TestnetPeer[],
-  director: Director,
-  options: TestnetOptions,
-  signal: AbortSignal
-): Promise<void> {
+async function watch({ peers, founders, director }: Network, { options, signal }: Trial): Promise<void> {
   const startedAt = systemClock.now()
   const screen = createScreen(process.stdout, systemClock.now)
   for (;;) {
