@@ -63,7 +63,11 @@ async function outcome(play: Play, rule: Rule, steps: number) {
   const { schema } = play.trainer.description
   const small = firstSlots(schema, SMALL_RANK)
   const owned = play.datasets.map((_, peer) => (rule !== 'all-16' && SMALL.includes(peer) ? small : undefined))
-  const weights = play.datasets.map(({ size }) => size)
+  const memberOf = (x: Float32Array, peer: number): Member => ({
+    x,
+    owns: owned[peer],
+    weight: play.datasets[peer]!.size
+  })
   const peers = await lockstep(play, {
     seed: SEED,
     steps,
@@ -72,11 +76,7 @@ async function outcome(play: Play, rule: Rule, steps: number) {
     masks: owned,
     mix: (vectors, { rng }) => {
       for (const [a, b] of pairsOf(vectors.length, rng))
-        mixPair(
-          [a, b].map((peer) => ({ x: vectors[peer]!, owns: owned[peer], weight: weights[peer]! })),
-          rule,
-          schema
-        )
+        mixPair([memberOf(vectors[a]!, a), memberOf(vectors[b]!, b)], rule, schema)
     }
   })
   const mine = peers.map((x, peer) => visible(x, owned[peer]))
@@ -84,7 +84,7 @@ async function outcome(play: Play, rule: Rule, steps: number) {
   const lossOf = async (x: Float32Array) => (await evaluate(x)).loss
   const losses = await Promise.all(mine.map(lossOf))
   return {
-    merged: await lossOf(merged(mine, owned, weights, rule)),
+    merged: await lossOf(merged(mine.map(memberOf), rule)),
     peersOf16: meanOf(losses.filter((_, peer) => !SMALL.includes(peer))),
     peersOf4: meanOf(losses.filter((_, peer) => SMALL.includes(peer)))
   }
@@ -107,8 +107,7 @@ interface Member {
 }
 
 /** Both to the weighted mean of what they own in common; with zero-padding, of what either owns. */
-function mixPair(pair: readonly Member[], rule: Rule, schema: ParameterSchema): void {
-  const [one, other] = pair as [Member, Member]
+function mixPair([one, other]: readonly [Member, Member], rule: Rule, schema: ParameterSchema): void {
   if (rule === 'product' && one.owns !== other.owns) return mixProductsOf(one, other, schema)
   for (let i = 0; i < one.x.length; i++) {
     const [left, right] = [one.owns?.[i] !== 0, other.owns?.[i] !== 0]
@@ -143,19 +142,13 @@ function visible(x: Float32Array, owns: Float32Array | undefined): Float32Array 
 }
 
 /** Slot by slot the weighted mean of its owners, or of everybody with zeros for those who are none. */
-function merged(
-  peers: readonly Float32Array[],
-  owned: readonly (Float32Array | undefined)[],
-  weights: readonly number[],
-  rule: Rule
-): Float32Array {
-  return peers[0]!.map((_, i) => {
+function merged(members: readonly Member[], rule: Rule): Float32Array {
+  return members[0]!.x.map((_, i) => {
     let [sum, total] = [0, 0]
-    peers.forEach((x, peer) => {
-      const owns = owned[peer]?.[i] !== 0
-      if (owns) sum += weights[peer]! * x[i]!
-      if (owns || rule === 'zero-padding') total += weights[peer]!
-    })
+    for (const { x, owns, weight } of members) {
+      if (owns?.[i] !== 0) sum += weight * x[i]!
+      if (owns?.[i] !== 0 || rule === 'zero-padding') total += weight
+    }
     return sum / total
   })
 }

@@ -99,7 +99,14 @@ interface Cell extends Omit<Row, 'lost' | 'mostLost'> {
   readonly accuracies: readonly number[]
 }
 
-function measure(options: Options, [attack, lie]: Options['attacks'][number], rule: string, dirichlet?: number): Cell {
+/** What is attacked how, and what stands against it. */
+interface Trial {
+  readonly attack: Options['attacks'][number]
+  readonly rule: string
+  readonly dirichlet: number | undefined
+}
+
+function measure(options: Options, { attack: [attack, lie], rule, dirichlet }: Trial): Cell {
   const results = options.seeds.map((seed) => {
     const init: ExperimentInit = { task: options.task, peers: PEERS, attackers: ATTACKERS, seed, ...DEFENCES[rule] }
     return attackExperiment({ ...init, lie, ...(dirichlet === undefined ? {} : { dirichlet }) })
@@ -128,10 +135,10 @@ export function run(args: readonly string[]): Promise<object> {
       `\n${options.task}, ${dirichlet === undefined ? 'labels alike' : `labels by Dirichlet ${dirichlet}`}: accuracy in %, (lost, by the worst seed)`
     )
     console.log(`${'attack'.padEnd(18)}${options.rules.map((rule) => rule.padStart(24)).join('')}`)
-    const baseline = measure(options, ['none', {}], MEAN, dirichlet).accuracies
+    const baseline = measure(options, { attack: ['none', {}], rule: MEAN, dirichlet }).accuracies
     for (const attack of options.attacks) {
       const cells = options.rules.map((rule) => {
-        const { accuracies, ...row } = measure(options, attack, rule, dirichlet)
+        const { accuracies, ...row } = measure(options, { attack, rule, dirichlet })
         const losses = accuracies.map((accuracy, seed) => baseline[seed]! - accuracy)
         const [lost, mostLost] = [meanOf(losses), Math.max(...losses)]
         rows.push({ ...row, lost, mostLost })

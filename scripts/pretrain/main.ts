@@ -69,13 +69,14 @@ function whole(name: string, text: string): number {
   throw new PeertuneError('config/bad-flag', `--${name} needs a positive whole number, got ${text}`)
 }
 
+interface Pupil {
+  readonly model: Uint8Array
+  readonly labels: readonly string[]
+  readonly threads: number
+}
+
 /** Opens a graph that is written out first, as the engine reads models from files. */
-async function withTrainer<T>(
-  model: Uint8Array,
-  labels: readonly string[],
-  threads: number,
-  use: (trainer: Trainer) => Promise<T>
-): Promise<T> {
+async function withTrainer<T>({ model, labels, threads }: Pupil, use: (trainer: Trainer) => Promise<T>): Promise<T> {
   const folder = await mkdtemp(join(tmpdir(), 'peertune-pretrain-'))
   const modelPath = join(folder, 'model.onnx')
   try {
@@ -95,7 +96,7 @@ async function withTrainer<T>(
 async function learnChimeras({ steps, seed, threads }: Options): Promise<VitWeights> {
   const labels = Array.from({ length: CHIMERA_LABELS }, (_, i) => String(i))
   const untrained = writeModel(buildVit({ ...GLYPH_VIT, labels: CHIMERA_LABELS }, initialWeights(seed)))
-  return withTrainer(untrained, labels, threads, async (trainer) => {
+  return withTrainer({ model: untrained, labels, threads }, async (trainer) => {
     const parameters = trainer.description.initial.slice()
     const optimiser = createLocalOptimiser({
       trainer,
@@ -138,7 +139,7 @@ const digitsOnly =
 
 /** Accuracy on digits drawn as a federation's data are, none of them seen in training. */
 const measure = (model: Uint8Array, threads: number): Promise<number> =>
-  withTrainer(model, DIGITS, threads, async (trainer) => {
+  withTrainer({ model, labels: DIGITS, threads }, async (trainer) => {
     const data = await openDataset(
       { kind: 'glyphs', classes: DIGITS, samples: 1, seed: 'unused', testSamples: TEST_IMAGES, testSeed: 'pretrain' },
       DIGIT_TASK,
