@@ -1,6 +1,7 @@
 import type { Server } from 'node:http'
 import { type AddressInfo, BlockList, isIP } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
+import { cannotListen } from '../base/cannot-listen.js'
 import { PeertuneError } from '../base/errors.js'
 import { type StatusRoutesOptions, statusRoutes } from './routes.js'
 
@@ -60,21 +61,11 @@ export async function startStatusServer({
 
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)))
+    const fields = { host: 'http.host', port: 'http.port' }
+    const place = { host, port, fields, anyPort: '--http-port 0' }
+    server.once('error', (cause) => reject(cannotListen(place, cause)))
     server.listen(port, host, resolve)
   })
-}
-
-function listenError(error: NodeJS.ErrnoException, host: string, port: number): PeertuneError {
-  const facts = { host, port }
-  if (error.code === 'EADDRINUSE')
-    return new PeertuneError('config/port-in-use', `http.port: expected a free port, got ${port}, which is in use`, {
-      facts,
-      hint: 'choose another one, or 0 for any: --http-port 0',
-      cause: error
-    })
-  const message = `http: expected an address to listen on, got ${host}:${port} (${error.code ?? error.message})`
-  return new PeertuneError('config/cannot-listen', message, { facts, cause: error })
 }
 
 function close(server: Server): Promise<void> {

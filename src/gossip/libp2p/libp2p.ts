@@ -14,6 +14,7 @@ import { connectionsOf, createChannels } from './channels.js'
 import { createNode, type Node } from './config.js'
 import { createDialer } from './dialer.js'
 import { parseIdentity, parseNetworkKey } from './identity.js'
+import { startFailure } from './listen.js'
 import { createMeter } from './meter.js'
 import { bindSubscription, type Subscription } from './pubsub.js'
 import { keepUp } from './upkeep.js'
@@ -204,10 +205,12 @@ function lifecycle(options: Libp2pTransportOptions, parts: Parts): Pick<Transpor
       })
       for (const [protocol, handler] of handlers) await channels.answer(node, protocol, handler)
       parts.answering = true
-      await listenOn(node, listen).catch((error: unknown) => {
+      try {
+        await node.start()
+      } catch (cause) {
         parts.node = undefined
-        throw error
-      })
+        throw await startFailure(listen, cause)
+      }
       for (const [topic, subscription] of subscriptions) bind(options, parts, topic, subscription)
       parts.tasks = live(options, parts, node).catch((error: unknown) => {
         log.error({ error: describeError(error) }, 'Looking for peers ended')
@@ -218,27 +221,6 @@ function lifecycle(options: Libp2pTransportOptions, parts: Parts): Pick<Transpor
       await parts.tasks
       await parts.node?.stop()
     }
-  }
-}
-
-/** Starts listening and dialling; says in words why an address cannot be had. */
-async function listenOn(node: Node, listen: readonly string[]): Promise<void> {
-  try {
-    await node.start()
-  } catch (cause) {
-    const text = describeError(cause)
-    const inUse = text.includes('EADDRINUSE')
-    throw new PeertuneError(
-      inUse ? 'config/port-in-use' : 'config/cannot-listen',
-      inUse ? 'Another program listens on that port already' : 'Cannot listen on the configured addresses',
-      {
-        facts: { listen },
-        hint: inUse
-          ? 'Choose another port, or 0 for any free one'
-          : 'Use addresses of this machine such as /ip4/0.0.0.0/tcp/4001',
-        cause
-      }
-    )
   }
 }
 

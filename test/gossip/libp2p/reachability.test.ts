@@ -161,9 +161,12 @@ describe('why a node cannot be reached, in words', () => {
     const a = await started()
     const taken = addressOf(a).replace(/\/p2p\/.*/, '')
     const second = await libp2pNode({ listen: [taken] })
-    await expect(second.start()).rejects.toMatchObject({ code: 'config/port-in-use', facts: { listen: [taken] } })
-    const foreign = await libp2pNode({ listen: ['/ip4/192.0.2.1/tcp/0'] })
-    await expect(foreign.start()).rejects.toMatchObject({ code: 'config/cannot-listen' })
+    await expect(second.start()).rejects.toMatchObject({ code: 'config/port-in-use', facts: { address: taken } })
+    const foreign = await libp2pNode({ listen: ['/ip4/127.0.0.1/tcp/0', '/ip4/192.0.2.1/tcp/0'] })
+    await expect(foreign.start()).rejects.toMatchObject({
+      code: 'config/cannot-listen',
+      message: 'listen: expected an address of this machine, got 192.0.2.1 in /ip4/192.0.2.1/tcp/0'
+    })
   })
 
   it('refuses a broken identity, network key or list of bootstrap addresses before it starts', async () => {
