@@ -41,6 +41,8 @@ export interface ChildTrainer extends Trainer {
   tally(): RequestTally
   /** Every end of a process, the last included. Returns a function that takes the listener off. */
   onExit(listener: (exit: TrainerExit) => void): () => void
+  /** Gives the step under way `graceMs` (`stopGraceMs` by default) to end. */
+  close(graceMs?: number): Promise<void>
 }
 
 /**
@@ -98,9 +100,9 @@ export async function spawnTrainer(options: SpawnTrainerOptions): Promise<ChildT
       if (reply.kind === 'evaluated') return reply.result
       throw unexpected(reply, parameters.length)
     },
-    async close() {
+    async close(graceMs = stopGraceMs) {
       requests.close()
-      await launcher.process()?.stop(stopGraceMs)
+      await launcher.process()?.stop(graceMs)
       await requests.settled()
     }
   }

@@ -352,6 +352,17 @@ describe('a trainer in a child process', () => {
     expect(await exit).toMatchObject({ reason: 'stop-timeout', signal: 'SIGKILL' })
   })
 
+  it('gives no more grace than it is closed with', async () => {
+    // Longer than the test may take.
+    const trainer = await start({}, { stopGraceMs: 600_000 })
+    const hanging = trainer.step(new Float32Array(3), batch(1, HANG_FOR_EVER)).catch((error: unknown) => error)
+    const exit = new Promise((resolve) => trainer.onExit(resolve))
+    await turn()
+    await trainer.close(0)
+    expect(await hanging).toMatchObject({ code: 'train/closed' })
+    expect(await exit).toMatchObject({ reason: 'stop-timeout', signal: 'SIGKILL' })
+  })
+
   it('does not stop for a Ctrl-C that is meant for the node', async () => {
     const trainer = await start()
     process.kill(trainer.pid!, 'SIGINT')
