@@ -2,7 +2,7 @@ import { type FileHandle, open, readFile, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { PeertuneError } from '../base/errors.js'
 import type { Logger } from '../base/log.js'
-import { encodeCheckpoint, MAX_CHECKPOINT_BYTES } from './format.js'
+import { encodeCheckpoint, leastCheckpointBytes, MAX_CHECKPOINT_BYTES } from './format.js'
 import { createSaver, loadNewest } from './newest-first.js'
 import { FILE_MODE, isMissing, makeDirectory, syncDirectory } from './private-files.js'
 import type { NodeState } from './state.js'
@@ -58,6 +58,21 @@ export function createFileStore({ directory, log, files = { open, rename } }: Fi
         log
       )
   }
+}
+
+/**
+ * Bytes that checkpoints of so many parameters will take in `directory` beyond what is there, at least: the newest, the one
+ * before it, and the one that is being written.
+ */
+export async function bytesWanted(directory: string, size: number): Promise<number> {
+  const least = leastCheckpointBytes(size)
+  const sizeOf = (name: string) =>
+    stat(join(directory, name)).then(
+      (found) => Math.min(found.size, least),
+      () => 0
+    )
+  const there = await Promise.all([NEWEST_FILE, PREVIOUS_FILE, WORK_FILE].map(sizeOf))
+  return there.reduce((wanted, bytes) => wanted - bytes, 3 * least)
 }
 
 async function writeState(files: CheckpointFiles, path: string, state: NodeState): Promise<void> {

@@ -25,6 +25,10 @@ const MAGIC = Buffer.from('PTCHKPT\n', 'latin1')
 const HEAD_BYTES = MAGIC.length + 8
 const HASH_BYTES = 32
 
+/** What a checkpoint of so many parameters takes at least: its journal and increments in doubt come on top. */
+export const leastCheckpointBytes = (size: number): number =>
+  HEAD_BYTES + 3 * size * Float32Array.BYTES_PER_ELEMENT + HASH_BYTES
+
 export type CheckpointErrorCode =
   /** Cut off, changed or never a checkpoint. */
   'checkpoint/corrupt' | 'checkpoint/unsupported-version' | 'checkpoint/other-federation' | 'checkpoint/other-schema'

@@ -10,6 +10,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { seededRng } from '../../src/base/rng.js'
 import { silentLogger } from '../../src/base/log.js'
 import {
+  bytesWanted,
   type CheckpointFiles,
   createFileStore,
   NEWEST_FILE,
@@ -189,3 +190,25 @@ async function untilWritten(path: string, bytes: number): Promise<void> {
     await new Promise<void>((resolve) => setImmediate(resolve))
   }
 }
+
+describe('the room that checkpoints will take', () => {
+  it('is that of three, less what lies there already', async () => {
+    const directory = freshDirectory()
+    try {
+      const size = 10_000
+      const least = 3 * 4 * size
+      const before = await bytesWanted(directory, size)
+      // Three vectors of float32, and a head and a hash of some bytes.
+      expect(before).toBeGreaterThan(3 * least)
+      expect(before).toBeLessThan(3 * (least + 100))
+      const store = createFileStore({ directory, log: silentLogger })
+      await store.save({ ...stateAt(1, size), inDoubt: {} })
+      expect(statSync(join(directory, NEWEST_FILE)).size).toBeGreaterThanOrEqual(before / 3)
+      expect(await bytesWanted(directory, size)).toBe((2 * before) / 3)
+      await store.save({ ...stateAt(2, size), inDoubt: {} })
+      expect(await bytesWanted(directory, size)).toBe(before / 3)
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
+  })
+})
