@@ -5,14 +5,17 @@ import { describeError } from '../base/errors.js'
 import { federationHash } from '../base/federation.js'
 import { silentLogger } from '../base/log.js'
 import { seededRng } from '../base/rng.js'
+import { bytesWanted } from '../checkpoint/file-store.js'
 import { type Hello, startHello } from '../gossip/hello.js'
 import { createLibp2pTransport } from '../gossip/libp2p/libp2p.js'
+import { checkListen } from '../gossip/libp2p/listen.js'
 import { federationTopics } from '../gossip/topics.js'
 import { startStatusServer, type StatusServer } from '../status/server.js'
 import type { Status } from '../status/snapshot.js'
 import type { ChildTrainer } from '../train/process/child-trainer.js'
 import type { NodeConfig } from './config/schema.js'
 import { openDataDir } from './host/data-dir.js'
+import { requireRoom } from './host/disk-room.js'
 import { readDenyList, watchDenyList } from './host/deny-list.js'
 import { loadIdentity } from './host/identity.js'
 import { checkModel, readManifest } from './config/manifest.js'
@@ -67,6 +70,9 @@ export async function createNode(given: NodeConfig, deps: NodeDeps = {}): Promis
   }
 }
 
+/** Milliseconds for the trainer of a node whose start failed: nobody will use the step that it may be at. */
+const FAILED_START_GRACE_MS = 250
+
 /** What there is of a running node; each part from its moment on. */
 interface Life {
   readonly startedAtMs: number
@@ -102,8 +108,8 @@ function assemble(wiring: Wiring): PeertuneNode {
   const done = Promise.withResolvers<void>()
   let stopped: Promise<void> | undefined
   const status = () => statusNow(wiring, life)
-  const stop = (reason = 'asked to'): Promise<void> => {
-    stopped ??= close(wiring, life).then(
+  const stop = (reason = 'asked to', graceMs?: number): Promise<void> => {
+    stopped ??= close(wiring, life, graceMs).then(
       () => log.info({ reason }, 'stopped'),
       (error) => log.error({ error: describeError(error) }, 'could not stop cleanly')
     )
@@ -118,7 +124,7 @@ function assemble(wiring: Wiring): PeertuneNode {
         await life.starting
       } catch (error) {
         if (error === signal.reason) return
-        await stop('start failed')
+        await stop('start failed', FAILED_START_GRACE_MS)
         throw error
       }
       life.working.then(done.resolve, (error) => {
@@ -163,6 +169,8 @@ async function bringUp(wiring: Wiring, life: Life, snapshot: () => Status): Prom
   }
   const server = await unlessStopped(() => startStatusServer({ ...config.http, snapshot, log }))
   life.server = server
+  // Behind the status server, which takes a port, too; taking an address is not joining: nobody is dialled.
+  await unlessStopped(() => checkListen(config.listen))
   const announce = () => dataDir.announce({ pid: process.pid, url: server.url, addresses: transport.addresses() })
   // A large model takes minutes: whoever asks is to find the page meanwhile.
   await unlessStopped(announce)
@@ -171,6 +179,7 @@ async function bringUp(wiring: Wiring, life: Life, snapshot: () => Status): Prom
   const trainer = await unlessStopped(() => startTrainer(wiring))
   life.trainer = trainer
   await unlessStopped(() => writeNodeRecord(dataDir.root, wiring))
+  await unlessStopped(() => checkDisk(wiring, trainer))
   await unlessStopped(() => {
     const joined = joinNetwork(wiring, life)
     life.working = work(wiring, life, { trainer, joined })
@@ -178,6 +187,12 @@ async function bringUp(wiring: Wiring, life: Life, snapshot: () => Status): Prom
     return joined
   })
   await unlessStopped(announce)
+}
+
+/** A disk that the third checkpoint would not fit on is better known of now. */
+async function checkDisk({ dataDir }: Wiring, { description }: ChildTrainer): Promise<void> {
+  const bytes = await bytesWanted(dataDir.checkpoints, description.schema.size)
+  await requireRoom(dataDir.root, bytes, 'checkpoints')
 }
 
 async function joinNetwork(wiring: Wiring, life: Life): Promise<void> {
@@ -206,14 +221,14 @@ async function work(
   await life.participant?.run(signal)
 }
 
-/** Ends whatever there is by now. */
-async function close({ transport, dataDir }: Wiring, life: Life): Promise<void> {
+/** Ends whatever there is by now; a step under way may take `graceMs` more. */
+async function close({ transport, dataDir }: Wiring, life: Life, graceMs?: number): Promise<void> {
   life.stopping.abort(new Error('the node stops'))
   await life.starting.catch(() => undefined)
   await life.working.catch(() => undefined)
   await life.watching
   life.hello?.stop()
-  await life.trainer?.close()
+  await life.trainer?.close(graceMs)
   life.data.close()
   await transport.stop()
   await life.server?.close()

@@ -33,9 +33,18 @@ describe('bad input', () => {
     await withTakenPort(async (port) => expectSentence(await start({ http: { port } }), new RegExp(`${port}.*in use`)))
   })
 
-  it('a listen port in use: exit 2', async () => {
-    await writeOwn()
-    await withTakenPort(async (port) => expectSentence(await start({ listen: [`/ip4/127.0.0.1/tcp/${port}`] }), /port/))
+  // The model is not the federation's: that would be said once it is looked at.
+  it('a listen port in use: field, address and port, before the model is looked at; exit 2', async () => {
+    await writeFederation({ sha256: ANOTHER })
+    await withTakenPort(async (port) => {
+      const address = `/ip4/127.0.0.1/tcp/${port}`
+      expectSentence(await start({ listen: [address] }), new RegExp(`listen: .*${port} in ${address}.*in use`))
+    })
+  })
+
+  it('an address that the machine lacks: field and address, before the model is looked at; exit 2', async () => {
+    await writeFederation({ sha256: ANOTHER })
+    expectSentence(await start({ listen: ['/ip4/192.0.2.1/tcp/0'] }), /listen: .*of this machine, got 192\.0\.2\.1/)
   })
 
   it('a network key that is none: the file; exit 2', async () => {

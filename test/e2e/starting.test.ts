@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
+import type * as promises from 'node:fs/promises'
 import { readdir } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
-import { describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { type Logger, silentLogger } from '../../src/base/log.js'
 import { resolveConfig } from '../../src/node/config/config.js'
 import { dataDirPaths, openDataDir } from '../../src/node/host/data-dir.js'
@@ -11,6 +12,20 @@ import { modelSha256 } from '../../src/node/config/model-hash.js'
 import { createNode } from '../../src/node/node.js'
 import type { PeertuneNode } from '../../src/node/types.js'
 import { daemonFolder, LETTERS, MODEL } from './daemon-folder.js'
+
+/** Blocks that the disk has left; undefined: as many as it has. */
+const disk = vi.hoisted(() => ({ free: undefined as number | undefined }))
+vi.mock('node:fs/promises', async (original) => {
+  const real = await original<typeof promises>()
+  const statfs = async (path: string) => {
+    const found = await real.statfs(path)
+    return disk.free === undefined ? found : { ...found, bavail: disk.free }
+  }
+  return { ...real, statfs }
+})
+afterEach(() => {
+  disk.free = undefined
+})
 
 const { writeFederation, writePeer } = daemonFolder()
 
@@ -38,7 +53,10 @@ async function freePort(): Promise<number> {
 }
 
 /** A node on the model that ships, not started yet; `sha256`: of the model that its federation wants. */
-async function prepare(onMessage: (message: string, node: PeertuneNode) => void, sha256?: string) {
+async function prepare(
+  onMessage: (message: string, node: PeertuneNode) => void,
+  { sha256, listen }: { readonly sha256?: string; readonly listen?: readonly string[] } = {}
+) {
   const manifest = {
     peertune: 1 as const,
     name: 'starting',
@@ -50,7 +68,7 @@ async function prepare(onMessage: (message: string, node: PeertuneNode) => void,
   const federation = await writeFederation(createManifest(manifest, () => 'manifest'))
   const { config: file, dataDir } = await writePeer('a', federation, SETTINGS)
   const port = await freePort()
-  const { config } = await resolveConfig(file, { bootstrap: [], httpPort: String(port) })
+  const { config } = await resolveConfig(file, { bootstrap: [], httpPort: String(port), listen })
   const { log, said } = listener((message) => onMessage(message, node))
   const node = await createNode(config, { log })
   return { node, said, port, dataDir, url: `http://127.0.0.1:${port}/` }
@@ -84,10 +102,40 @@ describe('a node that starts', () => {
   })
 
   it('closes all that it had opened when the model is refused', async () => {
-    const prepared = await prepare(() => undefined, 'ab'.repeat(32))
+    const prepared = await prepare(() => undefined, { sha256: 'ab'.repeat(32) })
     await expect(prepared.node.start()).rejects.toMatchObject({ message: expect.stringContaining('abab') })
     await expectEverythingClosed(prepared)
     expect(await readdir(prepared.dataDir)).toEqual(['identity.key'])
+  })
+})
+
+describe('a port that somebody takes while the model loads', () => {
+  it('is named as it would have been before, and everything is closed', async () => {
+    const port = await freePort()
+    const thief = createServer()
+    // Without a host it is taken within the call.
+    const prepared = await prepare((message) => message === LOADED && void thief.listen(port), {
+      listen: [`/ip4/127.0.0.1/tcp/${port}`]
+    })
+    await expect(prepared.node.start()).rejects.toMatchObject({
+      code: 'config/port-in-use',
+      message: `listen: expected a free port, got ${port} in /ip4/127.0.0.1/tcp/${port}, which is in use`
+    })
+    await expectEverythingClosed(prepared)
+    await new Promise((closed) => thief.close(closed))
+  })
+})
+
+describe('a start on a disk that its checkpoints will not fit on', () => {
+  it('ends before it joins, with the path and what to do, and closes all that it had opened', async () => {
+    const prepared = await prepare(() => undefined)
+    disk.free = 0
+    await expect(prepared.node.start()).rejects.toMatchObject({
+      code: 'config/disk-full',
+      message: expect.stringMatching(/dataDir: expected room of [\d.]+ MB for checkpoints in .*, got 0\.0 MB/)
+    })
+    await expectEverythingClosed(prepared)
+    expect((await readdir(prepared.dataDir)).sort()).toEqual(['identity.key', 'node.json'])
   })
 })
 

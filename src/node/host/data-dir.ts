@@ -1,7 +1,8 @@
 import { chmod, mkdir, readFile, readdir, rm, stat } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { PeertuneError, isPeertuneError } from '../../base/errors.js'
-import { reasonOf } from '../../base/system-error.js'
+import { isDiskFull, reasonOf } from '../../base/system-error.js'
+import { checkRoom, diskFull } from './disk-room.js'
 import { acquireLock } from './lock-file.js'
 import { writePrivateFile } from './private-file.js'
 
@@ -46,7 +47,7 @@ export function dataDirPaths(path: string): DataDirPaths {
 
 /**
  * Makes the directory where it is missing (0700) and takes it for this process. Throws `config/data-dir-in-use` with
- * the other process's id, `config/data-dir-too-open` and `config/data-dir-unusable`.
+ * the other process's id, `config/data-dir-too-open`, `config/data-dir-unusable` and `config/disk-full`.
  */
 export async function openDataDir(path: string): Promise<DataDir> {
   const paths = dataDirPaths(path)
@@ -57,14 +58,17 @@ export async function openDataDir(path: string): Promise<DataDir> {
       facts: { dataDir: paths.root, pid: lock.pid },
       hint: 'stop that node, or give this one a data directory of its own: --data-dir DIR'
     })
-  return {
-    ...paths,
-    announce: (run) => writePrivateFile(paths.run, `${JSON.stringify(run)}\n`),
-    release: async () => {
-      await rm(paths.run, { force: true })
-      await lock.release()
-    }
+  const release = async () => {
+    await rm(paths.run, { force: true })
+    await lock.release()
   }
+  try {
+    await orUnusable(paths.root, checkRoom(paths.root))
+  } catch (error) {
+    await release()
+    throw error
+  }
+  return { ...paths, announce: (run) => writePrivateFile(paths.run, `${JSON.stringify(run)}\n`), release }
 }
 
 /** What the daemon of this directory announced; `undefined` where none has, or what is there is no announcement. */
@@ -92,6 +96,7 @@ async function orUnusable<T>(root: string, action: Promise<T>): Promise<T> {
     return await action
   } catch (cause) {
     if (isPeertuneError(cause)) throw cause
+    if (isDiskFull(cause)) throw diskFull(root, 'for what a node writes', reasonOf(cause), cause)
     const message = `dataDir: expected a folder this user can write, got ${root} (${reasonOf(cause)})`
     throw new PeertuneError('config/data-dir-unusable', message, { facts: { dataDir: root }, cause })
   }

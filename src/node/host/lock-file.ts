@@ -34,8 +34,8 @@ export async function acquireLock(file: string): Promise<LockResult> {
 /** Written first and linked into place then, so that nobody ever reads a lock that is half written. */
 async function createExclusive(file: string, content: string): Promise<boolean> {
   const draft = `${file}.${process.pid}.tmp`
-  await writeFile(draft, content, { mode: 0o600 })
   try {
+    await writeFile(draft, content, { mode: 0o600 })
     await link(draft, file)
     return true
   } catch (error) {
