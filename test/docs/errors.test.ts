@@ -21,7 +21,7 @@ const textsBelow = (folder: string, ending: string): readonly { readonly path: s
     .map((path) => ({ path: join(folder, path), text: readFileSync(join(ROOT, folder, path), 'utf8') }))
 
 const sources = textsBelow('src', '.ts')
-const withoutComments = (text: string): string => text.replaceAll(/\/\*[^]*?\*\/|(?<![:'"`])\/\/.*$/gm, '')
+const withoutComments = (text: string): string => text.replaceAll(/\/\*[\s\S]*?\*\/|(?<![:'"`])\/\/.*$/gm, '')
 const words = [...ROOMS, ...OTHER_WORDS].join('|')
 const matches = (text: string, pattern: RegExp): readonly string[] => [...text.matchAll(pattern)].map((one) => one[1]!)
 const isCode = (code: string): boolean => !NO_CODES.includes(code)
