@@ -38,16 +38,7 @@ interface Coded {
 
 /** The codes that an expression may be; none where it passes on the code of another error. */
 export function* codesOf(expression: Node, context: Context, search: Search): Generator<Coded> {
-  if (expression.type === 'ConditionalExpression') {
-    for (const [branch, choice] of [
-      [expression.consequent, true],
-      [expression.alternate, false]
-    ] as const) {
-      const test = context.file.text.slice(expression.test.start, expression.test.end)
-      yield* codesOf(branch, { ...context, choices: new Map(context.choices).set(test, choice) }, search)
-    }
-    return
-  }
+  if (expression.type === 'ConditionalExpression') return yield* eitherCode(expression, context, search)
   if (expression.type === 'Identifier') {
     const value = standsFor(expression.name, context)
     if (value !== undefined)
@@ -64,6 +55,21 @@ export function* codesOf(expression: Node, context: Context, search: Search): Ge
       for (const code of textsOf(expression, known)) if (CODE.test(code)) yield { code, context: known }
     }
   }
+}
+
+/** Both ways of a condition; a sentence that hangs on the same one goes with its code. */
+function* eitherCode(
+  { test, consequent, alternate }: Node & { readonly type: 'ConditionalExpression' },
+  context: Context,
+  search: Search
+): Generator<Coded> {
+  const condition = context.file.text.slice(test.start, test.end)
+  const chosen = (choice: boolean): Context => ({
+    ...context,
+    choices: new Map(context.choices).set(condition, choice)
+  })
+  yield* codesOf(consequent, chosen(true), search)
+  yield* codesOf(alternate, chosen(false), search)
 }
 
 /** The text of a template, once for each text that a function called for one of its parts may give back. */

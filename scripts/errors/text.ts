@@ -22,7 +22,7 @@ export interface Read {
   readonly context: Context
 }
 
-export const sourceOf = (node: Node, { file }: Scope): string => file.text.slice(node.start, node.end)
+const sourceOf = (node: Node, { file }: Scope): string => file.text.slice(node.start, node.end)
 
 /** The place of something that is filled in. */
 export const gap = (name: string): string => `‹${name}›`
