@@ -39,6 +39,7 @@ function unwritable(file: string, cause: unknown): PeertuneError {
     })
   return new PeertuneError('config/unwritable-file', `${file}: expected a file this user can write, got ${got}`, {
     facts: { file },
+    hint: 'let this user write to the folder that it lies in, or name another one',
     cause
   })
 }

@@ -11,7 +11,7 @@ export interface CodedRows {
 }
 
 /** Codes are unsigned, 0 lies in the middle. */
-export const MIDDLE = 128
+const MIDDLE = 128
 const LARGEST = 127
 /** What is left of a number is at most half of its row's scale, which becomes the code 127 or -127 again. */
 export const FINER = 2 * LARGEST

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, it } from 'vitest'
-import { entryUrl } from '../../../src/base/entry.js'
+import { entryUrl } from '../../src/base/entry.js'
 
 /** Opens a session on the model that ships, as every command does that needs the runtime. */
 const PROGRAM = `
