@@ -10,7 +10,7 @@ themselves: change those, never this file.
 
 ## Errors
 
-What ends a command is one sentence on standard error, \`error: WHAT (WHAT TO DO)\`; with \`--debug\` the stack follows. In logs and on the
+What ends a command is one sentence on standard error, \`error: WHAT (WHAT TO DO)\`; with \`PEERTUNE_LOG_LEVEL=debug\` the stack follows. In logs and on the
 status page the code stands beside the sentence. What stands between ‹ › is filled in. Exit code 2 means that something of the operator's is to
 be put right: a flag, a configuration, a federation, a model. 1 is everything else. The word before the slash is the folder of \`src\` that
 it comes from, or \`config\` for whatever the operator has written.
