@@ -78,6 +78,8 @@ function controls(child: ChildProcess, exited: Promise<string>) {
 function keepLog(child: ChildProcess, path: string): () => readonly string[] {
   const file = createWriteStream(path, { flags: 'a' })
   const kept: string[] = []
+  // A log that cannot be written is no reason for the network to end.
+  file.on('error', (error) => kept.push(`(nothing more is written to ${path}: ${error.message})`))
   if (child.stderr) {
     createInterface({ input: child.stderr }).on('line', (line) => {
       file.write(`${line}\n`)
