@@ -206,8 +206,8 @@ program
   .option('--seed <text>', "in the place of the scenario's own")
   .option('--json', 'the whole result as JSON')
   .option('--plot', 'draw consensus distance and loss')
-  .action(async (file: string, options: SimulateOptions) => {
-    exitCode = await (await import('./commands/simulate.js')).simulate(file, options, out)
+  .action(async (file: string, options: Omit<SimulateOptions, 'file'>) => {
+    exitCode = await (await import('./commands/simulate.js')).simulate({ ...options, file }, env, out)
   })
 
 program

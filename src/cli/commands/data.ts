@@ -1,8 +1,7 @@
 import { openDataset } from '../../data/source.js'
 import { summaryLines } from '../../data/splits/summary.js'
-import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config/config.js'
-import { checkModel, readManifest } from '../../node/config/manifest.js'
-import { withLocalFiles } from '../../node/config/model-source.js'
+import type { ConfigFlags, Environment } from '../../node/config/config.js'
+import { openConfig } from '../../node/config/open-config.js'
 import { readModel } from '../../onnx/file/read.js'
 import { hubProgress } from '../hub-progress.js'
 import type { Output } from '../output.js'
@@ -14,11 +13,7 @@ export interface DataOptions extends ConfigFlags {
 
 /** Opens a configuration's data as `start` would, and prints what this peer holds and, of a split, what each peer does. */
 export async function data(options: DataOptions, env: Environment, out: Output): Promise<void> {
-  const resolved = await resolveConfig(options.config, options, env)
-  await checkConfigFiles(resolved)
-  const config = await withLocalFiles(resolved.config, { env, observer: hubProgress() })
-  const manifest = await readManifest(config.federation)
-  await checkModel(manifest, config.model)
+  const { config, manifest } = await openConfig(options.config, options, { env, observer: hubProgress() })
   const dataset = await openDataset(config.data, manifest.task, await readModel(config.model))
   try {
     const { summary } = dataset

@@ -1,11 +1,11 @@
 import type { FederationManifest } from '../../base/federation.js'
 import type { PeftPlan } from '../../base/peft-spec.js'
 import { openDataset } from '../../data/source.js'
-import { type ConfigFlags, type Environment, checkConfigFiles, resolveConfig } from '../../node/config/config.js'
+import type { ConfigFlags, Environment } from '../../node/config/config.js'
 import type { NodeConfig } from '../../node/config/schema.js'
-import { checkModel, createManifest, readManifest } from '../../node/config/manifest.js'
+import { createManifest } from '../../node/config/manifest.js'
 import { maskOf } from '../../node/config/mask-of.js'
-import { withLocalFiles } from '../../node/config/model-source.js'
+import { openConfig } from '../../node/config/open-config.js'
 import { openLocalTrainer } from '../../node/model/open-trainer.js'
 import { ownPlan } from '../../node/config/own-plan.js'
 import { withCommonStart } from '../../node/model/start-from.js'
@@ -25,11 +25,7 @@ export interface EvalOptions extends ConfigFlags {
 
 /** Loss and accuracy on a configuration's held-out data: of an adapter folder, of the node's checkpoint, or of the start. */
 export async function evaluate(options: EvalOptions, env: Environment, out: Output): Promise<void> {
-  const resolved = await resolveConfig(options.config, options, env)
-  await checkConfigFiles(resolved)
-  const config = await withLocalFiles(resolved.config, { env, observer: hubProgress() })
-  const manifest = await readManifest(config.federation)
-  await checkModel(manifest, config.model)
+  const { config, manifest } = await openConfig(options.config, options, { env, observer: hubProgress() })
   const folder =
     options.adapter === undefined ? undefined : await readAdapterFolder(await localAdapter(options.adapter, env))
   const trainer = await open(config, manifest, planOf(config, manifest, folder))

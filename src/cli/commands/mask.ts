@@ -3,10 +3,10 @@ import { sha256Hex } from '../../base/bytes.js'
 import { PeertuneError } from '../../base/errors.js'
 import { type PeftSpec, type SparseSpec, specsOf } from '../../base/peft-spec.js'
 import { openDataset } from '../../data/source.js'
-import { type ConfigFlags, checkConfigFiles, type Environment, resolveConfig } from '../../node/config/config.js'
+import type { ConfigFlags, Environment } from '../../node/config/config.js'
 import { fisherMasks } from '../../node/trained/fisher.js'
-import { checkModel, printManifest, readManifest } from '../../node/config/manifest.js'
-import { withLocalFiles } from '../../node/config/model-source.js'
+import { printManifest } from '../../node/config/manifest.js'
+import { openConfig } from '../../node/config/open-config.js'
 import { writeMasks } from '../../peft/files/mask-file.js'
 import { hubProgress } from '../hub-progress.js'
 import type { Output } from '../output.js'
@@ -22,11 +22,7 @@ export interface MaskOptions extends ConfigFlags {
  * names it. Throws `config/not-sparse` for a draft without such a method.
  */
 export async function mask(options: MaskOptions, env: Environment, out: Output): Promise<void> {
-  const resolved = await resolveConfig(options.config, options, env)
-  await checkConfigFiles(resolved)
-  const config = await withLocalFiles(resolved.config, { env, observer: hubProgress() })
-  const manifest = await readManifest(config.federation)
-  await checkModel(manifest, config.model)
+  const { config, manifest } = await openConfig(options.config, options, { env, observer: hubProgress() })
   const sparse = specsOf(manifest.peft).find((spec): spec is SparseSpec => spec.method === 'sparse')
   if (sparse === undefined)
     throw new PeertuneError('config/not-sparse', `${config.federation}: no method of peft is sparse`, {

@@ -1,6 +1,7 @@
 import { isPeertuneError, PeertuneError } from '../../base/errors.js'
-import { fieldName } from '../../node/config/config.js'
+import { type Environment, fieldName } from '../../node/config/config.js'
 import type { Origin } from '../../node/config/fields.js'
+import type { SourceOptions } from '../../node/config/model-source.js'
 import { openTrainedSimulation, type TrainedSimulation } from '../../sim/workload/trained-simulation.js'
 import { readYamlFile, type YamlFile } from '../../node/host/yaml-file.js'
 import type { Measurement } from '../../sim/verdict/measure.js'
@@ -8,9 +9,12 @@ import { plot } from '../../sim/verdict/plot.js'
 import { type RunResult, runScenario } from '../../sim/run.js'
 import { readScenario, type Scenario } from '../../sim/world/scenario.js'
 import { EXIT_FAILURE, EXIT_OK } from '../failure.js'
+import { hubProgress } from '../hub-progress.js'
 import type { Output } from '../output.js'
 
 export interface SimulateOptions {
+  /** The scenario. */
+  readonly file: string
   readonly seed?: string
   readonly json?: boolean
   readonly plot?: boolean
@@ -20,10 +24,10 @@ export interface SimulateOptions {
 const MAX_ROWS = 20
 
 /** Simulates a scenario. Exit code 1 when a promise was broken; the seed that is printed plays it again. */
-export async function simulate(file: string, options: SimulateOptions, out: Output): Promise<number> {
-  const yaml = await readYamlFile(file)
+export async function simulate(options: SimulateOptions, env: Environment, out: Output): Promise<number> {
+  const yaml = await readYamlFile(options.file)
   const scenario = scenarioOf(yaml, options)
-  const training = await trainingOf(scenario, yaml)
+  const training = await trainingOf(scenario, yaml, { env, observer: hubProgress() })
   const result = await runScenario(scenario, training && { training }).finally(() => training?.close())
   if (options.json) out.json(jsonOf(result))
   else
@@ -34,16 +38,17 @@ export async function simulate(file: string, options: SimulateOptions, out: Outp
 /** Absent where the workload is a problem of its own. */
 async function trainingOf(
   { training: section, peers }: Scenario,
-  yaml: YamlFile
+  yaml: YamlFile,
+  sources: SourceOptions
 ): Promise<TrainedSimulation | undefined> {
   if (section === undefined) return undefined
   const origin: Origin = (path) =>
     `${yaml.file}:${yaml.line(['training', ...path])}: ${fieldName(['training', ...path])}`
-  return openTrainedSimulation({ section, file: yaml.file, origin, peers })
+  return openTrainedSimulation({ section, file: yaml.file, origin, peers, sources })
 }
 
 /** Throws `config/bad-scenario` with the line of the mistake. */
-function scenarioOf(yaml: YamlFile, { seed }: SimulateOptions): Scenario {
+function scenarioOf(yaml: YamlFile, { seed }: Pick<SimulateOptions, 'seed'>): Scenario {
   try {
     const scenario = readScenario(yaml.value ?? {})
     return seed === undefined ? scenario : { ...scenario, seed }

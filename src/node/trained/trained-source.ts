@@ -2,11 +2,12 @@ import { PeertuneError } from '../../base/errors.js'
 import type { FederationManifest, TaskSpec } from '../../base/federation.js'
 import type { PeftPlan } from '../../base/peft-spec.js'
 import { type AdapterFolder, parametersFrom, readAdapterFolder } from '../../peft/files/adapter-format.js'
-import { type ConfigFlags, checkConfigFiles, resolveConfig } from '../config/config.js'
+import type { ConfigFlags } from '../config/config.js'
 import type { NodeConfig } from '../config/schema.js'
-import { checkModel, createManifest, readManifest } from '../config/manifest.js'
+import { checkModel, createManifest } from '../config/manifest.js'
 import { maskOf } from '../config/mask-of.js'
-import { openAdapterPath, openModelFile, type SourceOptions, withLocalFiles } from '../config/model-source.js'
+import { openAdapterPath, openModelFile, type SourceOptions } from '../config/model-source.js'
+import { openConfig } from '../config/open-config.js'
 import { type AdaptedModel, type LoadOptions, loadAdaptedModel } from '../model/program.js'
 import { readNodeRecord, readTrained } from './trained.js'
 
@@ -67,20 +68,19 @@ async function sourceOf(
     return { modelPath, task: await taskOf(modelPath), plan: [] }
   }
   const { config, manifest } = await nodeOf(flags, options)
-  await checkModel(manifest, config.model)
   return { modelPath: config.model, task: manifest.task, plan: manifest.peft, config, manifest }
 }
 
 async function nodeOf({ config: file, ...flags }: TrainedFlags, options: SourceOptions) {
-  if (file !== undefined) {
-    const resolved = await resolveConfig(file, flags, options.env)
-    await checkConfigFiles(resolved)
-    const config = await withLocalFiles(resolved.config, options)
-    return { config, manifest: await readManifest(config.federation) }
-  }
-  if (flags.dataDir !== undefined) return readNodeRecord(flags.dataDir)
-  throw new PeertuneError('config/missing-field', 'which model? Expected one of --model, --config and --data-dir')
+  if (file !== undefined) return openConfig(file, flags, options)
+  if (flags.dataDir === undefined) throw noModel()
+  const { config, manifest } = await readNodeRecord(flags.dataDir)
+  await checkModel(manifest, config.model)
+  return { config, manifest }
 }
+
+const noModel = () =>
+  new PeertuneError('config/missing-field', 'which model? Expected one of --model, --config and --data-dir')
 
 /** Nobody's manifest, for the check of a plan alone. */
 const STRANGER = { peertune: 1, name: 'adapter', model: { sha256: '0'.repeat(64) } } as const

@@ -9,8 +9,8 @@ import type { AdamWOptions } from '../../train/optimiser/adamw.js'
 import type { LocalOptimiserParts } from '../../train/optimiser/local-optimiser.js'
 import type { Trainer } from '../../train/trainer.js'
 import * as f from '../../node/config/fields.js'
-import { checkConfigFiles, resolveConfig } from '../../node/config/config.js'
-import { checkModel, readManifest } from '../../node/config/manifest.js'
+import type { SourceOptions } from '../../node/config/model-source.js'
+import { type OpenConfig, openConfig } from '../../node/config/open-config.js'
 import { maskOf } from '../../node/config/mask-of.js'
 import { ownPlan } from '../../node/config/own-plan.js'
 import { openLocalTrainer } from '../../node/model/open-trainer.js'
@@ -42,6 +42,7 @@ export interface TrainedSimulationOptions {
   readonly file: string
   readonly origin: f.Origin
   readonly peers: number
+  readonly sources: SourceOptions
 }
 
 /**
@@ -53,10 +54,16 @@ export async function openTrainedSimulation({
   section,
   file,
   origin,
-  peers
+  peers,
+  sources
 }: TrainedSimulationOptions): Promise<TrainedSimulation> {
   const { configs } = f.checkFields(schema, section, origin)
-  const read = await Promise.all(configs.map((config) => readConfig(resolve(dirname(file), config))))
+  const read: (OpenConfig & { readonly hash: string })[] = []
+  // One behind the other: peers of one federation name one model, which is fetched once.
+  for (const config of configs) {
+    const opened = await openConfig(resolve(dirname(file), config), {}, sources)
+    read.push({ ...opened, hash: federationHash(opened.manifest) })
+  }
   const [first] = read
   if (first === undefined || new Set(read.map(({ hash }) => hash)).size > 1)
     throw new PeertuneError('config/bad-scenario', `${origin(['configs'])}: configurations of several federations`)
@@ -93,15 +100,6 @@ function requireAllShared({ share, peft, peerRanks }: FederationManifest): void 
   throw new PeertuneError('config/bad-scenario', 'training.configs: share, private and peerRanks cannot be simulated', {
     hint: 'npm run testnet runs such a federation with real nodes on this machine'
   })
-}
-
-async function readConfig(file: string) {
-  const resolved = await resolveConfig(file)
-  await checkConfigFiles(resolved)
-  const { config } = resolved
-  const manifest = await readManifest(config.federation)
-  await checkModel(manifest, config.model)
-  return { config, manifest, hash: federationHash(manifest) }
 }
 
 /** `shared`: more peers than configurations. */
