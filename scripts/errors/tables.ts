@@ -60,6 +60,8 @@ function peerRows(judged: readonly Judged[], refusals: readonly string[], { peer
   const costs = new Map<string, Set<string>>(refusals.map((code) => [code, new Set([COSTS.refused])]))
   for (const { code, verdict } of judged) {
     const row = refusalOf(code, refusals) ?? code
+    // What is refused has cost the exchange already.
+    if (row !== code && verdict === 'failed') continue
     costs.set(row, (costs.get(row) ?? new Set()).add(COSTS[verdict]))
   }
   return sorted([...costs.keys()]).map((code) => ({
