@@ -53,7 +53,7 @@ export interface UndisturbedRun {
   readonly lost: number
 }
 
-const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+export const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
 
 const isBetter = (metric: TestnetReport['metric'], a: number, b: number): boolean =>
   metric === 'accuracy' ? a > b : a < b

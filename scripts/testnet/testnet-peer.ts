@@ -41,6 +41,8 @@ export interface TestnetPeer {
   /** For the end of everything: leaves no process behind. */
   kill(): void
   alive(): boolean
+  /** Of the last life; absent before the first. */
+  pid(): number | undefined
   /** How the last life ended. */
   exited(): Promise<string>
   addresses(): readonly string[]
@@ -90,6 +92,7 @@ export function createTestnetPeer(index: number, files: PeerFiles, localSteps: n
     index,
     files,
     alive,
+    pid: () => pids.at(-1),
     async start(bootstrap) {
       node = await startNode({
         index,
