@@ -1,10 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
-import { allWell, reportText } from '../../scripts/long/report.js'
-import { runPhases } from '../../scripts/long/run-phases.js'
-import { judgeSoak, type Sample } from '../../scripts/long/soak-verdict.js'
-import type { LongReport, Step } from '../../scripts/long/step.js'
-import { outcomeOf } from '../../scripts/long/suite.js'
+import { allWell, reportText } from '../../scripts/long-run/report.js'
+import { runPhases } from '../../scripts/long-run/run-phases.js'
+import { judgeSoak, type Sample } from '../../scripts/long-run/soak-verdict.js'
+import type { LongReport, Step } from '../../scripts/long-run/step.js'
+import { outcomeOf } from '../../scripts/long-run/suite.js'
 
 const step = (name: string, run: Step['run']): Step => ({ name, what: `does ${name}`, command: `run ${name}`, run })
 const well = { facts: { counted: 7 }, complaints: [] }

@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 
-/** The root of the package, from dist/scripts/long/. */
+/** The root of the package, from dist/scripts/long-run/. */
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 
 /** Bytes of output kept of one child. */
