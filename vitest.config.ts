@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import { defineConfig } from 'vitest/config'
 import { LONG } from './test/counts.js'
+import { PATIENCE } from './test/patience.js'
 
 /** Rooms whose tests start no process and open no port, which test/no-processes.ts sees to: `npm run test:quick`. */
 const QUICK_ROOMS = ['autodiff', 'base', 'codec', 'consensus', 'docs', 'infer', 'onnx', 'peft', 'tensor']
@@ -22,6 +23,7 @@ export default defineConfig({
           isolate: false,
           include: QUICK,
           setupFiles: ['test/setup.ts', 'test/no-processes.ts'],
+          expect: { poll: PATIENCE },
           testTimeout: LONG ? 600_000 : 60_000,
           hookTimeout: 60_000
         }
@@ -33,6 +35,7 @@ export default defineConfig({
           // Installing from the registry takes a minute: continuous integration does it by name.
           exclude: [...QUICK, ...(LONG ? [] : ['test/long/**'])],
           setupFiles: ['test/setup.ts'],
+          expect: { poll: PATIENCE },
           // Only what hangs ends here: a daemon that starts beside nine others takes a minute.
           testTimeout: LONG ? 1_200_000 : 300_000,
           hookTimeout: 300_000

@@ -1,3 +1,4 @@
+import { PATIENCE } from '../patience.js'
 import fc from 'fast-check'
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
@@ -84,7 +85,7 @@ describe.each([
     world = createWorld()
     const [[a, helloA, seenA], [b, helloB]] = [await member('ada'), await member('bob')]
     await connect(a, b)
-    await vi.waitFor(() => expect([helloA.isMember(b.self), helloB.isMember(a.self)]).toEqual([true, true]))
+    await vi.waitFor(() => expect([helloA.isMember(b.self), helloB.isMember(a.self)]).toEqual([true, true]), PATIENCE)
     expect(helloA.record(b.self)).toEqual({
       peer: b.self,
       state: 'member',
@@ -98,14 +99,14 @@ describe.each([
     world = createWorld()
     const [[a, helloA], [b, helloB]] = [await member('ada'), await member('eve', THEIRS)]
     await connect(a, b)
-    await vi.waitFor(() => expect(helloA.record(b.self)?.state).toBe('wrong-federation'))
-    await vi.waitFor(() => expect(helloB.record(a.self)?.state).toBe('wrong-federation'))
+    await vi.waitFor(() => expect(helloA.record(b.self)?.state).toBe('wrong-federation'), PATIENCE)
+    await vi.waitFor(() => expect(helloB.record(a.self)?.state).toBe('wrong-federation'), PATIENCE)
     expect(helloA.record(b.self)).toMatchObject({
       detail: expect.stringMatching(/\(eve\) belongs to federation 0f0f0f0f…, this node to a3a3a3a3…/)
     })
     expect(helloA.isMember(b.self)).toBe(false)
     await b.stop()
-    await vi.waitFor(() => expect(a.connected()).toEqual([]))
+    await vi.waitFor(() => expect(a.connected()).toEqual([]), PATIENCE)
     expect(helloA.records()).toHaveLength(1)
   })
 
@@ -123,7 +124,7 @@ describe.each([
       await channel.receive().catch(() => undefined)
     })
     await connect(a, rude)
-    await vi.waitFor(() => expect(hello.record(rude.self)?.state).toBe(state))
+    await vi.waitFor(() => expect(hello.record(rude.self)?.state).toBe(state), PATIENCE)
     expect(hello.isMember(rude.self)).toBe(false)
   })
 })

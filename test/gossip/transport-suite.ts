@@ -2,10 +2,10 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ACCEPT, ignore, reject, type Verdict } from '../../src/base/verdict.js'
 import { MAX_ANNOUNCEMENT_BYTES } from '../../src/gossip/limits.js'
 import type { Channel, PeerId, Transport } from '../../src/gossip/transport.js'
+import { PATIENCE } from '../patience.js'
 import { connect, TOPIC, type World } from './worlds.js'
 
 const ECHO = '/peertune/test-echo/1.0.0'
-const PATIENCE = { timeout: 15_000, interval: 20 }
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes)
 const bytesOf = (value: string) => new TextEncoder().encode(value)
@@ -73,7 +73,7 @@ export function transportSuite(name: string, createWorld: () => World): void {
       it('passes on only what was accepted on the way', async () => {
         const [a, b] = await pair()
         const c = await world.create()
-        await connect(b, c)
+        expect(await connect(b, c)).toEqual({ ok: true, peer: c.self })
         listen(a)
         listen(b, (_from, bytes) => (text(bytes) === 'stop here' ? ignore('test/stop') : ACCEPT))
         const { heard } = listen(c)
@@ -89,7 +89,7 @@ export function transportSuite(name: string, createWorld: () => World): void {
             await a.publish(TOPIC, bytesOf('go on'))
             expect(heard.length).toBeGreaterThan(0)
           },
-          { timeout: 15_000, interval: 200 }
+          { ...PATIENCE, interval: 1_000 }
         )
         expect(new Set(heard.map((one) => `${one.from} ${one.text}`))).toEqual(new Set([`${a.self} go on`]))
       })

@@ -56,7 +56,8 @@ export function libp2pWorld(): World {
   return {
     create: async ({ maxFrameBytes, ...options } = {}) => {
       const limits = {
-        dialTimeoutMs: 3_000,
+        // Nobody here is slow on purpose; a loaded machine is.
+        dialTimeoutMs: 60_000,
         // Discovery stays out of the way: these tests connect by hand.
         targetPeers: 0,
         ...(maxFrameBytes === undefined ? {} : { maxFrameBytes })

@@ -1,3 +1,4 @@
+import { PATIENCE } from '../../patience.js'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -7,7 +8,6 @@ import type { Libp2pTransport, Libp2pTransportOptions } from '../../../src/gossi
 import { createIdentity } from '../../../src/gossip/libp2p/identity.js'
 import { libp2pNode, TOPIC } from '../worlds.js'
 
-const PATIENCE = { timeout: 30_000, interval: 50 }
 const nodes: Libp2pTransport[] = []
 afterEach(async () => {
   await Promise.all(nodes.splice(0).map((node) => node.stop()))

@@ -1,3 +1,4 @@
+import { PATIENCE } from '../../patience.js'
 import { type GossipSub, gossipsub, type GossipsubOpts } from '@chainsafe/libp2p-gossipsub'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
@@ -23,7 +24,6 @@ import {
 } from '../../../src/gossip/limits.js'
 import { libp2pNode, TOPIC } from '../worlds.js'
 
-const PATIENCE = { timeout: 20_000, interval: 20 }
 const PROTOCOL = '/peertune/test/1.0.0'
 const closers: (() => Promise<unknown> | unknown)[] = []
 afterEach(async () => {

@@ -1,3 +1,4 @@
+import { PATIENCE } from '../../patience.js'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
@@ -382,7 +383,7 @@ describe('a trainer in a child process', () => {
     process.kill(pid, 0)
     parent.kill('SIGKILL')
     await once(parent, 'exit')
-    await expect.poll(() => isAlive(pid), { timeout: 5000, interval: 10 }).toBe(false)
+    await expect.poll(() => isAlive(pid), PATIENCE).toBe(false)
   })
 })
 
