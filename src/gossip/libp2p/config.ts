@@ -20,6 +20,9 @@ import {
 } from '../limits.js'
 import { DHT_PROTOCOL } from '../topics.js'
 
+/** Milliseconds; the longest that a timer can wait, 25 days. */
+const NEVER_MS = 2 ** 31 - 1
+
 export interface NodeSettings {
   readonly privateKey: PrivateKey
   readonly listen: readonly string[]
@@ -29,6 +32,8 @@ export interface NodeSettings {
   readonly version: string
   readonly maxConnections: number
   readonly maxInboundConnectionsPerSecond: number
+  /** Looks for its nearest peers in the DHT by itself, soon and again, and dials those it is told of. */
+  readonly selfQueries: boolean
   readonly gater: ConnectionGater
   readonly metrics: () => Metrics
 }
@@ -87,7 +92,8 @@ export async function createNode(settings: NodeSettings) {
         peerInfoMapper: passthroughMapper,
         // Otherwise every query before the first self-query waits for it.
         allowQueryWithZeroPeers: true,
-        maxInboundStreams: MAX_CHANNELS_PER_PEER
+        maxInboundStreams: MAX_CHANNELS_PER_PEER,
+        ...(settings.selfQueries ? {} : { initialQuerySelfInterval: NEVER_MS, querySelfInterval: NEVER_MS })
       }),
       pubsub: gossipsub(gossipsubOptions(settings.topics))
     }

@@ -38,7 +38,7 @@ export interface Libp2pLimits {
   readonly maxInboundConnectionsPerSecond?: number
   readonly maxFrameBytes?: number
   readonly dialTimeoutMs?: number
-  /** Peers of the own federation discovery stays connected to. */
+  /** Peers of the own federation discovery stays connected to; 0: it connects to nobody by itself. */
   readonly targetPeers?: number
 }
 
@@ -191,6 +191,7 @@ function lifecycle(options: Libp2pTransportOptions, parts: Parts): Pick<Transpor
         version,
         maxConnections: limits.maxConnections ?? MAX_CONNECTIONS,
         maxInboundConnectionsPerSecond: limits.maxInboundConnectionsPerSecond ?? MAX_INBOUND_CONNECTIONS_PER_SECOND,
+        selfQueries: limits.targetPeers !== 0,
         gater: parts.dialer.gater,
         metrics: parts.meter.metrics
       })

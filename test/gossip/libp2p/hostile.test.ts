@@ -55,6 +55,7 @@ async function victim(heard: string[] = []) {
     version: '0.0.0-test',
     maxConnections: 16,
     maxInboundConnectionsPerSecond: 100,
+    selfQueries: true,
     gater: {},
     metrics: meter.metrics
   })
