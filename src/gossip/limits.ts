@@ -36,6 +36,9 @@ export const MAX_QUEUED_FRAMES = 64
 /** Milliseconds for one dial, name resolution and handshakes included. */
 export const DIAL_TIMEOUT_MS = 10_000
 
+/** Milliseconds that a port which failed a handshake gets to say what it is. */
+export const PROBE_TIMEOUT_MS = 2_000
+
 /** Connections in all; libp2p prunes the least valued above it. */
 export const MAX_CONNECTIONS = 256
 

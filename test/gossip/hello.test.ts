@@ -1,13 +1,13 @@
-import { PATIENCE } from '../patience.js'
 import fc from 'fast-check'
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import { silentLogger } from '../../src/base/log.js'
 import { decodeHello, encodeHello, type Hello, type HelloRecord, startHello } from '../../src/gossip/hello.js'
 import { MAX_HELLO_BYTES } from '../../src/gossip/limits.js'
 import { HELLO_PROTOCOL } from '../../src/gossip/topics.js'
 import type { Transport } from '../../src/gossip/transport.js'
-import { connect, libp2pWorld, memoryWorld, type World } from './worlds.js'
+import { eventually } from '../eventually.js'
+import { libp2pWorld, memoryWorld, mustConnect, type World } from './worlds.js'
 
 const OURS = 'a3'.repeat(32)
 const THEIRS = '0f'.repeat(32)
@@ -74,7 +74,8 @@ describe.each([
       clock: systemClock,
       log: silentLogger,
       onRecord: (record) => seen.push(record),
-      timeoutMs: 500,
+      // Nobody here is silent: whoever does not answer breaks the channel.
+      timeoutMs: 300_000,
       retryMs: 20
     })
     hellos.push(hello)
@@ -84,8 +85,8 @@ describe.each([
   it('introduces members of one federation to each other', async () => {
     world = createWorld()
     const [[a, helloA, seenA], [b, helloB]] = [await member('ada'), await member('bob')]
-    await connect(a, b)
-    await vi.waitFor(() => expect([helloA.isMember(b.self), helloB.isMember(a.self)]).toEqual([true, true]), PATIENCE)
+    await mustConnect(a, b)
+    await eventually(() => expect([helloA.isMember(b.self), helloB.isMember(a.self)]).toEqual([true, true]))
     expect(helloA.record(b.self)).toEqual({
       peer: b.self,
       state: 'member',
@@ -98,15 +99,15 @@ describe.each([
   it('remembers a peer of another federation, naming both, and does not count it as a member', async () => {
     world = createWorld()
     const [[a, helloA], [b, helloB]] = [await member('ada'), await member('eve', THEIRS)]
-    await connect(a, b)
-    await vi.waitFor(() => expect(helloA.record(b.self)?.state).toBe('wrong-federation'), PATIENCE)
-    await vi.waitFor(() => expect(helloB.record(a.self)?.state).toBe('wrong-federation'), PATIENCE)
+    await mustConnect(a, b)
+    await eventually(() => expect(helloA.record(b.self)?.state).toBe('wrong-federation'))
+    await eventually(() => expect(helloB.record(a.self)?.state).toBe('wrong-federation'))
     expect(helloA.record(b.self)).toMatchObject({
       detail: expect.stringMatching(/\(eve\) belongs to federation 0f0f0f0f…, this node to a3a3a3a3…/)
     })
     expect(helloA.isMember(b.self)).toBe(false)
     await b.stop()
-    await vi.waitFor(() => expect(a.connected()).toEqual([]), PATIENCE)
+    await eventually(() => expect(a.connected()).toEqual([]))
     expect(helloA.records()).toHaveLength(1)
   })
 
@@ -123,8 +124,8 @@ describe.each([
       await channel.send(answer)
       await channel.receive().catch(() => undefined)
     })
-    await connect(a, rude)
-    await vi.waitFor(() => expect(hello.record(rude.self)?.state).toBe(state), PATIENCE)
+    await mustConnect(a, rude)
+    await eventually(() => expect(hello.record(rude.self)?.state).toBe(state))
     expect(hello.isMember(rude.self)).toBe(false)
   })
 })

@@ -1,9 +1,9 @@
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { ACCEPT, ignore, reject, type Verdict } from '../../src/base/verdict.js'
 import { MAX_ANNOUNCEMENT_BYTES } from '../../src/gossip/limits.js'
 import type { Channel, PeerId, Transport } from '../../src/gossip/transport.js'
-import { PATIENCE } from '../patience.js'
-import { connect, TOPIC, type World } from './worlds.js'
+import { eventually } from '../eventually.js'
+import { mustConnect, TOPIC, type World } from './worlds.js'
 
 const ECHO = '/peertune/test-echo/1.0.0'
 
@@ -47,12 +47,12 @@ export function transportSuite(name: string, createWorld: () => World): void {
 
     const pair = async (): Promise<[Transport, Transport]> => {
       const [a, b] = [await world.create(), await world.create()]
-      expect(await connect(a, b)).toEqual({ ok: true, peer: b.self })
-      await vi.waitFor(() => expect(b.connected()).toEqual([a.self]), PATIENCE)
+      await mustConnect(a, b)
+      await eventually(() => expect(b.connected()).toEqual([a.self]))
       return [a, b]
     }
     const bothListen = async (a: Transport, b: Transport) =>
-      vi.waitFor(() => expect([a.subscribers(TOPIC), b.subscribers(TOPIC)]).toEqual([[b.self], [a.self]]), PATIENCE)
+      eventually(() => expect([a.subscribers(TOPIC), b.subscribers(TOPIC)]).toEqual([[b.self], [a.self]]))
 
     describe('announcements', () => {
       it('delivers what is accepted, drops what is ignored or rejected, and names the signer', async () => {
@@ -64,8 +64,8 @@ export function transportSuite(name: string, createWorld: () => World): void {
         })
         await bothListen(a, b)
         for (const said of ['early', 'bad', `from: ${b.self}`]) await a.publish(TOPIC, bytesOf(said))
-        await vi.waitFor(() => expect(checked).toHaveLength(3), PATIENCE)
-        await vi.waitFor(() => expect(heard).toHaveLength(1), PATIENCE)
+        await eventually(() => expect(checked).toHaveLength(3))
+        await eventually(() => expect(heard).toHaveLength(1))
         // The payload says b; the signature says a.
         expect(heard).toEqual([{ from: a.self, text: `from: ${b.self}` }])
       })
@@ -73,24 +73,18 @@ export function transportSuite(name: string, createWorld: () => World): void {
       it('passes on only what was accepted on the way', async () => {
         const [a, b] = await pair()
         const c = await world.create()
-        expect(await connect(b, c)).toEqual({ ok: true, peer: c.self })
+        await mustConnect(b, c)
         listen(a)
         listen(b, (_from, bytes) => (text(bytes) === 'stop here' ? ignore('test/stop') : ACCEPT))
         const { heard } = listen(c)
-        await vi.waitFor(() => expect(b.subscribers(TOPIC)).toHaveLength(2), PATIENCE)
-        await vi.waitFor(
-          () => expect([a.subscribers(TOPIC), c.subscribers(TOPIC)]).toEqual([[b.self], [b.self]]),
-          PATIENCE
-        )
+        await eventually(() => expect(b.subscribers(TOPIC)).toHaveLength(2))
+        await eventually(() => expect([a.subscribers(TOPIC), c.subscribers(TOPIC)]).toEqual([[b.self], [b.self]]))
         // Announcements repeat themselves: what passes before the mesh has formed may get no further.
-        await vi.waitFor(
-          async () => {
-            await a.publish(TOPIC, bytesOf('stop here'))
-            await a.publish(TOPIC, bytesOf('go on'))
-            expect(heard.length).toBeGreaterThan(0)
-          },
-          { ...PATIENCE, interval: 1_000 }
-        )
+        await eventually(async () => {
+          await a.publish(TOPIC, bytesOf('stop here'))
+          await a.publish(TOPIC, bytesOf('go on'))
+          expect(heard.length).toBeGreaterThan(0)
+        })
         expect(new Set(heard.map((one) => `${one.from} ${one.text}`))).toEqual(new Set([`${a.self} go on`]))
       })
 
@@ -103,7 +97,7 @@ export function transportSuite(name: string, createWorld: () => World): void {
           failsWith('gossip/announcement-too-large')
         )
         await a.publish(TOPIC, new Uint8Array(MAX_ANNOUNCEMENT_BYTES).fill(0x61))
-        await vi.waitFor(() => expect(heard[0]?.text).toHaveLength(MAX_ANNOUNCEMENT_BYTES), PATIENCE)
+        await eventually(() => expect(heard[0]?.text).toHaveLength(MAX_ANNOUNCEMENT_BYTES))
       })
 
       it('reaches nobody without an error, and refuses topics that are not its own', async () => {
@@ -138,7 +132,7 @@ export function transportSuite(name: string, createWorld: () => World): void {
         )
         await bothListen(a, b)
         for (const said of ['throw', 'first', 'second']) await a.publish(TOPIC, bytesOf(said))
-        await vi.waitFor(() => expect(heard).toEqual(['first', 'second']), PATIENCE)
+        await eventually(() => expect(heard).toEqual(['first', 'second']))
       })
     })
 
@@ -224,7 +218,7 @@ export function transportSuite(name: string, createWorld: () => World): void {
 
       it('refuses an oversized frame at its sender', async () => {
         const [a, b] = [await world.create({ maxFrameBytes: 1_000 }), await world.create()]
-        await connect(a, b)
+        await mustConnect(a, b)
         b.handle(ECHO, echo)
         const channel = await a.open(b.self, ECHO)
         await expect(channel.send(new Uint8Array(1_001))).rejects.toEqual(failsWith('gossip/frame-too-large'))
@@ -235,7 +229,7 @@ export function transportSuite(name: string, createWorld: () => World): void {
 
       it('refuses an oversized frame at its receiver, by its own bound and by the one of the call', async () => {
         const [a, b] = [await world.create(), await world.create({ maxFrameBytes: 100_000 })]
-        await connect(a, b)
+        await mustConnect(a, b)
         const results: unknown[] = []
         const bothDone = Promise.withResolvers<void>()
         b.handle(ECHO, async (channel) => {
@@ -246,7 +240,7 @@ export function transportSuite(name: string, createWorld: () => World): void {
         })
         const first = await a.open(b.self, ECHO)
         await first.send(new Uint8Array(100_001)).catch(() => undefined)
-        await vi.waitFor(() => expect(results).toHaveLength(1), PATIENCE)
+        await eventually(() => expect(results).toHaveLength(1))
         const second = await a.open(b.self, ECHO)
         await second.send(new Uint8Array(501)).catch(() => undefined)
         await bothDone.promise
@@ -327,15 +321,15 @@ export function transportSuite(name: string, createWorld: () => World): void {
         const events: string[] = []
         const off = a.on('connect', (peer) => events.push(`+${peer}`))
         a.on('disconnect', (peer) => events.push(`-${peer}`))
-        await connect(a, b)
+        await mustConnect(a, b)
         expect(a.connected()).toEqual([b.self])
         await b.stop()
-        await vi.waitFor(() => expect(events).toEqual([`+${b.self}`, `-${b.self}`]), PATIENCE)
+        await eventually(() => expect(events).toEqual([`+${b.self}`, `-${b.self}`]))
         expect(a.connected()).toEqual([])
         off()
         const c = await world.create()
-        await connect(a, c)
-        await vi.waitFor(() => expect(a.connected()).toEqual([c.self]), PATIENCE)
+        await mustConnect(a, c)
+        await eventually(() => expect(a.connected()).toEqual([c.self]))
         expect(events).toHaveLength(2)
       })
 
@@ -343,7 +337,7 @@ export function transportSuite(name: string, createWorld: () => World): void {
         const [a, b] = await pair()
         await a.stop()
         await a.stop()
-        await vi.waitFor(() => expect(b.connected()).toEqual([]), PATIENCE)
+        await eventually(() => expect(b.connected()).toEqual([]))
         await expect(a.publish(TOPIC, bytesOf('x'))).rejects.toEqual(failsWith('gossip/not-running'))
         await expect(a.open(b.self, ECHO)).rejects.toEqual(failsWith('gossip/not-running'))
       })
@@ -352,7 +346,7 @@ export function transportSuite(name: string, createWorld: () => World): void {
         const [a, b] = await pair()
         const [addressOfA, addressOfB] = [a.addresses()[0] ?? '', b.addresses()[0] ?? '']
         a.ban(b.self, 60_000)
-        await vi.waitFor(() => expect([a.connected(), b.connected()]).toEqual([[], []]), PATIENCE)
+        await eventually(() => expect([a.connected(), b.connected()]).toEqual([[], []]))
         expect(await a.connect(addressOfB)).toMatchObject({ ok: false, code: 'banned' })
         expect(await b.connect(addressOfA)).toMatchObject({ ok: false, code: 'unreachable' })
         expect(a.connected()).toEqual([])

@@ -1,3 +1,4 @@
+import { expect } from 'vitest'
 import { systemClock } from '../../src/base/clock.js'
 import { silentLogger } from '../../src/base/log.js'
 import { seededRng } from '../../src/base/rng.js'
@@ -47,21 +48,21 @@ export async function libp2pNode(options: Partial<Libp2pTransportOptions> = {}) 
     clock: systemClock,
     rng: seededRng('test', Buffer.from(identity).toString('hex')),
     log: silentLogger,
+    limits: SLOW,
     ...options
   })
 }
+
+/** Milliseconds: a handshake on a busy machine takes as long as it takes, and only what never answers is late. */
+export const SLOW = { dialTimeoutMs: 120_000, probeTimeoutMs: 20_000 }
+/** As slow, and discovery stays out of the way: whoever connects by hand has no use for it. */
+export const BY_HAND = { ...SLOW, targetPeers: 0 }
 
 export function libp2pWorld(): World {
   const made: Transport[] = []
   return {
     create: async ({ maxFrameBytes, ...options } = {}) => {
-      const limits = {
-        // Nobody here is slow on purpose; a loaded machine is.
-        dialTimeoutMs: 60_000,
-        // Discovery stays out of the way: these tests connect by hand.
-        targetPeers: 0,
-        ...(maxFrameBytes === undefined ? {} : { maxFrameBytes })
-      }
+      const limits = { ...BY_HAND, ...(maxFrameBytes === undefined ? {} : { maxFrameBytes }) }
       const transport = await libp2pNode({ ...options, limits })
       made.push(transport)
       await transport.start()
@@ -75,3 +76,8 @@ export function libp2pWorld(): World {
 
 export const connect = async (from: Transport, to: Transport): Promise<ConnectOutcome> =>
   from.connect(to.addresses()[0] ?? '')
+
+/** For all that comes after it: a dial that failed would be found only where somebody is missing. */
+export async function mustConnect(from: Transport, to: Transport): Promise<void> {
+  expect(await connect(from, to)).toEqual({ ok: true, peer: to.self })
+}

@@ -18,47 +18,44 @@ export type ProbeResult =
 /** Bytes of the pre-shared-key nonce (Private-Networks-PSK-V1). */
 const NONCE_BYTES = 24
 
-/** Milliseconds until a keyed node has spoken, and until an open one has answered. */
-const PATIENCE_MS = 700
-
 const MULTISTREAM = '\x13/multistream/1.0.0\n'
 
 /**
  * A failed handshake says "unexpected end of input" for a wrong key, a web server and a full node alike. This second
- * look, made only after a failure, tells them apart: it listens first, then speaks multistream-select.
+ * look, made only after a failure, tells them apart by the first word that comes within `timeoutMs`. It speaks
+ * multistream-select at once: a node without a network key answers it, one with a key sends its nonce whatever it hears.
  */
-export async function probe(host: string, port: number, clock: Clock): Promise<ProbeResult> {
+export async function probe(
+  host: string,
+  port: number,
+  { timeoutMs, clock }: { readonly timeoutMs: number; readonly clock: Clock }
+): Promise<ProbeResult> {
   const socket = connect({ host, port })
   const heard: Buffer[] = []
+  let connected = false
   let closed = false
-  let failed = false
-  const settled = new Promise<void>((resolve) => {
-    socket.once('error', () => {
-      failed = heard.length === 0 && socket.bytesWritten === 0
+  socket.once('connect', () => {
+    connected = true
+    socket.write(MULTISTREAM)
+  })
+  const ended = new Promise<void>((resolve) => {
+    socket.once('data', (chunk) => {
+      // Enough to tell, and no more than that is kept.
+      heard.push(chunk.subarray(0, 64))
       resolve()
     })
+    socket.on('error', () => undefined)
     socket.once('close', () => {
       closed = true
       resolve()
     })
   })
-  const word = () => new Promise<void>((resolve) => socket.once('data', () => resolve()))
-  socket.on('data', (chunk) => {
-    // Enough to tell, and no more than that is kept.
-    if (heard.length < 4) heard.push(chunk.subarray(0, 64))
-  })
   try {
-    await atMost(PATIENCE_MS, Promise.race([settled, word()]), clock)
-    const first = Buffer.concat(heard)
-    if (first.length > 0) return classify(first)
-    if (!closed && !failed) {
-      socket.write(MULTISTREAM)
-      await atMost(PATIENCE_MS, Promise.race([settled, word()]), clock)
-    }
-    if (heard.length > 0) return classify(Buffer.concat(heard))
-    return { kind: failed ? 'unreachable' : closed ? 'closed' : 'silent' }
+    await atMost(timeoutMs, ended, clock)
+    const [first] = heard
+    if (first !== undefined) return classify(first)
+    return { kind: connected ? (closed ? 'closed' : 'silent') : 'unreachable' }
   } finally {
-    socket.on('error', () => undefined)
     socket.destroy()
   }
 }

@@ -11,13 +11,7 @@ import { preSharedKey } from '@libp2p/pnet'
 import { tcp } from '@libp2p/tcp'
 import { createLibp2p } from 'libp2p'
 import { boundedDatastore } from './datastore.js'
-import {
-  DIAL_TIMEOUT_MS,
-  MAX_CHANNELS_PER_PEER,
-  MAX_GOSSIP_RPC_BYTES,
-  MAX_PENDING_CONNECTIONS,
-  MAX_RECORDS
-} from '../limits.js'
+import { MAX_CHANNELS_PER_PEER, MAX_GOSSIP_RPC_BYTES, MAX_PENDING_CONNECTIONS, MAX_RECORDS } from '../limits.js'
 import { DHT_PROTOCOL } from '../topics.js'
 
 /** Milliseconds; the longest that a timer can wait, 25 days. */
@@ -34,6 +28,7 @@ export interface NodeSettings {
   readonly maxInboundConnectionsPerSecond: number
   /** Looks for its nearest peers in the DHT by itself, soon and again, and dials those it is told of. */
   readonly selfQueries: boolean
+  readonly dialTimeoutMs: number
   readonly gater: ConnectionGater
   readonly metrics: () => Metrics
 }
@@ -42,7 +37,7 @@ export type Node = Awaited<ReturnType<typeof createNode>>
 
 /** One libp2p node with every setting that experience showed to be necessary, each with its reason. Not started. */
 export async function createNode(settings: NodeSettings) {
-  const { networkKey } = settings
+  const { networkKey, dialTimeoutMs } = settings
   return createLibp2p({
     start: false,
     privateKey: settings.privateKey,
@@ -67,13 +62,16 @@ export async function createNode(settings: NodeSettings) {
     // The nonce exchange gets 1 s by default, which a busy machine misses.
     ...(networkKey === undefined
       ? {}
-      : { connectionProtector: preSharedKey({ psk: networkKey, timeout: DIAL_TIMEOUT_MS / 2 }) }),
+      : { connectionProtector: preSharedKey({ psk: networkKey, timeout: dialTimeoutMs / 2 }) }),
     connectionGater: settings.gater,
     connectionManager: {
       maxConnections: settings.maxConnections,
       inboundConnectionThreshold: settings.maxInboundConnectionsPerSecond,
       maxIncomingPendingConnections: MAX_PENDING_CONNECTIONS,
-      dialTimeout: DIAL_TIMEOUT_MS,
+      dialTimeout: dialTimeoutMs,
+      // What the other side of a dial may take: who waits for slow peers waits for them here, too.
+      inboundUpgradeTimeout: dialTimeoutMs,
+      protocolNegotiationTimeout: dialTimeoutMs,
       // libp2p's reconnection gives up within 100 ms with its defaults; redialling is ours (bootstrap, discovery).
       reconnectRetries: 0
     },
@@ -82,7 +80,12 @@ export async function createNode(settings: NodeSettings) {
     connectionMonitor: { abortConnectionOnPingFailure: false },
     services: {
       // libp2p identifies every connection by itself and connect() asks once more; the default allows one at a time.
-      identify: identify({ agentVersion: `peertune/${settings.version}`, maxInboundStreams: 4, maxOutboundStreams: 4 }),
+      identify: identify({
+        agentVersion: `peertune/${settings.version}`,
+        maxInboundStreams: 4,
+        maxOutboundStreams: 4,
+        timeout: dialTimeoutMs / 2
+      }),
       ping: ping(),
       dht: kadDHT({
         protocol: DHT_PROTOCOL,

@@ -39,6 +39,7 @@ export interface DialFailure {
   readonly error: unknown
   readonly hasNetworkKey: boolean
   readonly timeoutMs: number
+  readonly probeTimeoutMs: number
   readonly clock: Clock
 }
 
@@ -63,7 +64,7 @@ export async function explainDialFailure(failure: DialFailure): Promise<Refusal>
     return refusal(address, 'bad-address', `"${address}" cannot be dialled: ${describeError(error)}`)
   }
   if (!HANDSHAKE_ERRORS.has(name)) return refusal(address, 'unreachable', `${where}: ${describeError(error)}`)
-  const second = await lookAgain(target, failure.clock)
+  const second = await lookAgain(failure)
   const sentence = SECOND_LOOK[second.kind](failure, where, second)
   return refusal(
     address,
@@ -128,9 +129,9 @@ function hostAndPort(target: Multiaddr): { host: string; port: number | undefine
   }
 }
 
-async function lookAgain(target: Multiaddr, clock: Clock): Promise<ProbeResult> {
+async function lookAgain({ target, probeTimeoutMs, clock }: DialFailure): Promise<ProbeResult> {
   const { host, port } = hostAndPort(target)
-  return port === undefined ? { kind: 'unreachable' } : probe(host, port, clock)
+  return port === undefined ? { kind: 'unreachable' } : probe(host, port, { timeoutMs: probeTimeoutMs, clock })
 }
 
 /** Sentences for refusals that libp2p does not raise itself. */

@@ -15,6 +15,8 @@ export interface DialerOptions {
   readonly bans: Bans
   readonly hasNetworkKey: boolean
   readonly timeoutMs: number
+  /** For the second look at a port where a handshake failed. */
+  readonly probeTimeoutMs: number
   readonly clock: Clock
   readonly stopped: AbortSignal
 }
@@ -30,7 +32,7 @@ export interface Dialer {
 const MAX_IMPOSTORS = 64
 
 export function createDialer(options: DialerOptions): Dialer {
-  const { self, bans, hasNetworkKey, timeoutMs, clock, stopped } = options
+  const { self, bans, hasNetworkKey, timeoutMs, probeTimeoutMs, clock, stopped } = options
   const isBanned = (peer: { toString(): string }) => bans.remainingMs(peer.toString()) > 0
   const impostors = new Map<PeerId, PeerId>()
   const inTime = <T>(work: (signal: AbortSignal) => Promise<T>) => bounded(work, timeoutMs, stopped)
@@ -66,7 +68,7 @@ export function createDialer(options: DialerOptions): Dialer {
         return sentences.wrongPeer(address, expected, impostor)
       }
       if (error instanceof Error && error.message === 'Can not dial self') return sentences.self(address)
-      return explainDialFailure({ address, target, error, hasNetworkKey, timeoutMs, clock })
+      return explainDialFailure({ address, target, error, hasNetworkKey, timeoutMs, probeTimeoutMs, clock })
     }
   }
 

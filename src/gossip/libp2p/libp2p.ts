@@ -27,6 +27,7 @@ import {
   MAX_CONNECTIONS_PER_PEER,
   MAX_FRAME_BYTES,
   MAX_INBOUND_CONNECTIONS_PER_SECOND,
+  PROBE_TIMEOUT_MS,
   TARGET_PEERS
 } from '../limits.js'
 import { createListeners } from '../listeners.js'
@@ -37,7 +38,9 @@ export interface Libp2pLimits {
   readonly maxConnections?: number
   readonly maxInboundConnectionsPerSecond?: number
   readonly maxFrameBytes?: number
+  /** For one dial, and for each step of a handshake that somebody else began. */
   readonly dialTimeoutMs?: number
+  readonly probeTimeoutMs?: number
   /** Peers of the own federation discovery stays connected to; 0: it connects to nobody by itself. */
   readonly targetPeers?: number
 }
@@ -124,6 +127,7 @@ function assemble(options: Libp2pTransportOptions) {
     bans,
     hasNetworkKey: networkKey !== undefined,
     timeoutMs: limits.dialTimeoutMs ?? DIAL_TIMEOUT_MS,
+    probeTimeoutMs: limits.probeTimeoutMs ?? PROBE_TIMEOUT_MS,
     clock,
     stopped: stopping.signal
   })
@@ -192,6 +196,7 @@ function lifecycle(options: Libp2pTransportOptions, parts: Parts): Pick<Transpor
         maxConnections: limits.maxConnections ?? MAX_CONNECTIONS,
         maxInboundConnectionsPerSecond: limits.maxInboundConnectionsPerSecond ?? MAX_INBOUND_CONNECTIONS_PER_SECOND,
         selfQueries: limits.targetPeers !== 0,
+        dialTimeoutMs: limits.dialTimeoutMs ?? DIAL_TIMEOUT_MS,
         gater: parts.dialer.gater,
         metrics: parts.meter.metrics
       })

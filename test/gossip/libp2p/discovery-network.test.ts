@@ -1,11 +1,11 @@
-import { PATIENCE } from '../../patience.js'
 import { mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, describe, expect, it } from 'vitest'
 import { ACCEPT } from '../../../src/base/verdict.js'
-import type { Libp2pTransport, Libp2pTransportOptions } from '../../../src/gossip/libp2p/libp2p.js'
 import { createIdentity } from '../../../src/gossip/libp2p/identity.js'
+import type { Libp2pTransport, Libp2pTransportOptions } from '../../../src/gossip/libp2p/libp2p.js'
+import { eventually } from '../../eventually.js'
 import { libp2pNode, TOPIC } from '../worlds.js'
 
 const nodes: Libp2pTransport[] = []
@@ -30,14 +30,14 @@ describe('finding each other', () => {
     const first = await started()
     const bootstrap = first.addresses()
     const rest = await Promise.all(Array.from({ length: 7 }, () => started({ bootstrap })))
-    await vi.waitFor(() => {
+    await eventually(() => {
       for (const node of [first, ...rest]) expect(node.subscribers(TOPIC).length).toBe(7)
-    }, PATIENCE)
-    await vi.waitFor(() => {
+    })
+    await eventually(() => {
       for (const node of rest) {
         expect(node.bootstrap()).toMatchObject([{ address: bootstrap[0], state: 'connected' }])
       }
-    }, PATIENCE)
+    })
   })
 
   it('keeps dialling a bootstrap address that is not there yet, says why, and connects when it comes', async () => {
@@ -46,20 +46,18 @@ describe('finding each other', () => {
     const [address = ''] = probe.addresses()
     await probe.stop()
     const waiting = await started({ bootstrap: [address] })
-    await vi.waitFor(
-      () =>
-        expect(waiting.bootstrap()).toMatchObject([
-          {
-            address,
-            state: 'waiting',
-            lastFailure: { code: 'connection-refused', detail: expect.stringContaining('Nothing listens') }
-          }
-        ]),
-      PATIENCE
+    await eventually(() =>
+      expect(waiting.bootstrap()).toMatchObject([
+        {
+          address,
+          state: 'waiting',
+          lastFailure: { code: 'connection-refused', detail: expect.stringContaining('Nothing listens') }
+        }
+      ])
     )
     const late = await started({ identity, listen: [address.replace(/\/p2p\/.*/, '')] })
-    await vi.waitFor(() => expect(waiting.connected()).toEqual([late.self]), PATIENCE)
-    await vi.waitFor(() => expect(waiting.bootstrap()).toMatchObject([{ state: 'connected' }]), PATIENCE)
+    await eventually(() => expect(waiting.connected()).toEqual([late.self]))
+    await eventually(() => expect(waiting.bootstrap()).toMatchObject([{ state: 'connected' }]))
   })
 
   it('finds the peers of the last run again without a bootstrap address', async () => {
@@ -69,14 +67,15 @@ describe('finding each other', () => {
       const [identity, other] = [await createIdentity(), await started()]
       const before = await libp2pNode({ identity, knownPeersPath, bootstrap: other.addresses() })
       await before.start()
-      await vi.waitFor(() => expect(before.connected()).toEqual([other.self]), PATIENCE)
+      // Connected comes before it is known who that is, and where.
+      await eventually(() => expect(before.bootstrap()).toMatchObject([{ state: 'connected' }]))
       await before.stop()
       expect(JSON.parse(await readFile(knownPeersPath, 'utf8'))).toMatchObject({
         peertune: 1,
         peers: [{ peer: other.self }]
       })
       const after = await started({ identity, knownPeersPath })
-      await vi.waitFor(() => expect(after.connected()).toEqual([other.self]), PATIENCE)
+      await eventually(() => expect(after.connected()).toEqual([other.self]))
     } finally {
       await rm(folder, { recursive: true })
     }

@@ -1,4 +1,3 @@
-import { PATIENCE } from '../../patience.js'
 import { type GossipSub, gossipsub, type GossipsubOpts } from '@chainsafe/libp2p-gossipsub'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
@@ -7,7 +6,7 @@ import { identify } from '@libp2p/identify'
 import { tcp } from '@libp2p/tcp'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
-import { afterEach, describe, expect, it, vi } from 'vitest'
+import { afterEach, describe, expect, it } from 'vitest'
 import { systemClock } from '../../../src/base/clock.js'
 import { type Logger, silentLogger } from '../../../src/base/log.js'
 import { seededRng } from '../../../src/base/rng.js'
@@ -22,7 +21,8 @@ import {
   MAX_CONNECTIONS_PER_PEER,
   MAX_GOSSIP_RPC_BYTES
 } from '../../../src/gossip/limits.js'
-import { libp2pNode, TOPIC } from '../worlds.js'
+import { eventually } from '../../eventually.js'
+import { BY_HAND, libp2pNode, mustConnect, SLOW, TOPIC } from '../worlds.js'
 
 const PROTOCOL = '/peertune/test/1.0.0'
 const closers: (() => Promise<unknown> | unknown)[] = []
@@ -37,7 +37,15 @@ async function hostile(options: Partial<GossipsubOpts> = {}) {
     transports: [tcp()],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
-    services: { identify: identify(), pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, ...options }) }
+    connectionManager: {
+      dialTimeout: SLOW.dialTimeoutMs,
+      inboundUpgradeTimeout: SLOW.dialTimeoutMs,
+      protocolNegotiationTimeout: SLOW.dialTimeoutMs
+    },
+    services: {
+      identify: identify({ timeout: SLOW.dialTimeoutMs }),
+      pubsub: gossipsub({ allowPublishToZeroTopicPeers: true, ...options })
+    }
   })
   closers.push(() => node.stop())
   return { node, pubsub: node.services.pubsub as GossipSub }
@@ -56,6 +64,7 @@ async function victim(heard: string[] = []) {
     maxConnections: 16,
     maxInboundConnectionsPerSecond: 100,
     selfQueries: true,
+    dialTimeoutMs: SLOW.dialTimeoutMs,
     gater: {},
     metrics: meter.metrics
   })
@@ -77,7 +86,7 @@ async function victim(heard: string[] = []) {
 
 /** A whole transport that listens to TOPIC, and somebody hostile connected to it. */
 async function underAttack(options: Parameters<typeof libp2pNode>[0]) {
-  const target = await libp2pNode({ ...options, limits: { targetPeers: 0 } })
+  const target = await libp2pNode({ ...options, limits: BY_HAND })
   closers.push(() => target.stop())
   target.subscribe(
     TOPIC,
@@ -88,7 +97,7 @@ async function underAttack(options: Parameters<typeof libp2pNode>[0]) {
   const attacker = await hostile()
   attacker.pubsub.subscribe(TOPIC)
   await attacker.node.dial(multiaddr(target.addresses()[0] ?? ''))
-  await vi.waitFor(() => expect(attacker.pubsub.getSubscribers(TOPIC)).toHaveLength(1), PATIENCE)
+  await eventually(() => expect(attacker.pubsub.getSubscribers(TOPIC)).toHaveLength(1))
   return { target, attacker }
 }
 
@@ -100,23 +109,23 @@ describe('a hostile pubsub peer', () => {
     // Half of them in the one RPC sent when connecting, half one by one afterwards: each meets another of the two limits.
     for (let i = 0; i < 10_000; i++) attacker.pubsub.subscribe(`before/${i}`)
     await attacker.node.dial(target.address)
-    await vi.waitFor(() => expect(target.pubsub.getPeers()).toHaveLength(1), PATIENCE)
-    await vi.waitFor(() => expect(attacker.pubsub.streamsOutbound.size).toBe(1), PATIENCE)
+    await eventually(() => expect(target.pubsub.getPeers()).toHaveLength(1))
+    await eventually(() => expect(attacker.pubsub.streamsOutbound.size).toBe(1))
     for (let i = 0; i < 10_000; i++) attacker.pubsub.subscribe(`after/${i}`)
     // The attacker's honest subscription comes after everything else on the same stream.
     attacker.pubsub.subscribe(TOPIC)
-    await vi.waitFor(() => expect(target.pubsub.getSubscribers(TOPIC)).toHaveLength(1), PATIENCE)
+    await eventually(() => expect(target.pubsub.getSubscribers(TOPIC)).toHaveLength(1))
     expect([...target.topicsOf().keys()]).toEqual([TOPIC])
     await attacker.node.stop()
-    await vi.waitFor(() => expect(target.pubsub.getPeers()).toHaveLength(0), PATIENCE)
+    await eventually(() => expect(target.pubsub.getPeers()).toHaveLength(0))
     expect([...target.topicsOf().values()].reduce((sum, peers) => sum + peers.size, 0)).toBe(0)
 
     const honest = await hostile()
     honest.pubsub.subscribe(TOPIC)
     await honest.node.dial(target.address)
-    await vi.waitFor(() => expect(honest.pubsub.getSubscribers(TOPIC)).toHaveLength(1), PATIENCE)
+    await eventually(() => expect(honest.pubsub.getSubscribers(TOPIC)).toHaveLength(1))
     await honest.pubsub.publish(TOPIC, new TextEncoder().encode('still here'))
-    await vi.waitFor(() => expect(heard).toEqual(['still here']), PATIENCE)
+    await eventually(() => expect(heard).toEqual(['still here']))
   })
 
   it.each([
@@ -129,17 +138,17 @@ describe('a hostile pubsub peer', () => {
     const attacker = await hostile(options)
     attacker.pubsub.subscribe(TOPIC)
     await attacker.node.dial(target.address)
-    await vi.waitFor(() => expect(attacker.pubsub.getSubscribers(TOPIC)).toHaveLength(1), PATIENCE)
+    await eventually(() => expect(attacker.pubsub.getSubscribers(TOPIC)).toHaveLength(1))
     let told = 0
     // Below gossipsub's graylist threshold not a single RPC of the peer is looked at. A score fades: what counts is that it is
     // turned away while it goes on.
-    await vi.waitFor(async () => {
+    await eventually(async () => {
       // An unsigned message has no sequence number: equal ones would be duplicates.
       const different = bytes.slice()
       different[different.length - 1] = told++
       await attacker.pubsub.publish(TOPIC, different)
       expect(target.pubsub.acceptFrom(attacker.node.peerId.toString())).toBe(false)
-    }, PATIENCE)
+    })
     expect(target.pubsub.getScore(attacker.node.peerId.toString())).toBeLessThan(0)
     expect(heard).toEqual([])
   })
@@ -151,7 +160,7 @@ describe('a hostile pubsub peer', () => {
     const onOffence = (peer: string, verdict: Verdict, forMs?: number) => offences.push([peer, verdict, forMs])
     const { target, attacker } = await underAttack({ log, onOffence })
     await attacker.pubsub.publish(TOPIC, new Uint8Array(MAX_GOSSIP_RPC_BYTES))
-    await vi.waitFor(() => expect(target.connected()).toEqual([]), PATIENCE)
+    await eventually(() => expect(target.connected()).toEqual([]))
     expect(warnings).toEqual(['gossip/bad-framing'])
     expect(offences).toEqual([
       [attacker.node.peerId.toString(), { verdict: 'reject', code: 'gossip/bad-framing' }, FLOOD_BAN_MS]
@@ -163,7 +172,7 @@ describe('a hostile pubsub peer', () => {
     const onOffence = (peer: string, verdict: Verdict) => offences.push([peer, 'code' in verdict && verdict.code])
     const { attacker } = await underAttack({ onOffence })
     await attacker.pubsub.publish(TOPIC, new Uint8Array(MAX_ANNOUNCEMENT_BYTES + 1))
-    await vi.waitFor(() => expect(offences).toHaveLength(1), PATIENCE)
+    await eventually(() => expect(offences).toHaveLength(1))
     expect(offences).toEqual([[attacker.node.peerId.toString(), 'gossip/announcement-too-large']])
   })
 })
@@ -180,10 +189,10 @@ describe('a hostile channel peer', () => {
 
   it.each(attacks)('sends %s: the handler gets an error, the node goes on', async (_what, bytes, code) => {
     const outcomes: string[] = []
-    const target = await libp2pNode({ limits: { targetPeers: 0 } })
+    const target = await libp2pNode({ limits: BY_HAND })
     closers.push(() => target.stop())
     target.handle(PROTOCOL, async (channel) => {
-      const result = await channel.receive({ timeoutMs: 5_000 }).then(
+      const result = await channel.receive().then(
         (frame) => `frame of ${frame?.length}`,
         (error: { code?: string }) => error.code ?? 'no code'
       )
@@ -194,13 +203,13 @@ describe('a hostile channel peer', () => {
     const attacker = await hostile()
     const stream = await attacker.node.dialProtocol(multiaddr(target.addresses()[0] ?? ''), PROTOCOL)
     await stream.sink([bytes]).catch(() => undefined)
-    await vi.waitFor(() => expect(outcomes).toHaveLength(1), PATIENCE)
+    await eventually(() => expect(outcomes).toHaveLength(1))
     expect(outcomes[0]).toContain(code)
 
-    const honest = await libp2pNode({ limits: { targetPeers: 0 } })
+    const honest = await libp2pNode({ limits: BY_HAND })
     closers.push(() => honest.stop())
     await honest.start()
-    await honest.connect(target.addresses()[0] ?? '')
+    await mustConnect(honest, target)
     const channel = await honest.open(target.self, PROTOCOL)
     await channel.send(new Uint8Array(10))
     expect(await channel.receive()).toEqual(Uint8Array.of(1))
@@ -209,24 +218,24 @@ describe('a hostile channel peer', () => {
   })
 
   it('keeps only a few connections', async () => {
-    const target = await libp2pNode({ limits: { targetPeers: 0 } })
+    const target = await libp2pNode({ limits: BY_HAND })
     closers.push(() => target.stop())
     await target.start()
     const attacker = await hostile()
     const address = multiaddr(target.addresses()[0] ?? '')
     await Promise.allSettled(Array.from({ length: 12 }, () => attacker.node.dial(address, { force: true })))
     for (let i = 0; i < 8; i++) await attacker.node.dial(address, { force: true }).catch(() => undefined)
-    await vi.waitFor(() => {
+    await eventually(() => {
       const open = attacker.node.getConnections().filter(({ status }) => status === 'open')
       expect(open.length).toBeLessThanOrEqual(MAX_CONNECTIONS_PER_PEER)
-    }, PATIENCE)
+    })
     expect(target.connected()).toEqual([attacker.node.peerId.toString()])
   })
 
   it('opens many streams: only so many reach the handler, and others are served', async () => {
     let busy = 0
     let most = 0
-    const target = await libp2pNode({ limits: { targetPeers: 0 } })
+    const target = await libp2pNode({ limits: BY_HAND })
     closers.push(() => target.stop())
     target.handle(PROTOCOL, async (channel) => {
       most = Math.max(most, ++busy)
@@ -248,11 +257,11 @@ describe('a hostile channel peer', () => {
     for (const stream of streams) {
       if (stream.status === 'fulfilled') void stream.value.sink(slowly()).catch(() => undefined)
     }
-    await vi.waitFor(() => expect(busy).toBe(MAX_CHANNELS_PER_PEER), PATIENCE)
-    const honest = await libp2pNode({ limits: { targetPeers: 0 } })
+    await eventually(() => expect(busy).toBe(MAX_CHANNELS_PER_PEER))
+    const honest = await libp2pNode({ limits: BY_HAND })
     closers.push(() => honest.stop())
     await honest.start()
-    await honest.connect(address)
+    await mustConnect(honest, target)
     const channel = await honest.open(target.self, PROTOCOL)
     await channel.send(Uint8Array.of(7, 8))
     expect(await channel.receive()).toEqual(Uint8Array.of(7, 8))

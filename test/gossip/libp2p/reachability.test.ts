@@ -12,7 +12,7 @@ import {
   type Libp2pTransportOptions
 } from '../../../src/gossip/libp2p/libp2p.js'
 import { createIdentity, createNetworkKey, peerIdOf } from '../../../src/gossip/libp2p/identity.js'
-import { libp2pNode } from '../worlds.js'
+import { BY_HAND, libp2pNode } from '../worlds.js'
 
 const closers: (() => Promise<unknown> | unknown)[] = []
 afterEach(async () => {
@@ -20,11 +20,14 @@ afterEach(async () => {
 })
 
 async function started(options: Partial<Libp2pTransportOptions> = {}): Promise<Libp2pTransport> {
-  const node = await libp2pNode({ limits: { dialTimeoutMs: 1_500, targetPeers: 0 }, ...options })
+  const node = await libp2pNode({ limits: BY_HAND, ...options })
   closers.push(() => node.stop())
   await node.start()
   return node
 }
+
+/** For dials that end by running into their time: waiting is all that they do. */
+const HASTY = { ...BY_HAND, dialTimeoutMs: 4_000 }
 
 const addressOf = (node: Libp2pTransport) => node.addresses()[0] ?? ''
 
@@ -56,9 +59,9 @@ describe('a node that the operator denies', () => {
 describe('why a node cannot be reached, in words', () => {
   it('names another network key, a missing one and a superfluous one', async () => {
     const [red, blue, open] = [
-      await started({ networkKey: createNetworkKey() }),
-      await started({ networkKey: createNetworkKey() }),
-      await started()
+      await started({ networkKey: createNetworkKey(), limits: HASTY }),
+      await started({ networkKey: createNetworkKey(), limits: HASTY }),
+      await started({ limits: HASTY })
     ]
     const place = /127\.0\.0\.1:\d+/
     const another = await red.connect(addressOf(blue))
@@ -107,7 +110,7 @@ describe('why a node cannot be reached, in words', () => {
   })
 
   it('recognises what is no peertune node: a web server, a shell greeting, another libp2p program', async () => {
-    const a = await started()
+    const a = await started({ limits: HASTY })
     const web = await listening((socket) => {
       socket.on('error', () => undefined)
       socket.once('data', () => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'))
@@ -135,8 +138,12 @@ describe('why a node cannot be reached, in words', () => {
 
   it('tells a mute port from one that closes at once', async () => {
     const a = await started()
+    const hasty = await started({ limits: { dialTimeoutMs: 1_000, probeTimeoutMs: 1_000, targetPeers: 0 } })
     const mute = await listening((socket) => socket.on('error', () => undefined))
-    expect(await a.connect(mute)).toMatchObject({ code: 'timeout', detail: expect.stringContaining('says nothing') })
+    expect(await hasty.connect(mute)).toMatchObject({
+      code: 'timeout',
+      detail: expect.stringContaining('says nothing')
+    })
     const shut = await listening((socket) => socket.destroy())
     expect(await a.connect(shut)).toMatchObject({
       code: 'unreachable',
