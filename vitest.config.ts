@@ -13,8 +13,8 @@ const QUICK = ['test/*.test.ts', `test/{${QUICK_ROOMS.join(',')}}/**/*.test.ts`]
 
 export default defineConfig({
   test: {
-    // Real processes and sessions share two cores: more workers only make each other late.
-    maxWorkers: 2,
+    // One more than the cores of a small machine: tests of daemons wait as much as they compute.
+    maxWorkers: 3,
     projects: [
       {
         test: {

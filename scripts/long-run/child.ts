@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
+import { onInterrupt } from '../testnet/on-interrupt.js'
 
 /** The root of the package, from dist/scripts/long-run/. */
 export const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
@@ -19,10 +20,12 @@ export interface Ended {
 export function runNode(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Ended> {
   return new Promise((resolve) => {
     const options = { cwd: ROOT, env: { ...process.env, ...env }, maxBuffer: MAX_OUTPUT }
-    execFile(process.execPath, args, options, (error, stdout, stderr) => {
+    const child = execFile(process.execPath, args, options, (error, stdout, stderr) => {
+      over()
       const code = error === null ? 0 : typeof error.code === 'number' ? error.code : 1
       resolve({ code, stdout, stderr: error === null || stderr !== '' ? stderr : error.message })
     })
+    const over = onInterrupt(() => child.kill())
   })
 }
 

@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import { systemClock } from '../../src/base/clock.js'
 import { modelSha256 } from '../../src/node/config/model-hash.js'
 import { explain } from '../testnet/explain.js'
+import { onInterrupt } from '../testnet/on-interrupt.js'
 import { parseOptions } from '../testnet/options.js'
 import { writePeerFiles } from '../testnet/peer-files.js'
 import { GLYPH_MODEL, glyphScenario } from '../testnet/scenario.js'
@@ -34,6 +35,10 @@ async function runSoak(): Promise<Outcome> {
   const scenario = glyphScenario(options, await modelSha256(GLYPH_MODEL))
   const files = await writePeerFiles({ folder, scenario, options, checkpointEvery: CHECKPOINT_EVERY })
   const peers = files.map((one, index) => createTestnetPeer(index, one, scenario.manifest.mixing.localSteps))
+  const killAll = () => {
+    for (const peer of peers) peer.kill()
+  }
+  const over = onInterrupt(killAll)
   try {
     const samples = await sampleAll(peers)
     await Promise.all(peers.map((peer) => peer.stop()))
@@ -43,7 +48,8 @@ async function runSoak(): Promise<Outcome> {
     const { facts, complaints } = judgeSoak(samples)
     return { facts, complaints: [...complaints, ...unexplained] }
   } finally {
-    for (const peer of peers) peer.kill()
+    killAll()
+    over()
     await rm(folder, { recursive: true, force: true })
   }
 }

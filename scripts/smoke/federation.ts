@@ -5,6 +5,7 @@ import { readTrained } from '../../src/node/trained/trained.js'
 import type { Status } from '../../src/status/snapshot.js'
 import { openBench } from '../testnet/baselines.js'
 import { crashRecoveriesOf } from '../testnet/crash-recovery.js'
+import { onInterrupt } from '../testnet/on-interrupt.js'
 import { parseOptions } from '../testnet/options.js'
 import { writePeerFiles } from '../testnet/peer-files.js'
 import { GLYPH_MODEL, glyphScenario, type Scenario } from '../testnet/scenario.js'
@@ -25,10 +26,15 @@ export async function checkFederation(folder: string): Promise<string[]> {
   const files = await writePeerFiles({ folder, scenario, options, checkpointEvery: CHECKPOINT_EVERY })
   const [first, second] = files.map((one, index) => createTestnetPeer(index, one, scenario.manifest.mixing.localSteps))
   if (first === undefined || second === undefined) return []
+  const killBoth = () => {
+    for (const peer of [first, second]) peer.kill()
+  }
+  const over = onInterrupt(killBoth)
   try {
     await mixAndKill(first, second)
   } finally {
-    for (const peer of [first, second]) peer.kill()
+    killBoth()
+    over()
   }
   return complaintsOf(scenario, second)
 }

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { systemClock } from '../../src/base/clock.js'
+import { onInterrupt } from '../testnet/on-interrupt.js'
 import { isDeprecation, readWarnings, type Warning, warningOptions } from './warnings.js'
 
 /** The built script that does the checks. */
@@ -51,10 +52,14 @@ function run(node: string, script: string, options: string): Promise<{ ended: st
       env: { ...process.env, NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ''} ${options}` },
       stdio: ['ignore', 'pipe', 'pipe']
     })
+    const over = onInterrupt(() => child.kill())
     let output = ''
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk))
     child.once('error', reject)
-    child.once('close', (code, signal) => resolve({ ended: signal ?? `exit code ${code}`, output }))
+    child.once('close', (code, signal) => {
+      over()
+      resolve({ ended: signal ?? `exit code ${code}`, output })
+    })
   })
 }
 
