@@ -8,7 +8,13 @@ const QUICK_ROOMS = ['autodiff', 'base', 'codec', 'consensus', 'docs', 'infer', 
 for (const room of QUICK_ROOMS)
   if (!existsSync(new URL(`test/${room}`, import.meta.url))) throw new Error(`vitest.config.ts: no folder test/${room}`)
 
+/**
+ * Rooms whose tests leave nothing behind in their process either, though they open files, threads and sessions. A test that
+ * puts another module in a module's place is called `*.isolated.test.ts` and gets a process of its own.
+ */
+const TIDY_ROOMS = ['checkpoint', 'conformance', 'data', 'hub', 'node', 'pretrain', 'sim', 'status', 'testnet']
 const ALL = 'test/**/*.test.ts'
+const TIDY = [`test/{${TIDY_ROOMS.join(',')}}/**/!(*.isolated).test.ts`]
 const QUICK = ['test/*.test.ts', `test/{${QUICK_ROOMS.join(',')}}/**/*.test.ts`]
 
 export default defineConfig({
@@ -30,10 +36,22 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'tidy',
+          isolate: false,
+          include: TIDY,
+          setupFiles: ['test/setup.ts'],
+          expect: { poll: PATIENCE },
+          // Only what hangs ends here: a daemon that starts beside nine others takes a minute.
+          testTimeout: LONG ? 1_200_000 : 300_000,
+          hookTimeout: 300_000
+        }
+      },
+      {
+        test: {
           name: 'whole',
           include: [ALL],
           // Installing from the registry takes a minute: continuous integration does it by name.
-          exclude: [...QUICK, ...(LONG ? [] : ['test/long/**'])],
+          exclude: [...QUICK, ...TIDY, ...(LONG ? [] : ['test/long/**'])],
           setupFiles: ['test/setup.ts'],
           expect: { poll: PATIENCE },
           // Only what hangs ends here: a daemon that starts beside nine others takes a minute.

@@ -181,3 +181,13 @@ describe('what is measured', () => {
     expect(crowded(['a/x.ts', 'a/y.ts', 'a/b/z.ts'], () => 1)).toEqual(['a: 2'])
   })
 })
+
+describe('tests', () => {
+  it('that replace a module say so in their names, since other files of their room share a process', () => {
+    const replacing = filesUnder(join(ROOT, 'test'))
+      .filter((file) => file.endsWith('.test.ts') && /\bvi\.(mock|doMock)\(/.test(readFileSync(file, 'utf8')))
+      .map((file) => relative(ROOT, file))
+    expect(replacing.length).toBeGreaterThan(0)
+    expect(replacing.filter((file) => !file.endsWith('.isolated.test.ts'))).toEqual([])
+  })
+})
