@@ -19,6 +19,9 @@ export interface Director {
   timeline(): readonly TimelineEntry[]
 }
 
+/** Milliseconds between two looks whether a peer has left a checkpoint. */
+const LOOK_EVERY_MS = 100
+
 interface Cue {
   readonly at: number
   readonly action: () => Promise<void>
@@ -48,6 +51,8 @@ export function createDirector({ peers, disturbances, clock }: DirectorInit): Di
     if (split) await divide(peers, true)
   }
   async function crash(peer: TestnetPeer, downSeconds: number): Promise<void> {
+    // A kill is to show what a peer goes on with: on a slow machine one may still load its model while others train.
+    while (peer.alive() && peer.status()?.checkpoint === undefined) await clock.sleep(LOOK_EVERY_MS)
     note('killed', `peer ${peer.index} killed with SIGKILL at step ${peer.lastStatus()?.steps.done}`)
     await peer.crash()
     await clock.sleep(1000 * downSeconds)
